@@ -1,0 +1,57 @@
+"""`CachedView`: what the cache returns for one view of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from frozen_cache.data.view import ViewTransform
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The G annotated objects of one view, in pixels of the view's crop frame (original resolution, after crop and flip)."""
+
+    boxes: np.ndarray
+    """(G, 4) float32 xyxy, in pixels of the crop frame."""
+    categories: np.ndarray
+    """(G,) int64 index into the cache's categories."""
+    crowd: np.ndarray
+    """(G,) bool."""
+    areas: np.ndarray
+    """(G,) float32, in pixels: the annotation's own area for a plain view, the mask's for others."""
+    masks: list[dict[str, Any]]
+    """G compressed RLEs as pycocotools takes them: {"size": [h, w], "counts": bytes}."""
+    annotation_ids: np.ndarray
+    """(G,) int64, the annotation ids of the data set."""
+    match: np.ndarray
+    """(G,) int64 row of the view's arrays that Hungarian matching gave the object; -1 for crowds and unmatched ones."""
+
+
+@dataclass(frozen=True)
+class CachedView:
+    """One view of one image. Rows 0..K-1 are the selected (query, label) pairs by falling score; the rows behind them
+    (N - K, often none) are queries matched to an object but not selected: for training only, never detections."""
+
+    image_id: int
+    view: int
+    """0 is the plain resize."""
+    transform: ViewTransform
+    selected: int
+    """K."""
+    queries: Tensor
+    """(N, D) float32."""
+    boxes: Tensor
+    """(N, 4) float32 cxcywh in 0..1 of the view."""
+    scores: Tensor
+    """(N,) float32 class probability."""
+    labels: Tensor
+    """(N,) int64 index into the cache's categories."""
+    c1: Tensor | None
+    """(C1, H, W), float32 unless asked otherwise."""
+    encoder: dict[int, list[Tensor]]
+    """Kept encoder layer -> levels, finest first, each (C, H, W)."""
+    truth: GroundTruth

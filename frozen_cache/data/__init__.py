@@ -1,0 +1,1 @@
+"""COCO-format data sets, their images, and the views (resize, flip, crop) under which a detector sees them."""

@@ -1,0 +1,1 @@
+"""Frozen detectors behind one interface (`FrozenDetector`), one file per family."""

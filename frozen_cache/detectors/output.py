@@ -1,0 +1,87 @@
+"""What every frozen detector is and returns: `DetectorSpec`, `DetectorOutput`, `FrozenDetector`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from frozen_cache.detectors.input_rule import InputRule
+
+
+class FeatureSpec(BaseModel):
+    """One feature map of the detector: its channels, and its stride in pixels of the resized image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int
+    stride: int
+    source: str = ""
+    """Where the map comes from, for people: `backbone.layer1`, `encoder`, `backbone stride 8 (added)`."""
+
+
+class DetectorSpec(BaseModel):
+    """All that a cache must know of a detector. Saved in the cache; part of its fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """The detector as the user named it, without any path (`hf:rtdetr_v2_r18vd`, `hdetr-r50`)."""
+    family: str
+    """`deimv2`, `rt_detr_v2`, `hdetr` ..."""
+    weights_sha256: str
+    """sha256 over names, shapes and bytes of the model's state dict."""
+    input: InputRule
+    query_dim: int
+    num_queries: int
+    num_labels: int
+    """Number of score columns (91 for H-DETR, 80 for DEIMv2 on COCO)."""
+    label_names: dict[int, str] | None = None
+    """Label to class name where the model has real names; None where it has none (`LABEL_0`)."""
+    label_is_category_id: bool = False
+    """True where a label is the COCO category id itself (H-DETR and DINO: 91 columns)."""
+    one_label_per_query: bool = False
+    """True for softmax families (DETR, Conditional DETR ...): a query gives at most one pair."""
+    top_k: int = 100
+    """The number of (query, label) pairs that the paper or the family selects by default."""
+    c1: FeatureSpec | None = None
+    """The backbone's stride-4 map; None where the detector has none (plain ViT) or the encoder reaches stride 4."""
+    encoder_levels: tuple[FeatureSpec, ...] = ()
+    """The encoder's levels, finest first, the same for each kept layer."""
+    encoder_layers: tuple[int, ...] = ()
+    """The kept encoder layers, counted from 1, ascending. One-output encoders have the single layer 1."""
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """The outputs for a batch of B unpadded images of one size (H, W in pixels of the resized image)."""
+
+    queries: Tensor
+    """(B, Q, D) states of the last decoder layer: those that the class head sees."""
+    boxes: Tensor
+    """(B, Q, 4) cxcywh, in 0..1 of the image."""
+    scores: Tensor
+    """(B, Q, C) float32 class probabilities: sigmoid, or softmax without its no-object column."""
+    labels: Tensor
+    """(C,) int64, the detector's label of each score column."""
+    c1: Tensor | None
+    """(B, C1, H / 4, W / 4), rounded up or down as the backbone does."""
+    encoder: dict[int, list[Tensor]]
+    """Kept encoder layer -> its levels, finest first, each (B, C, H / stride, W / stride)."""
+
+
+class FrozenDetector(Protocol):
+    """A detector in eval mode whose parameters never train."""
+
+    spec: DetectorSpec
+
+    def __call__(self, images: Tensor) -> DetectorOutput:
+        """Run on images (B, 3, H, W) float32, prepared by `spec.input`, on the detector's device; no gradient."""
+        ...
+
+    def to(self, device: torch.device | str) -> FrozenDetector:
+        """Move to a device and return itself."""
+        ...
