@@ -13,7 +13,7 @@ from frozen_cache.data.view import ViewTransform
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The G annotated objects of one view, in pixels of the view's crop frame (original resolution, after crop and flip)."""
+    """The G annotated objects of one view, in pixels of its crop frame (original resolution, after crop and flip)."""
 
     boxes: np.ndarray
     """(G, 4) float32 xyxy, in pixels of the crop frame."""

@@ -1,0 +1,45 @@
+# One entry point for people and for CI. `make demo` and `make test` need nothing but Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two busy processes spin against each other otherwise.
+export GOMP_SPINCOUNT ?= 0
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: install demo test lint types format check clean help
+
+help:
+	@echo "make install   set up $(VENV)"
+	@echo "make demo      the main job on embedded data; pictures in demo-out/"
+	@echo "make test      all tests"
+	@echo "make check     format, lint, types"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/frozen-cache demo --out demo-out
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint types
+
+clean:
+	rm -rf $(VENV) demo-out

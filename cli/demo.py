@@ -1,0 +1,21 @@
+"""`frozen-cache demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the scenes, caches, the trained head and the pictures.")] = Path(
+        "demo-out"
+    ),
+) -> None:
+    """All stages on embedded data: scenes, a small detector, its cache, a trained head, pictures."""
+    from stages.demo import run_demo
+
+    summary = run_demo(out=out)
+    typer.echo(summary.table())
+    typer.echo(f"pictures in {out / 'gallery.png'}, figures in {out / 'summary.json'}")

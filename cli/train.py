@@ -1,0 +1,43 @@
+"""`frozen-cache train-head`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_head(
+    cache: Annotated[Path, typer.Option(help="Cache to train from, made by extract-features.")],
+    out: Annotated[Path, typer.Option(help="Run directory: configuration, metrics, checkpoints.")],
+    val_cache: Annotated[Path | None, typer.Option(help="Cache to evaluate on; picks the best checkpoint.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Views per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and sampling. [default: 0]")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration value: key=value.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
+) -> None:
+    """Train a mask head from a cache alone."""
+    from frozen_cache.training.config import parse_set
+    from stages.train import train_head as stage
+
+    given = {"optim.epochs": epochs, "optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
+    overrides = {key: value for key, value in given.items() if value is not None} | parse_set(set_ or [])
+    result = stage(
+        cache=cache,
+        val_cache=val_cache,
+        out=out,
+        preset=preset,
+        overrides=overrides,
+        resume=resume,
+        device=device,
+        memory_bytes=int(memory_gb * 2**30),
+    )
+    if result.best_ap is not None:
+        typer.echo(f"best mask AP {result.best_ap:.3f} at step {result.best_step}")
+    typer.echo(f"{result.steps} steps; head in {result.out}")

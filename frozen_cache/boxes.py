@@ -1,0 +1,27 @@
+"""Box forms. cxcywh in 0..1 of a view is what the cache holds; xyxy in pixels of the crop frame is what masks need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+
+def to_pixels(boxes_cxcywh: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, 4) cxcywh in 0..1 to xyxy in pixels of a frame of `size` = (height, width)."""
+    height, width = size
+    return box_convert(boxes_cxcywh, "cxcywh", "xyxy") * boxes_cxcywh.new_tensor([width, height, width, height])
+
+
+def to_unit(boxes_xyxy: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, 4) xyxy in pixels of a frame of `size` = (height, width) to cxcywh in 0..1."""
+    height, width = size
+    return box_convert(boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height]), "xyxy", "cxcywh")
+
+
+def jittered(boxes_cxcywh: Tensor, *, amount: float, generator: torch.Generator) -> Tensor:
+    """(N, 4) boxes moved by up to `amount` of their size and scaled by up to a factor 1 + `amount` either way."""
+    noise = torch.rand(boxes_cxcywh.shape, generator=generator) * 2 - 1
+    centre = boxes_cxcywh[:, :2] + noise[:, :2] * amount * boxes_cxcywh[:, 2:]
+    extent = boxes_cxcywh[:, 2:] * (1 + amount) ** noise[:, 2:]
+    return torch.cat([centre, extent], dim=1)

@@ -1,0 +1,1 @@
+"""COCO results and metrics from the cache alone."""

@@ -1,0 +1,90 @@
+"""Evaluation of a segmenter on a cache: COCO results of its plain views, and their metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchvision.ops import box_convert
+from tqdm import tqdm
+
+from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+from frozen_cache.masks.rle import paste_rles
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """COCO metrics and result dicts, by kind (`segm`, `bbox`)."""
+
+    metrics: dict[str, dict[str, float]]
+    results: dict[str, list[dict[str, Any]]]
+
+
+def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool = True) -> Evaluation:
+    """Segment every image's plain view and compare with the cached ground truth (pycocotools)."""
+    layer = segmenter.encoder_layer
+    plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
+    categories = [int(category["id"]) for category in reader.attributes.categories]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
+    for at in tqdm(plain, desc="evaluate", unit="img", disable=not progress, leave=False):
+        view = reader.read(
+            at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32
+        )
+        height, width = view.transform.original_size
+        images.append({"id": view.image_id, "height": height, "width": width})
+        annotations += truth_annotations(view, categories)
+        found = view_results(view, segmenter(view), categories)
+        results["segm"] += found["segm"]
+        results["bbox"] += found["bbox"]
+    truth = coco_in_memory(
+        {"images": images, "annotations": annotations, "categories": list(reader.attributes.categories)}
+    )
+    metrics = {
+        "segm": coco_metrics(truth, results["segm"], "segm"),
+        "bbox": coco_metrics(truth, results["bbox"], "bbox"),
+    }
+    return Evaluation(metrics=metrics, results=results)
+
+
+def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str, Any]]:
+    """The view's ground truth as COCO annotations, under its own annotation ids."""
+    boxes = box_convert(torch.from_numpy(view.truth.boxes).double(), "xyxy", "xywh").tolist()
+    return [
+        {
+            "id": int(view.truth.annotation_ids[at]),
+            "image_id": view.image_id,
+            "category_id": categories[int(view.truth.categories[at])],
+            "bbox": boxes[at],
+            "area": float(view.truth.areas[at]),
+            "iscrowd": int(view.truth.crowd[at]),
+            "segmentation": view.truth.masks[at],
+        }
+        for at in range(len(boxes))
+    ]
+
+
+def view_results(view: CachedView, found: Segmentation, categories: list[int]) -> dict[str, list[dict[str, Any]]]:
+    """COCO result dicts of one plain view: `bbox` with the detector's scores, `segm` with the masks' scores."""
+    boxes = to_pixels(view.boxes[: view.selected], view.transform.crop_size)
+    rles = paste_rles(found.masks, boxes, view.transform.crop_size)
+    corners = box_convert(boxes, "xyxy", "xywh").tolist()
+    common = [
+        {"image_id": view.image_id, "category_id": categories[int(label)]} for label in view.labels[: view.selected]
+    ]
+    return {
+        "bbox": [
+            base | {"bbox": box, "score": score}
+            for base, box, score in zip(common, corners, view.scores[: view.selected].tolist(), strict=True)
+        ],
+        "segm": [
+            base | {"segmentation": rle, "score": score}
+            for base, rle, score in zip(common, rles, found.scores.tolist(), strict=True)
+        ],
+    }

@@ -1,0 +1,98 @@
+"""Ways to give each detection a mask: a trained head, the training-free baseline (Eq. 1 to 4), the filled box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from frozen_cache.cache.view import CachedView
+from frozen_cache.head.inputs import HeadOutput, ImageFeatures, Rois
+from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.masks.score import mean_foreground_probability
+from frozen_cache.training.batches import features_to
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The masks of the K selected pairs of one view."""
+
+    masks: Tensor
+    """(K, R, R) float32 probabilities within each pair's box, on the CPU."""
+    scores: Tensor
+    """(K,) float32 scores of the masks."""
+
+
+class Segmenter(Protocol):
+    """Gives masks and mask scores to the selected pairs of a view."""
+
+    encoder_layer: int | None
+    """The cached encoder layer that it reads; None where it reads no features."""
+
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the view's selected pairs."""
+        ...
+
+
+class HeadSegmenter:
+    """A trained head; the score is c * predicted IoU (Eq. 12), or Eq. 2 without mask scoring."""
+
+    def __init__(self, head: MaskHead, *, encoder_layer: int, device: torch.device) -> None:
+        self.head = head.to(device).eval()
+        self.encoder_layer: int | None = encoder_layer
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the view's selected pairs."""
+        return _segmentation(view, self.head(*_inputs(view, self.encoder_layer, self.device)))
+
+
+class TrainingFreeSegmenter:
+    """The paper's baseline: dot product of queries with summed features, no parameters; score by Eq. 2."""
+
+    def __init__(self, baseline: TrainingFree, *, encoder_layer: int, device: torch.device) -> None:
+        self.baseline = baseline
+        self.encoder_layer: int | None = encoder_layer
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the view's selected pairs."""
+        return _segmentation(view, self.baseline(*_inputs(view, self.encoder_layer, self.device)))
+
+
+class BoxSegmenter:
+    """The whole box as the mask, with the box's score: what a mask head has to beat."""
+
+    encoder_layer: int | None = None
+
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the view's selected pairs."""
+        return Segmentation(masks=torch.ones(view.selected, 1, 1), scores=view.scores[: view.selected])
+
+
+def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[list[ImageFeatures], Rois]:
+    count = view.selected
+    features = ImageFeatures(c1=view.c1, levels=[] if layer is None else view.encoder[layer])
+    rois = Rois(
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        boxes=view.boxes[:count].to(device),
+        queries=view.queries[:count].to(device, torch.float32),
+        labels=view.labels[:count].to(device),
+    )
+    return [features_to(features, device)], rois
+
+
+def _segmentation(view: CachedView, output: HeadOutput) -> Segmentation:
+    masks = output.mask_logits.float().sigmoid().cpu()
+    classes = view.scores[: view.selected]
+    if output.iou is None:
+        return Segmentation(masks=masks, scores=classes * mean_foreground_probability(masks))
+    labels = view.labels[: view.selected]
+    iou = output.iou.float().cpu().gather(1, labels[:, None])[:, 0]
+    # The predicted IoU is a regression without bounds; a score has them.
+    return Segmentation(masks=masks, scores=classes * iou.clamp(0, 1))

@@ -1,0 +1,175 @@
+"""From cached views to training batches: order, RoIs, targets, and reading ahead in threads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.view import CachedView
+from frozen_cache.head.inputs import ImageFeatures, Rois
+from frozen_cache.masks.crop import crop_masks
+from frozen_cache.training.config import TrainConfig
+from frozen_cache.training.rois import training_rois
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """The features of B views and the N RoIs to train on in them."""
+
+    images: list[ImageFeatures]
+    rois: Rois
+    """Labels are the objects' own categories."""
+    targets: Tensor
+    """(N, R, R) float32, the object's mask within the box: covered fractions, or 0 / 1."""
+    box_areas: Tensor
+    """(N,) in pixels of the crop frame."""
+    object_areas: Tensor
+    """(N,) of the whole object's mask, in the same pixels."""
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """Move everything to a device."""
+        return TrainingBatch(
+            images=[features_to(image, device) for image in self.images],
+            rois=Rois(
+                image_index=self.rois.image_index.to(device),
+                boxes=self.rois.boxes.to(device),
+                queries=self.rois.queries.to(device),
+                labels=self.rois.labels.to(device),
+            ),
+            targets=self.targets.to(device),
+            box_areas=self.box_areas.to(device),
+            object_areas=self.object_areas.to(device),
+        )
+
+
+def features_to(image: ImageFeatures, device: torch.device) -> ImageFeatures:
+    """float32 maps on a device, from whatever precision they were kept in."""
+    c1 = None if image.c1 is None else image.c1.to(device, torch.float32)
+    return ImageFeatures(c1=c1, levels=[level.to(device, torch.float32) for level in image.levels])
+
+
+class ViewStore:
+    """Views of a cache, the last ones read kept in memory as long as they fit."""
+
+    def __init__(self, reader: CacheReader, *, encoder_layer: int, c1: bool, memory_bytes: int) -> None:
+        self.reader = reader
+        self.encoder_layer = encoder_layer
+        self.c1 = c1
+        self.memory_bytes = memory_bytes
+        self._kept: OrderedDict[int, tuple[CachedView, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def read(self, index: int) -> CachedView:
+        """View `index` of the cache, with its maps in float16."""
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index][0]
+        view = self.reader.read(index, encoder_layers=(self.encoder_layer,), c1=self.c1, dtype=torch.float16)
+        maps = [*view.encoder[self.encoder_layer], *([] if view.c1 is None else [view.c1])]
+        size = sum(part.numel() * part.element_size() for part in maps)
+        with self._lock:
+            # Random access gains nothing from replacing one view by another: once full, it stays as it is.
+            if index not in self._kept and self._bytes + size <= self.memory_bytes:
+                self._kept[index] = (view, size)
+                self._bytes += size
+        return view
+
+    def features(self, view: CachedView) -> ImageFeatures:
+        """The maps that the head reads."""
+        return ImageFeatures(c1=view.c1, levels=view.encoder[self.encoder_layer])
+
+
+def epoch_batches(
+    indices: list[int], shapes: list[tuple[int, int]], *, batch_size: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """One epoch's batches of view indices, the same for the same seed and epoch.
+
+    Views are shuffled, sorted by resized shape within windows of 32 batches so that like sizes meet, and the batches
+    shuffled again. The last batch may be smaller.
+
+    Args:
+        indices: views of the cache to go through.
+        shapes: (height, width) of each of them, in the same order.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(indices), generator=generator).tolist()
+    window = 32 * batch_size
+    batches = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window], key=lambda at: shapes[at])
+        batches += [[indices[at] for at in part[i : i + batch_size]] for i in range(0, len(part), batch_size)]
+    return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi_side: int, seed: int) -> TrainingBatch:
+    """Read views and make their RoIs and targets; everything random comes from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    images, queries, boxes, labels, image_index = [], [], [], [], []
+    targets, box_areas, object_areas = [], [], []
+    for at, index in enumerate(indices):
+        view = store.read(index)
+        chosen = training_rois(view, config.rois, generator=generator)
+        images.append(store.features(view))
+        image_index.append(torch.full((len(chosen.rows),), at))
+        queries.append(view.queries[chosen.rows])
+        boxes.append(chosen.boxes)
+        labels.append(torch.from_numpy(view.truth.categories)[chosen.objects])
+        pixels = to_pixels(chosen.boxes, view.transform.crop_size)
+        targets.append(
+            crop_masks(
+                view.truth.masks, objects=chosen.objects, boxes=pixels, side=roi_side, soft=config.loss.soft_targets
+            )
+        )
+        box_areas.append((pixels[:, 2] - pixels[:, 0]) * (pixels[:, 3] - pixels[:, 1]))
+        object_areas.append(torch.from_numpy(view.truth.areas).float()[chosen.objects])
+    return TrainingBatch(
+        images=images,
+        rois=Rois(
+            image_index=torch.cat(image_index),
+            boxes=torch.cat(boxes),
+            queries=torch.cat(queries).float(),
+            labels=torch.cat(labels),
+        ),
+        targets=torch.cat(targets),
+        box_areas=torch.cat(box_areas),
+        object_areas=torch.cat(object_areas),
+    )
+
+
+def read_ahead(
+    store: ViewStore,
+    steps: Iterator[tuple[int, list[int]]],
+    config: TrainConfig,
+    *,
+    roi_side: int,
+    threads: int,
+) -> Iterator[tuple[int, TrainingBatch]]:
+    """Yield (step, batch) in order, made by `threads` threads ahead of their use."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[int, Future[TrainingBatch]]] = deque()
+
+        def fill() -> None:
+            while len(waiting) < 2 * threads and (following := next(steps, None)) is not None:
+                step, indices = following
+                seed = config.seed * 10_000_019 + step
+                waiting.append((step, pool.submit(make_batch, store, indices, config, roi_side=roi_side, seed=seed)))
+
+        fill()
+        try:
+            while waiting:
+                step, future = waiting.popleft()
+                yield step, future.result()
+                fill()
+        finally:
+            for _, future in waiting:
+                future.cancel()

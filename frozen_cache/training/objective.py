@@ -1,0 +1,43 @@
+"""The training objective: mask loss on points or densely, plus mask scoring."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from frozen_cache.head.inputs import HeadOutput
+from frozen_cache.masks.points import sample_points, uncertain_points
+from frozen_cache.training.batches import TrainingBatch
+from frozen_cache.training.config import LossConfig
+from frozen_cache.training.losses import bce_loss, dice_loss, mask_iou, scoring_loss
+
+
+def objective(output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float) -> dict[str, Tensor]:
+    """The weighted losses by name; their sum is what is minimised.
+
+    Args:
+        count: RoIs of all processes over the number of processes, at least 1.
+    """
+    logits = output.mask_logits.float()
+    at, targets = (
+        (logits.flatten(1), batch.targets.flatten(1))
+        if config.supervision == "dense"
+        else _at_points(logits, batch.targets, config)
+    )
+    losses = {
+        "bce": config.bce * bce_loss(at, targets, count),
+        "dice": config.dice * dice_loss(at, targets, count),
+    }
+    if output.iou is not None:
+        iou = mask_iou(logits, batch.targets, batch.box_areas, batch.object_areas)
+        losses["scoring"] = config.scoring * scoring_loss(output.iou.float(), batch.rois.labels, iou, count)
+    return losses
+
+
+def _at_points(logits: Tensor, targets: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """(N, P) logits and targets at the most uncertain points and some random ones (PointRend)."""
+    with torch.no_grad():
+        coordinates = uncertain_points(
+            logits, points=config.points, oversample=config.oversample, importance=config.importance
+        )
+    return sample_points(logits, coordinates), sample_points(targets, coordinates)

@@ -1,0 +1,93 @@
+"""COCO metrics of a head or a baseline on a cache."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.coco import METRICS
+from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.segmenters import BoxSegmenter, HeadSegmenter, Segmenter, TrainingFreeSegmenter
+from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
+from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.training.trained_head import check_fits, load_head
+from stages.device import pick_device
+
+BASELINES = ("training-free", "box")
+OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json")
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """COCO metrics by kind, in 0..1."""
+
+    what: str
+    metrics: dict[str, dict[str, float]]
+
+    def table(self) -> str:
+        """The metrics as text, with mask AP / box AP."""
+        lines = [f"{self.what}", f"{'':6}" + "".join(f"{name:>8}" for name in METRICS)]
+        for kind in ("segm", "bbox"):
+            lines.append(f"{kind:6}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
+        box, mask = self.metrics["bbox"]["AP"], self.metrics["segm"]["AP"]
+        lines.append(f"mask AP / box AP: {mask / box:.3f}" if box > 0 else "mask AP / box AP: no box AP")
+        return "\n".join(lines)
+
+
+def evaluate(
+    *, cache: Path, out: Path, head: Path | None = None, baseline: str | None = None, device: str = "auto"
+) -> EvaluateResult:
+    """Evaluate on the plain views of `cache` and write `metrics.json` and COCO result files into `out`."""
+    if (head is None) == (baseline is None):
+        raise UserError("give either --head RUN or --baseline training-free|box")
+    if baseline is not None and baseline not in BASELINES:
+        raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
+    _check_out(out)
+    reader = CacheReader(cache)
+    segmenter, what = _segmenter(reader, cache, head, baseline, pick_device(device))
+    evaluation = evaluate_cache(reader, segmenter)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / "metrics.json", evaluation.metrics, indent=2)
+    _write_json(out / "bbox_results.json", evaluation.results["bbox"])
+    _write_json(out / "segm_results.json", [_as_json(result) for result in evaluation.results["segm"]])
+    return EvaluateResult(what=what, metrics=evaluation.metrics)
+
+
+def _segmenter(
+    reader: CacheReader, cache: Path, head: Path | None, baseline: str | None, device: torch.device
+) -> tuple[Segmenter, str]:
+    if head is not None:
+        model, record, file = load_head(head)
+        check_fits(record, reader, head=head, cache=cache)
+        return HeadSegmenter(model, encoder_layer=record.encoder_layer, device=device), f"head {file}"
+    if baseline == "box":
+        return BoxSegmenter(), "baseline: filled boxes"
+    layer = resolve_encoder_layer(HeadConfig(), reader.attributes.detector.encoder_layers)
+    free = TrainingFree(inputs=reader.head_inputs(layer))
+    return TrainingFreeSegmenter(free, encoder_layer=layer, device=device), "baseline: training-free (Eq. 1 to 4)"
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} exists and is a file: choose another path")
+    if out.is_dir():
+        foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in OUTPUTS)
+        if foreign:
+            raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
+
+
+def _as_json(result: dict[str, Any]) -> dict[str, Any]:
+    rle = result["segmentation"]
+    return result | {"segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}}
+
+
+def _write_json(path: Path, values: Any, *, indent: int | None = None) -> None:
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(json.dumps(values, indent=indent) + "\n")
+    aside.replace(path)

@@ -1,0 +1,46 @@
+import pytest
+
+from frozen_cache.errors import UserError
+from frozen_cache.training.config import TrainConfig, load_config, parse_set, preset_names
+
+
+def test_the_paper_s_preset_is_the_default_configuration():
+    assert load_config(preset="paper") == TrainConfig()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_shipped_preset_is_valid(name):
+    load_config(preset=name)
+
+
+def test_overrides_win_over_the_preset():
+    config = load_config(
+        preset="paper", overrides=parse_set(["optim.lr=2e-3", "head.roi_size=16", "rois.matched=false"])
+    )
+    assert (config.optim.lr, config.head.roi_size, config.rois.matched) == (2e-3, 16, False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"optim.lrr": 1}, "optim.lrr"),
+        ({"nothing": 1}, "nothing"),
+        ({"optim.lr": -1}, "optim.lr"),
+        ({"seed.x": 1}, "seed"),
+        ({"optim.epochs": "many"}, "optim.epochs"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_clear_line(overrides, said):
+    with pytest.raises(UserError, match=said) as error:
+        load_config(preset="demo", overrides={"seed": 1} | overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(UserError, match="paper"):
+        load_config(preset="papre")
+
+
+def test_set_without_an_equals_sign_is_an_error():
+    with pytest.raises(UserError, match="key=value"):
+        parse_set(["optim.lr"])
