@@ -8,7 +8,7 @@ import sys
 import click
 import typer
 
-from cli import cache, demo, detectors, evaluate, extract, head, train
+from cli import ablate, cache, demo, detectors, evaluate, extract, head, train
 
 app = typer.Typer(
     name="frozen-cache",
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("extract-features")(extract.extract_features)
 app.command("train-head")(train.train_head)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
 app.command("detectors")(detectors.detectors)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")
 app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, multiply-adds.")

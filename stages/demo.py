@@ -107,7 +107,7 @@ def _save_times(out: Path, times: dict[str, float]) -> None:
 def _gallery(out: Path) -> None:
     reader = CacheReader(out / "val.zarr")
     files = {image["id"]: image["file_name"] for image in _read_json(out / "val" / "annotations.json")["images"]}
-    categories = [int(category["id"]) for category in reader.attributes.categories]
+    categories = [category["id"] for category in reader.attributes.categories]
     boxes = _read_json(out / "results-head" / "bbox_results.json")
     masks = _read_json(out / "results-head" / "segm_results.json")
     rows = []
@@ -122,7 +122,7 @@ def _gallery(out: Path) -> None:
             if box["image_id"] == view.image_id and box["score"] >= GALLERY_SCORE
         ]
         rows.append(GalleryRow(pixels=pixels, found=found, truth=truth_annotations(view, categories)))
-    names = {int(category["id"]): str(category["name"]) for category in reader.attributes.categories}
+    names = {category["id"]: category["name"] for category in reader.attributes.categories}
     save_gallery(out / "gallery.png", rows, names=names)
 
 

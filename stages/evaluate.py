@@ -55,7 +55,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     _write_json(out / "metrics.json", evaluation.metrics, indent=2)
     _write_json(out / "bbox_results.json", evaluation.results["bbox"])
-    _write_json(out / "segm_results.json", [_as_json(result) for result in evaluation.results["segm"]])
+    _write_json(out / "segm_results.json", evaluation.results["segm"])
     return EvaluateResult(what=what, metrics=evaluation.metrics)
 
 
@@ -80,11 +80,6 @@ def _check_out(out: Path) -> None:
         foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in OUTPUTS)
         if foreign:
             raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
-
-
-def _as_json(result: dict[str, Any]) -> dict[str, Any]:
-    rle = result["segmentation"]
-    return result | {"segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}}
 
 
 def _write_json(path: Path, values: Any, *, indent: int | None = None) -> None:

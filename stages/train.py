@@ -61,7 +61,7 @@ def train_head(
         detector=reader.attributes.detector.name,
         detector_fingerprint=reader.attributes.detector_fingerprint,
         cache_fingerprint=reader.attributes.fingerprint,
-        categories=list(reader.attributes.categories),
+        categories=reader.attributes.categories,
     )
     val_reader = None
     if val_cache is not None:

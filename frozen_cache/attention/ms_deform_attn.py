@@ -1,7 +1,8 @@
 """Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, Eq. 3).
 
 Parameters are named as in the official checkpoints. Sampling runs through `grid_sample`, so it works on every device;
-with the optional package `torch-ms-deform-attn` (extra `fast-cpu`) a compiled kernel takes its place.
+with the optional package `torch-ms-deform-attn` (extra `fast-cpu`) a compiled kernel takes its place in inference on
+the CPU.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from frozen_cache.attention.compiled import compiled_sampling
 
 
 class MSDeformAttn(nn.Module):
@@ -99,6 +102,9 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     Returns:
         (B, N, D).
     """
+    compiled = compiled_sampling(value, shapes, locations, weights)
+    if compiled is not None:
+        return compiled
     batch, _, heads, width = value.shape
     count, points = locations.shape[1], locations.shape[4]
     grid = 2 * locations - 1

@@ -1,0 +1,66 @@
+"""The cache of a frozen detector's outputs. This docstring specifies its format, version 1.
+
+A cache `NAME.zarr` is a directory, a zarr v3 group readable with `zarr.open_group`, and a ledger of its files:
+
+    NAME.zarr/
+        zarr.json               root group: all that the cache was made from (`attributes.CacheAttributes`)
+        segments/zarr.json      an empty group
+        segments/NNNNN/         a group per segment, NNNNN = 00000, 00001 ...
+        ledger/NNNNN.json       one line per committed segment
+        staging/NNNNN/          a segment in the making; to be ignored
+        .lock                   byte n is locked (POSIX record lock) by the process that writes segment n
+
+A segment exists if and only if its line in the ledger does. It is written under `staging`, flushed to disk, renamed
+to `segments`; then its line is written aside, flushed and renamed. Nothing committed is ever written again, save by
+`cache repair`, which first takes the line back.
+
+Root attributes
+    format, format_version  "frozen-cache", 1. Readers refuse any other.
+    detector                `DetectorSpec`: input rule, strides, channels, kept `encoder_layers`, sha256 of the weights.
+    detector_fingerprint    sha256 of the spec without its name.
+    label_to_category       detector label -> category id of the data set.
+    data                    fingerprint (sha256 over categories, annotations as used, image names and sizes), categories
+                            ({"id", "name"} by rising id), number of images, ids of missing ones, limit.
+    views, view_seed        views per image; they are drawn from (seed, image id, view index).
+    top_k                   K, the (query, label) pairs kept.
+    precision               float16 or float32, of `c1` and `encoder`.
+    autocast, batch_size    how the detector was run.
+    views_total, views_per_segment
+                            the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
+                            (resized height, resized width, image id, view index) and dealt out in this order.
+    fingerprint             sha256 of the other attributes as JSON (sorted keys, no spaces).
+
+Arrays of a segment with V views (those of broken images are left out), R rows, G objects
+    views       (V, 12) int64: image_id, view, original_height, original_width, crop_x0, crop_y0, crop_x1, crop_y1,
+                flip, resized_height, resized_width, selected. `data.view.ViewTransform` explains them; `selected` is K.
+    offsets     (V + 1, 5) int64, cumulative, first row 0: rows, objects, rle, c1, encoder. View i has the elements
+                offsets[i] to offsets[i + 1] of `rows`; of `truth/objects` and `truth/boxes`; of `truth/rle`; of `c1`;
+                and of each `encoder/LAYER`.
+    shapes      (V, M, 3) int64: channels, height, width of C1 (where the detector has one), then of each encoder level.
+    rows        (R, 6 + D) float32: box as cx, cy, w, h in 0..1 of the view; score; label (index into the categories);
+                the query's D numbers. The first `selected` rows are the detections by falling score; those behind are
+                queries that were matched to an object but not selected: for training only.
+    c1          flat, C-order (channels, height, width) of each view; absent where the detector has no C1.
+    encoder/LAYER
+                flat, the levels of each view one after the other, finest first, each (channels, height, width).
+    truth/objects
+                (G, 5) int64: annotation_id, category (index), crowd (0 or 1), match (row of the view, -1 for none),
+                rle_bytes.
+    truth/boxes (G, 5) float32: x0, y0, x1, y1 and area, in pixels of the view's crop frame (original resolution, after
+                crop and flip). Plain views keep the annotation's own box and area, others have the cropped mask's.
+    truth/rle   uint8: the counts of COCO's compressed RLE, `rle_bytes` each, one object after the other; the size of
+                the masks is that of the crop.
+    A segment whose images were all broken has `views`, `offsets` and `shapes` only. The group's attribute `broken`
+    lists {"image_id", "reason"}.
+
+Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offsets` and `shapes` are sharded
+(`sharding_indexed`, index at the end with crc32c). No chunk is left out, not even one of zeros. Chunks are at most
+512 KiB, cut so that views of equal size share none where a divisor allows it.
+
+A line of the ledger is {"sha256": ..., "record": `ledger.SegmentRecord`}: sha256 of the record as JSON (sorted keys, no
+spaces); the record has the cache's fingerprint, image ids and views, matched objects, sizes and shapes, broken images,
+and `files`: path inside the segment -> [size in bytes, CRC-32C].
+
+A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as
+zeros; chunk contents are guarded by their crc32c, `zarr.json` files by the ledger's.
+"""

@@ -23,8 +23,8 @@ from frozen_cache.demo.textures import background, fill
 NAMES = tuple(SHAPES)
 SIDES = (160, 256)  # pixels, shortest and longest side of an image
 OBJECTS = (4, 9)  # tries per scene; those that are almost hidden are dropped
-RADII = (13.0, 84.0)  # pixels; masks fall on both sides of COCO's 32^2 and 96^2
-VISIBLE = 0.55  # share of an object that must remain visible
+RADII = (16.0, 100.0)  # pixels; masks fall on both sides of COCO's 32^2 and 96^2
+VISIBLE = 0.6  # share of an object that must remain visible
 CROWDED = 0.2  # share of the scenes with a crowd
 EDGE = 4  # factor of the supersampling that gives painted edges their soft look
 
@@ -61,7 +61,7 @@ def _coverage(outline: Outline, *, height: int, width: int) -> NDArray[np.float3
     """Share `(height, width)` of each pixel that lies inside the outline."""
     canvas = Image.new("L", (width * EDGE, height * EDGE))
     ImageDraw.Draw(canvas).polygon([tuple(point) for point in (outline * EDGE).tolist()], fill=255)
-    return np.asarray(canvas.reduce(EDGE), dtype=np.float32) / 255
+    return np.asarray(canvas.reduce(EDGE), dtype=np.float32) / np.float32(255)
 
 
 class _Canvas:
@@ -121,7 +121,8 @@ def draw_scene(rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[SceneO
     objects = []
     if rng.random() < CROWDED and (crowd := _crowd(canvas, rng)) is not None:
         objects.append(crowd)
-    radii = np.exp(rng.uniform(*np.log(RADII), int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))))
+    shortest, longest = (float(size) for size in np.log(RADII))
+    radii = np.exp(rng.uniform(shortest, longest, int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))))
     # Small ones mostly in front; the noise lets some large ones cover them.
     for radius in radii[np.argsort(radii * rng.uniform(0.4, 1.6, len(radii)))]:
         radius = min(float(radius), 0.48 * min(height, width))

@@ -1,7 +1,8 @@
 """Outlines of the demo's eight classes.
 
-An outline is a float array `(V, 2)` of x, y vertices in a unit frame: the shape fits the disc of radius 1 around the
-origin. Each shape leaves much of its bounding box empty, so that a filled box is a poor mask.
+An outline is a float array `(V, 2)` of x, y vertices in a unit frame: the shape about fits the disc of radius 1 around
+the origin (the horseshoe's legs stick out by 0.13). Each shape leaves much of its bounding box empty, so that a filled
+box is a poor mask.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ def colour(rng: np.random.Generator, *, vivid: bool) -> NDArray[np.float32]:
     """Random RGB colour `(3,)` in 0..255: strong for objects, pale and dull for backgrounds."""
     saturation = rng.uniform(0.55, 1.0) if vivid else rng.uniform(0.05, 0.3)
     value = rng.uniform(0.45, 1.0) if vivid else rng.uniform(0.35, 0.9)
-    return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, value), dtype=np.float32) * 255
+    return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, value), dtype=np.float32) * np.float32(255)
 
 
 def _smooth_noise(rng: np.random.Generator, *, height: int, width: int, cell: float) -> Picture:
     """Noise `(height, width)` in 0..1 whose grains are about `cell` pixels wide."""
     coarse = rng.integers(0, 256, (max(2, round(height / cell)), max(2, round(width / cell))), dtype=np.uint8)
     fine = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(fine, dtype=np.float32) / 255
+    return np.asarray(fine, dtype=np.float32) / np.float32(255)
 
 
 def _pattern(rng: np.random.Generator, *, height: int, width: int, period: float) -> Picture:

@@ -24,8 +24,12 @@ class InputRule(BaseModel):
     size: tuple[int, int] | None = None
     shortest_edge: int | None = None
     longest_edge: int | None = None
-    resample: Literal["pil", "torchvision"] = "pil"
-    """Which library resizes: PIL (the original detectors) or torchvision's antialiased tensor resize (transformers)."""
+    exact_longest_edge: bool = False
+    """Where the longer side meets `longest_edge`: True computes it from the unrounded shorter side, as transformers
+    does; False from the rounded one, as DETR does. At most some pixels apart."""
+    resample: Literal["pil", "torchvision", "torchvision_float"] = "pil"
+    """What resizes: PIL (the original detectors), torchvision's antialiased tensor resize (transformers), or that of
+    floats without antialiasing (RF-DETR)."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     rescale_factor: float = 1 / 255
     mean: tuple[float, float, float] | None = None
@@ -42,37 +46,50 @@ class InputRule(BaseModel):
         if self.size is not None:
             return self.size
         return shortest_edge_size(
-            height=height, width=width, shortest_edge=self.shortest_edge or 0, longest_edge=self.longest_edge
+            height=height,
+            width=width,
+            shortest_edge=self.shortest_edge or 0,
+            longest_edge=self.longest_edge,
+            exact_longest_edge=self.exact_longest_edge,
         )
 
     def resize_image(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """(3, H, W) uint8 of an RGB image resized to `size` = (height, width)."""
+        """(3, H, W) uint8 of an RGB image resized to `size` = (height, width); float32, still in 0..255, for
+        `torchvision_float`."""
         if self.resample == "pil":
             method = Image.Resampling[self.interpolation.upper()]
             return v2.functional.pil_to_tensor(image.resize((size[1], size[0]), method))
+        pixels = v2.functional.pil_to_tensor(image)
+        floats = self.resample == "torchvision_float"
         return v2.functional.resize(
-            v2.functional.pil_to_tensor(image),
+            pixels.to(torch.float32) if floats else pixels,
             list(size),
             interpolation=v2.InterpolationMode[self.interpolation.upper()],
-            antialias=True,
+            antialias=not floats,
         )
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """float32 of uint8 pixels (..., 3, H, W): scaled by `rescale_factor`, then (x - mean) / std where given."""
+        """float32 of pixels (..., 3, H, W) in 0..255: scaled by `rescale_factor`, then (x - mean) / std where given."""
         values = pixels.to(torch.float32) * self.rescale_factor
         if self.mean is not None and self.std is not None:
             values = v2.functional.normalize(values, list(self.mean), list(self.std))
         return values
 
 
-def shortest_edge_size(*, height: int, width: int, shortest_edge: int, longest_edge: int | None) -> tuple[int, int]:
-    """(height, width) with the shorter side at `shortest_edge` and the longer at most about `longest_edge` (DETR)."""
+def shortest_edge_size(
+    *, height: int, width: int, shortest_edge: int, longest_edge: int | None, exact_longest_edge: bool = False
+) -> tuple[int, int]:
+    """(height, width) with the shorter side at `shortest_edge` and the longer at most about `longest_edge` (DETR).
+
+    No side falls below one pixel, however long and thin the image.
+    """
     short, long = min(height, width), max(height, width)
-    target = shortest_edge
+    target, unrounded = shortest_edge, float(shortest_edge)
     if longest_edge is not None and long / short * target > longest_edge:
-        target = round(longest_edge * short / long)
+        unrounded = longest_edge * short / long
+        target = round(unrounded)
     if short == target:
         return height, width
-    if width < height:
-        return int(target * height / width), target
-    return target, int(target * width / height)
+    scale = unrounded if exact_longest_edge or target == 0 else target
+    target, longer = max(target, 1), max(int(scale * long / short), 1)
+    return (longer, target) if width < height else (target, longer)

@@ -29,7 +29,7 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool 
     """Segment every image's plain view and compare with the cached ground truth (pycocotools)."""
     layer = segmenter.encoder_layer
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
-    categories = [int(category["id"]) for category in reader.attributes.categories]
+    categories = [category["id"] for category in reader.attributes.categories]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
@@ -43,9 +43,8 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool 
         found = view_results(view, segmenter(view), categories)
         results["segm"] += found["segm"]
         results["bbox"] += found["bbox"]
-    truth = coco_in_memory(
-        {"images": images, "annotations": annotations, "categories": list(reader.attributes.categories)}
-    )
+    named = list(reader.attributes.categories)
+    truth = coco_in_memory({"images": images, "annotations": annotations, "categories": named})
     metrics = {
         "segm": coco_metrics(truth, results["segm"], "segm"),
         "bbox": coco_metrics(truth, results["bbox"], "bbox"),

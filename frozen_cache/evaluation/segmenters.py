@@ -72,7 +72,9 @@ class BoxSegmenter:
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
-        return Segmentation(masks=torch.ones(view.selected, 1, 1), scores=view.scores[: view.selected])
+        # A mask fades out over half a cell at its border, so one cell would round the whole box.
+        masks = torch.ones(view.selected, 1, 1).expand(-1, 64, 64)
+        return Segmentation(masks=masks, scores=view.scores[: view.selected])
 
 
 def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[list[ImageFeatures], Rois]:

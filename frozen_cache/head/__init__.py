@@ -1,0 +1,1 @@
+"""The mask head: what turns cached queries, boxes and features into instance masks."""

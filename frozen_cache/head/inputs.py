@@ -31,6 +31,9 @@ class ImageFeatures:
     """(C1, H, W) at stride 4."""
     levels: list[Tensor]
     """(C, h, w) each, finest first."""
+    size: tuple[int, int] | None = None
+    """(height, width) of the view in pixels, where it may differ from stride x map size: maps are rounded up or down.
+    None takes the view to end where the maps end."""
 
 
 @dataclass(frozen=True)

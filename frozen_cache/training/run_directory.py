@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from frozen_cache.cache.attributes import Category
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.training.config import TrainConfig
@@ -28,7 +29,7 @@ class RunRecord(BaseModel):
     """Name of the detector."""
     detector_fingerprint: str
     cache_fingerprint: str
-    categories: list[dict[str, Any]]
+    categories: list[Category]
 
 
 class RunDirectory:

@@ -41,7 +41,7 @@ def check_fits(record: RunRecord, reader: CacheReader, *, head: Path, cache: Pat
             f"the cache {cache} is of {attributes.detector.name} ({attributes.detector_fingerprint[:12]}): "
             "evaluate on a cache of the head's own detector"
         )
-    if [category["id"] for category in record.categories] != [category["id"] for category in attributes.categories]:
+    if record.categories != attributes.categories:
         raise UserError(f"the head {head} and the cache {cache} have different categories: use the same data set's")
     if record.encoder_layer not in attributes.detector.encoder_layers:
         raise UserError(

@@ -1,0 +1,27 @@
+"""`frozen-cache ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ablate(
+    cache: Annotated[Path, typer.Option(help="Cache to train from.")],
+    val_cache: Annotated[Path, typer.Option(help="Cache to evaluate on.")],
+    grid: Annotated[str, typer.Option(help="A table of the paper (table2 ... table15), or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the plot.")],
+    epochs: Annotated[float | None, typer.Option(help="Passes over the cached views, for every variant.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value for every variant.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+) -> None:
+    """Train and evaluate every variant of a grid from one cache; goes on where it stopped."""
+    from frozen_cache.training.config import parse_set
+    from stages.ablate import ablate as stage
+
+    overrides = ({} if epochs is None else {"optim.epochs": epochs}) | parse_set(set_ or [])
+    result = stage(cache=cache, val_cache=val_cache, grid=grid, out=out, overrides=overrides, device=device)
+    typer.echo(f"{result.title}\n\n{result.markdown()}\n")
+    typer.echo(f"table.csv, table.md and plot.png in {out}")

@@ -1,0 +1,72 @@
+"""`frozen-cache cache info`, `verify`, `repair`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+CachePath = Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_default=False)]
+
+
+@app.command("info")
+def info(cache: CachePath) -> None:
+    """Say what a cache holds: data, detector, segments, bytes per view."""
+    from stages.cache_tools import cache_info
+
+    print(cache_info(cache).text())
+
+
+@app.command("verify")
+def verify(cache: CachePath) -> None:
+    """Read every chunk; exit with 2 naming what is damaged."""
+    from frozen_cache.errors import UserError
+    from stages.cache_tools import cache_verify
+
+    found = cache_verify(cache)
+    for damage in found.damages:
+        print(damage)
+    if found.damages:
+        damaged = len({damage.segment for damage in found.damages})
+        raise UserError(
+            f"{damaged} of {damaged + len(found.intact)} segments of {cache} are damaged, the first is "
+            f"{found.damages[0]}; `frozen-cache cache repair {cache}` extracts just those again"
+        )
+    print(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")
+    if found.open:
+        print(f"{len(found.open)} segments are not extracted yet: run extract-features again")
+    print(f"cache: {cache}")
+
+
+@app.command("repair")
+def repair(
+    cache: CachePath,
+    detector: Annotated[str, typer.Option(help="The detector that the cache was made with.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Option(help="COCO instances file.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector.")] = None,
+    backbone_strides: Annotated[
+        str | None, typer.Option(help="Backbone maps that were added as encoder levels: 8 or 8,16.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
+) -> None:
+    """Extract just the damaged segments again."""
+    from cli.extract import whole_numbers
+    from stages.cache_tools import cache_repair
+
+    repaired = cache_repair(
+        cache,
+        detector=detector,
+        weights=weights,
+        images=images,
+        annotations=annotations,
+        backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
+        device=device,
+        workers=workers,
+    )
+    print(f"extracted again: {', '.join(map(str, repaired))}" if repaired else "nothing is damaged")
+    print(f"cache: {cache}")

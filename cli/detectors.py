@@ -1,0 +1,67 @@
+"""`frozen-cache detectors`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+
+FAMILY_NOTES = {  # model type: strides of its encoder's levels in most published models, one of these models
+    "detr": ("32", "facebook/detr-resnet-50"),
+    "conditional_detr": ("32", "microsoft/conditional-detr-resnet-50"),
+    "dab-detr": ("32", "IDEA-Research/dab-detr-resnet-50"),
+    "deformable_detr": ("8 16 32 64", "SenseTime/deformable-detr"),
+    "rt_detr": ("8 16 32", "PekingU/rtdetr_r50vd"),
+    "rt_detr_v2": ("8 16 32", "PekingU/rtdetr_v2_r18vd"),
+    "d_fine": ("8 16 32", "ustc-community/dfine-xlarge-coco"),
+    "deimv2": ("8 16 32", ""),
+    "lw_detr": ("16", "AnnaZhang/lwdetr_small_60e_coco"),
+    "rf_detr": ("16", "Roboflow/rf-detr-base"),
+}
+
+
+def detectors() -> None:
+    """List the detectors that --detector takes: strides, channels, defaults, and where their weights are."""
+    typer.echo("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
+    for line in _named():
+        typer.echo(line)
+    typer.echo(
+        "\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n"
+    )
+    for line in _families():
+        typer.echo(line)
+    typer.echo("\nYour own, by --detector FILE.py:FACTORY; FACTORY() returns a FrozenDetector,")
+    typer.echo("or (transformers model, its image processor).")
+
+
+def _named() -> list[str]:
+    """Three lines for each named detector."""
+    from frozen_cache.detectors.official.catalogue import catalogue
+
+    lines = []
+    for row in catalogue():
+        c1 = f"C1 {row.c1_channels} ch" if row.c1_channels else "no C1 (finest level has stride 4)"
+        strides = " ".join(map(str, row.strides))
+        lines += [
+            f"  {row.name:<16} {row.title} ({row.parameters / 1e6:.1f} M parameters)",
+            f"  {'':<16} {c1}; encoder strides {strides}, {row.channels} ch, layer {row.layer} of {row.layers}; "
+            f"{row.queries} queries, {row.labels} labels, top {row.top_k}",
+            f"  {'':<16} weights: {row.weights}",
+        ]
+    return lines
+
+
+def _families() -> list[str]:
+    """One line for each transformers family."""
+    try:
+        families: dict[str, Any] = import_module("frozen_cache.detectors.hf.families").FAMILIES
+    except ModuleNotFoundError:
+        return ["  (not in this installation)"]
+    lines = []
+    for name, family in families.items():
+        strides, example = FAMILY_NOTES.get(name, ("of the model", ""))
+        top_k = "as many pairs as queries" if family.top_k is None else f"top {family.top_k}"
+        c1 = "C1 of the backbone" if family.backbone else "no C1"
+        lines.append(f"  {name:<16} {c1}; encoder strides mostly {strides}; {top_k}{f'; {example}' if example else ''}")
+    return lines

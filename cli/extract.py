@@ -1,0 +1,89 @@
+"""`frozen-cache extract-features`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frozen_cache.errors import UserError
+
+
+def extract_features(
+    detector: Annotated[str, typer.Option(help="A name, hf:DIR_OR_HUB_ID, or FILE.py:FACTORY.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    annotations: Annotated[Path, typer.Option(help="COCO instances file.")],
+    out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is there is continued.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector.")] = None,
+    views: Annotated[int, typer.Option(help="Views per image: the plain resize, and augmented ones.")] = 1,
+    top_k: Annotated[int | None, typer.Option(help="(query, label) pairs to keep. [default: the detector's]")] = None,
+    encoder_layers: Annotated[
+        str | None, typer.Option(help="Encoder layers to keep, from 1: 4 or 1,4,6. [default: the detector's]")
+    ] = None,
+    backbone_strides: Annotated[
+        str | None, typer.Option(help="Backbone maps to add as encoder levels, by stride: 8 or 8,16.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch, at most. [default: by their size]")] = None,
+    precision: Annotated[str, typer.Option(help="Of C1 and the encoder levels: float16 or float32.")] = "float16",
+    autocast: Annotated[str | None, typer.Option(help="Compute in bfloat16 or float16. [default: float32]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only the first images by id.")] = None,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out images without a file.")] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Threads that read images. [default: cores, at most 8]")] = None,
+    segment_images: Annotated[int | None, typer.Option(help="Views per segment. [default: 64]")] = None,
+    shard: Annotated[str | None, typer.Option(help="i/n: only every n-th segment, for a job array.")] = None,
+) -> None:
+    """Run a frozen detector over a data set once and cache its outputs. The same command again continues."""
+    from stages.extract import extract_features as stage
+
+    summary = stage(
+        detector=detector,
+        weights=weights,
+        images=images,
+        annotations=annotations,
+        out=out,
+        views=views,
+        top_k=top_k,
+        encoder_layers=whole_numbers("--encoder-layers", encoder_layers),
+        backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
+        batch_size=batch_size,
+        precision=choice("--precision", precision, ("float16", "float32")),  # type: ignore[arg-type]
+        autocast=autocast and choice("--autocast", autocast, ("bfloat16", "float16")),
+        device=device,
+        limit=limit,
+        skip_missing=skip_missing,
+        skip_broken=skip_broken,
+        workers=workers,
+        segment_views=segment_images,
+        shard=fraction("--shard", shard),
+    )
+    print(summary.text())
+
+
+def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """(1, 4, 6) of `1,4,6`; None where the option is not given."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} {text}: give whole numbers with commas between them, like 1,4,6") from None
+
+
+def choice(option: str, value: str, known: tuple[str, ...]) -> str:
+    """`value` if it is one of `known`."""
+    if value not in known:
+        raise UserError(f"{option} {value}: give one of {', '.join(known)}")
+    return value
+
+
+def fraction(option: str, text: str | None) -> tuple[int, int] | None:
+    """(0, 4) of `0/4`; None where the option is not given."""
+    if text is None:
+        return None
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise UserError(f"{option} {text}: give i/n, like 0/4")
+    return int(parts[0]), int(parts[1])

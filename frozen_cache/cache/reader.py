@@ -1,0 +1,148 @@
+"""`CacheReader`: the views of a cache, read one at a time and checked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_cache.cache.attributes import CacheAttributes, read_attributes
+from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
+from frozen_cache.cache.ledger import BrokenImage, SegmentRecord, committed_segments, read_record
+from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import UserError
+from frozen_cache.head.inputs import HeadInputs
+
+
+class CacheReader:
+    """Read access to the committed segments of a cache.
+
+    Views are numbered 0..len-1, segment by segment. Arrays are opened when first read, in whichever thread or spawned
+    worker reads them; a reader that is pickled opens its own. Do not read before forking.
+    """
+
+    def __init__(self, path: Path | str, *, allow_incomplete: bool = False) -> None:
+        """Open a cache.
+
+        Raises:
+            UserError: there is none, or one of a format that is not read.
+            IncompleteCacheError: segments are missing and `allow_incomplete` is not set.
+            DamagedCacheError: the attributes or the ledger are damaged.
+        """
+        self.path = Path(path)
+        self.attributes: CacheAttributes = read_attributes(self.path)
+        committed = committed_segments(self.path)
+        total = self.attributes.segment_count
+        if len(committed) < total and not allow_incomplete:
+            raise IncompleteCacheError(
+                f"cache {self.path} has {len(committed)} of {total} segments: run the same "
+                "`frozen-cache extract-features` command again to finish it"
+            )
+        fingerprint = self.attributes.fingerprint
+        self.records: list[SegmentRecord] = [read_record(self.path, n, fingerprint) for n in committed]
+        self.views: list[tuple[int, int]] = []
+        """(image id, view index) of each view."""
+        self._place: list[tuple[int, int]] = []
+        for index, record in enumerate(self.records):
+            self.views += zip(record.image_ids, record.view_indices, strict=True)
+            self._place += [(index, row) for row in range(len(record.image_ids))]
+        self._start()
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @property
+    def broken(self) -> list[BrokenImage]:
+        """Images that `--skip-broken` left out."""
+        return [broken for record in self.records for broken in record.broken]
+
+    def shapes(self, index: int) -> tuple[tuple[int, int, int], ...]:
+        """(C, H, W) of C1 (where the cache has one) and of each encoder level, finest first; nothing is opened."""
+        segment, row = self._place[index]
+        return self.records[segment].shapes[row]
+
+    def resized_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the detector's input, in pixels; nothing is opened."""
+        segment, row = self._place[index]
+        return self.records[segment].resized_sizes[row]
+
+    def matched(self, index: int) -> int:
+        """Objects of a view that have a matched query; nothing is opened."""
+        segment, row = self._place[index]
+        return self.records[segment].matched[row]
+
+    def read(
+        self,
+        index: int,
+        *,
+        encoder_layers: Sequence[int] | None = None,
+        c1: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> CachedView:
+        """One view.
+
+        Args:
+            encoder_layers: the kept layers to read; None for all, () for none.
+            c1: whether to read C1.
+            dtype: of C1 and the encoder levels.
+
+        Raises:
+            UserError: a layer that the cache does not hold.
+            DamagedCacheError: naming segment and image, where the data is not what was written.
+        """
+        layers = self._layers(encoder_layers)
+        segment, row = self._place[index]
+        try:
+            opened = self._segment(segment)
+        except DamagedCacheError as error:
+            image = self.views[index][0]
+            raise DamagedCacheError(f"image {image} cannot be read: {error.args[0]}") from error
+        return opened.read(row, layers=layers, c1=c1, dtype=dtype)
+
+    def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:
+        """The shapes that a mask head is sized by, with the levels of one kept encoder layer (None: the last)."""
+        spec = self.attributes.detector
+        if encoder_layer is not None:
+            self._layers([encoder_layer])
+        return HeadInputs(
+            query_dim=spec.query_dim,
+            c1=spec.c1,
+            levels=spec.encoder_levels,
+            num_classes=len(self.attributes.data.categories),
+        )
+
+    def _layers(self, asked: Sequence[int] | None) -> tuple[int, ...]:
+        kept = self.attributes.detector.encoder_layers
+        if asked is None:
+            return kept
+        for layer in asked:
+            if layer not in kept:
+                have = ", ".join(map(str, kept)) or "none"
+                raise UserError(f"cache {self.path} does not hold encoder layer {layer}; it has {have}")
+        return tuple(asked)
+
+    def _segment(self, index: int) -> SegmentReader:
+        with self._lock:
+            opened = self._opened.get(index)
+            if opened is None:
+                spec = self.attributes.detector
+                opened = SegmentReader(
+                    self.path, self.records[index], layers=spec.encoder_layers, has_c1=spec.c1 is not None
+                )
+                self._opened[index] = opened
+            return opened
+
+    def _start(self) -> None:
+        self._opened: dict[int, SegmentReader] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()

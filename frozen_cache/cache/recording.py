@@ -1,0 +1,126 @@
+"""The thread that turns detector outputs into segments while the detector works on."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from queue import Queue
+from types import TracebackType
+
+from tqdm import tqdm
+
+from frozen_cache.cache.collect import LabelTable, collect_view
+from frozen_cache.cache.segment_writer import SegmentWriter
+from frozen_cache.cache.writer import CacheWriter
+from frozen_cache.data.batches import ViewBatch
+from frozen_cache.data.truth import view_truth
+from frozen_cache.detectors.output import DetectorOutput
+
+Item = tuple[ViewBatch, DetectorOutput | None]
+
+
+class Recorder:
+    """Takes batches in the order of their segments and commits each segment after its last batch.
+
+    Used as a context: leaving it well waits until all is committed; leaving it by an exception drops the segment in
+    progress. An error of the writing thread is raised by the next `put`, or on leaving.
+    """
+
+    def __init__(self, writer: CacheWriter, *, category_ids: list[int], total: int, waiting: int = 2) -> None:
+        self._writer = writer
+        self._ids = category_ids
+        self._total = total
+        self._queue: Queue[Item | None] = Queue(maxsize=waiting)
+        self._stop = threading.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._table: LabelTable | None = None
+        self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
+        self.views = 0
+        """Views written."""
+        self.broken = 0
+        """Images that could not be read."""
+
+    def put(self, batch: ViewBatch, output: DetectorOutput | None) -> None:
+        """Hand a batch over; waits while the writer is behind."""
+        self._raise()
+        self._queue.put((batch, output))
+
+    def __enter__(self) -> Recorder:
+        self._bar = tqdm(total=self._total, unit="img", desc="extract", smoothing=0.05, disable=not self._total)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stop.set()
+        self._queue.put(None)
+        self._thread.join()
+        self._bar.close()
+        if kind is None:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            while (item := self._next()) is not None and not self._stop.is_set():
+                self._segment(item)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._error = error
+        while not self._ended:  # let go of whoever waits in `put`
+            self._next()
+
+    def _next(self) -> Item | None:
+        item = self._queue.get()
+        self._ended = item is None
+        return item
+
+    def _segment(self, first: Item) -> None:
+        context: AbstractContextManager[SegmentWriter] = self._writer.segment(first[0].segment)
+        item: Item | None = first
+        with context as segment:
+            while True:
+                if item is None or self._stop.is_set():
+                    raise _Stopped
+                batch, output = item
+                self._add(segment, batch, output)
+                if batch.last:
+                    break
+                item = self._next()
+
+    def _add(self, segment: SegmentWriter, batch: ViewBatch, output: DetectorOutput | None) -> None:
+        attributes = self._writer.attributes
+        for image, error in batch.broken:
+            segment.add_broken(image.id, str(error))
+            self.broken += 1
+        index = {category: place for place, category in enumerate(self._ids)}
+        for place, view in enumerate(batch.views):
+            assert output is not None
+            if self._table is None:
+                self._table = LabelTable.build(output.labels, attributes.label_to_category, self._ids)
+            segment.append(
+                collect_view(
+                    output,
+                    place,
+                    image_id=view.image.id,
+                    view=view.view,
+                    transform=view.transform,
+                    truth=view_truth(view.image, view.transform, index),
+                    table=self._table,
+                    top_k=attributes.top_k,
+                    one_label_per_query=attributes.detector.one_label_per_query,
+                )
+            )
+            self.views += 1
+            self._bar.update()
+
+
+class _Stopped(Exception):  # noqa: N818
+    """The run ends early; no error of its own."""

@@ -1,0 +1,150 @@
+"""Reading one committed segment: never a number that was not written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+
+from frozen_cache.cache.durable import file_checksum
+from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
+from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
+from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.data.view import ViewTransform
+
+
+class SegmentReader:
+    """One segment of a cache. Opening checks every file's size and the checksums of its metadata."""
+
+    def __init__(self, cache: Path, record: SegmentRecord, *, layers: tuple[int, ...], has_c1: bool) -> None:
+        self._cache, self._record = cache, record
+        self._folder = cache / "segments" / segment_name(record.segment)
+        self._layers, self._has_c1 = layers, has_c1
+        self._arrays: dict[str, zarr.Array[Any]] = {}
+        try:
+            self._open()
+        except DamagedCacheError:
+            raise
+        except Exception as error:  # zarr raises nearly anything on damaged metadata
+            raise self._damaged(str(error)) from error
+
+    def _open(self) -> None:
+        self.check_sizes()
+        for name, (size, crc) in self._record.files.items():
+            if name.endswith("zarr.json") and file_checksum(self._folder / name) != (size, crc):
+                raise self._damaged(f"{name} has changed")
+        self._group = zarr.open_group(str(self._folder), mode="r", zarr_format=3)
+        self._views = self._read("views", slice(None))
+        self._offsets = self._read("offsets", slice(None))
+        self._shapes = self._read("shapes", slice(None))
+        if self._views[:, 0].tolist() != list(self._record.image_ids):
+            raise self._damaged("its images are not those of the ledger")
+
+    def check_sizes(self) -> None:
+        """DamagedCacheError where a file is gone or has another size: zarr would read zeros from it."""
+        for name, (size, _) in self._record.files.items():
+            try:
+                found = (self._folder / name).stat().st_size
+            except OSError:
+                raise self._damaged(f"{name} is missing") from None
+            if found != size:
+                raise self._damaged(f"{name} has {found} bytes, {size} were written")
+
+    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
+        """One view; DamagedCacheError, naming segment and image, where its data is not what was written."""
+        try:
+            self.check_sizes()
+            return self._view(row, layers=layers, c1=c1, dtype=dtype)
+        except DamagedCacheError as error:
+            raise self._damaged(error.args[1], row) from None
+        except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
+            raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
+
+    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
+        meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
+        shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
+        rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
+        boxes, scores, labels, queries = rows.split([4, 1, 1, rows.shape[1] - len(ROW_COLUMNS)], dim=1)
+        transform = ViewTransform(
+            original_size=(meta["original_height"], meta["original_width"]),
+            crop=(meta["crop_x0"], meta["crop_y0"], meta["crop_x1"], meta["crop_y1"]),
+            flip=bool(meta["flip"]),
+            resized_size=(meta["resized_height"], meta["resized_width"]),
+        )
+        c1_map = None
+        if self._has_c1 and c1:
+            [c1_map] = self._maps("c1", self._span("c1", row), shapes[:1], dtype)
+        level_shapes = shapes[1:] if self._has_c1 else shapes
+        return CachedView(
+            image_id=meta["image_id"],
+            view=meta["view"],
+            transform=transform,
+            selected=meta["selected"],
+            queries=queries.contiguous(),
+            boxes=boxes.contiguous(),
+            scores=scores[:, 0].contiguous(),
+            labels=labels[:, 0].long(),
+            c1=c1_map,
+            encoder={
+                layer: self._maps(f"encoder/{layer}", self._span("encoder", row), level_shapes, dtype)
+                for layer in layers
+            },
+            truth=self._truth(row, transform),
+        )
+
+    def _maps(self, name: str, span: slice, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
+        flat = torch.from_numpy(self._read(name, span)).to(dtype)
+        parts = flat.split([math.prod(shape) for shape in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
+        span = self._span("objects", row)
+        objects = dict(zip(OBJECT_COLUMNS, self._read("truth/objects", span).T, strict=True))
+        boxes = self._read("truth/boxes", span)
+        rle = self._read("truth/rle", self._span("rle", row)).tobytes()
+        ends = np.cumsum(objects["rle_bytes"]).tolist()
+        size = list(transform.crop_size)
+        return GroundTruth(
+            boxes=boxes[:, :4].copy(),
+            categories=objects["category"].copy(),
+            crowd=objects["crowd"].astype(bool),
+            areas=boxes[:, 4].copy(),
+            masks=[
+                {"size": list(size), "counts": rle[start:end]} for start, end in zip([0, *ends], ends, strict=False)
+            ],
+            annotation_ids=objects["annotation_id"].copy(),
+            match=objects["match"].copy(),
+        )
+
+    def _span(self, column: str, row: int) -> slice:
+        place = OFFSET_COLUMNS.index(column)
+        return slice(int(self._offsets[row, place]), int(self._offsets[row + 1, place]))
+
+    def _read(self, name: str, span: slice) -> np.ndarray:
+        array = self._arrays.get(name)
+        if array is None:
+            node = self._group[name]
+            if not isinstance(node, zarr.Array):
+                raise self._damaged(f"{name} is no array")
+            array = self._arrays[name] = node
+        values = np.asarray(array[span])
+        if span.stop is not None and len(values) != span.stop - span.start:
+            raise self._damaged(f"{name} is too short")
+        return values
+
+    def _damaged(self, what: str, row: int | None = None) -> DamagedCacheError:
+        image = "" if row is None else f", image {self._record.image_ids[row]}"
+        message = (
+            f"segment {segment_name(self._record.segment)}{image} of {self._cache} is damaged: {what}; "
+            f"{mend(self._cache)}"
+        )
+        error = DamagedCacheError(message)
+        error.args = (message, what)
+        return error

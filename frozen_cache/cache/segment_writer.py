@@ -1,0 +1,165 @@
+"""Writing one segment aside, row by row, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+
+from frozen_cache.cache.durable import checksums, flush_tree
+from frozen_cache.cache.layout import (
+    BOX_COLUMNS,
+    OBJECT_COLUMNS,
+    OFFSET_COLUMNS,
+    ROW_COLUMNS,
+    VIEW_COLUMNS,
+    chunk_rows,
+    create_sharded,
+    write_table,
+)
+from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
+from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import UserError
+
+
+class SegmentWriter:
+    """Collects views and writes them under `folder`; `finish` makes the segment whole and flushes it to disk."""
+
+    def __init__(self, folder: Path, *, precision: str) -> None:
+        self.folder = folder
+        self._dtype = precision
+        self._group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+        self._columns: dict[str, _Column] = {}
+        self._views: list[list[int]] = []
+        self._offsets: list[list[int]] = [[0] * len(OFFSET_COLUMNS)]
+        self._shapes: list[list[tuple[int, ...]]] = []
+        self._matched: list[int] = []
+        self._broken: list[BrokenImage] = []
+
+    def add_broken(self, image_id: int, reason: str) -> None:
+        """Record an image that gave no view."""
+        self._broken.append(BrokenImage(image_id=image_id, reason=reason))
+
+    def append(self, view: CachedView) -> None:
+        """Add one view; its maps are stored in the cache's precision.
+
+        Raises:
+            UserError: a map holds values that are not finite in this precision.
+        """
+        levels = next(iter(view.encoder.values()), [])
+        maps = [*([] if view.c1 is None else [view.c1]), *levels]
+        self._shapes.append([tuple(a_map.shape) for a_map in maps])
+        c1_size = self._put_maps("c1", [view.c1], view) if view.c1 is not None else 0
+        encoder_size = 0
+        for layer, layer_levels in view.encoder.items():
+            encoder_size = self._put_maps(f"encoder/{layer}", layer_levels, view)
+        pairs = torch.cat([view.boxes, view.scores[:, None], view.labels[:, None], view.queries], dim=1)
+        self._put("rows", pairs.float().numpy(), columns=ROW_COLUMNS)
+        rle_size = self._put_truth(view)
+        transform = view.transform
+        self._views.append(
+            [
+                view.image_id, view.view, *transform.original_size, *transform.crop, int(transform.flip),
+                *transform.resized_size, view.selected,
+            ]
+        )  # fmt: skip
+        self._matched.append(int((view.truth.match >= 0).sum()))
+        added = (len(view.queries), len(view.truth.boxes), rle_size, c1_size, encoder_size)
+        self._offsets.append([before + size for before, size in zip(self._offsets[-1], added, strict=True)])
+
+    def finish(self, segment: int, fingerprint: str) -> SegmentRecord:
+        """Write what is left, flush every file to disk, and return the line for the ledger."""
+        for column in self._columns.values():
+            column.finish()
+        write_table(self._group, "views", _table(self._views, len(VIEW_COLUMNS)), columns=VIEW_COLUMNS)
+        write_table(self._group, "offsets", _table(self._offsets, len(OFFSET_COLUMNS)), columns=OFFSET_COLUMNS)
+        maps = len(self._shapes[0]) if self._shapes else 0
+        shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, 3)
+        write_table(self._group, "shapes", shapes, columns=("channels", "height", "width"))
+        self._group.update_attributes({"broken": [broken.model_dump() for broken in self._broken]})
+        flush_tree(self.folder)
+        return SegmentRecord(
+            segment=segment,
+            cache_fingerprint=fingerprint,
+            image_ids=tuple(row[0] for row in self._views),
+            view_indices=tuple(row[1] for row in self._views),
+            resized_sizes=tuple((row[9], row[10]) for row in self._views),
+            matched=tuple(self._matched),
+            shapes=tuple(tuple((s[0], s[1], s[2]) for s in shapes) for shapes in self._shapes),
+            broken=tuple(self._broken),
+            files=checksums(self.folder),
+        )
+
+    def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
+        stored = torch.cat([a_map.flatten() for a_map in maps]).to(getattr(torch, self._dtype))
+        if not torch.isfinite(stored).all():
+            advice = "; try --precision float32" if self._dtype == "float16" else ""
+            raise UserError(f"image {view.image_id}: `{name}` has values that are not finite in {self._dtype}{advice}")
+        self._put(name, stored.numpy())
+        return len(stored)
+
+    def _put_truth(self, view: CachedView) -> int:
+        truth = view.truth
+        counts = [mask["counts"] for mask in truth.masks]
+        objects = np.stack(
+            [truth.annotation_ids, truth.categories, truth.crowd, truth.match, [len(count) for count in counts]], axis=1
+        ).astype(np.int64)
+        self._put("truth/objects", objects, rows=256, columns=OBJECT_COLUMNS)
+        boxes = np.concatenate([truth.boxes, truth.areas[:, None]], axis=1).astype(np.float32)
+        self._put("truth/boxes", boxes, rows=256, columns=BOX_COLUMNS)
+        rle = np.frombuffer(b"".join(counts), dtype=np.uint8)
+        self._put("truth/rle", rle, rows=16 << 10)
+        return len(rle)
+
+    def _put(self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()) -> None:
+        if name not in self._columns:
+            row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+            array = create_sharded(
+                self._group,
+                name,
+                tail=values.shape[1:],
+                dtype=str(values.dtype),
+                rows=rows or chunk_rows(len(values), row_bytes),
+                columns=columns,
+            )
+            self._columns[name] = _Column(array)
+        self._columns[name].append(values)
+
+
+class _Column:
+    """One growing array: rows are kept until they fill a shard, so that no shard is ever written twice."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        self._shard_rows = (array.shards or array.chunks)[0]
+        self._kept: list[np.ndarray] = []
+        self._kept_rows = 0
+        self._written = 0
+
+    def append(self, values: np.ndarray) -> None:
+        self._kept.append(values)
+        self._kept_rows += len(values)
+        if self._kept_rows >= self._shard_rows:
+            rows = np.concatenate(self._kept)
+            whole = len(rows) - len(rows) % self._shard_rows
+            self._write(rows[:whole])
+            self._kept, self._kept_rows = [rows[whole:].copy()], len(rows) - whole
+
+    def finish(self) -> None:
+        if self._kept_rows:
+            self._write(np.concatenate(self._kept))
+        self._kept, self._kept_rows = [], 0
+
+    def _write(self, rows: np.ndarray) -> None:
+        end = self._written + len(rows)
+        self._array.resize((end, *self._array.shape[1:]))
+        self._array[self._written : end] = rows
+        self._written = end
+
+
+def _table(rows: list[list[int]], columns: int) -> np.ndarray:
+    return np.array(rows, dtype=np.int64).reshape(-1, columns)

@@ -1,0 +1,97 @@
+"""Views decoded, cut and resized ahead of the detector, in threads, as batches of one size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.images import BrokenImageError, image_path, read_image
+from frozen_cache.data.view import ViewTransform
+from frozen_cache.data.views import apply_view
+from frozen_cache.detectors.input_rule import InputRule
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """One view to extract."""
+
+    image: CocoImage
+    view: int
+    transform: ViewTransform
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Views of one size, out of one segment; the last batch of a segment says so."""
+
+    segment: int
+    last: bool
+    views: list[PlannedView]
+    """Those that could be read, in order."""
+    pixels: Tensor | None
+    """(B, 3, H, W) uint8; None where none could be read."""
+    broken: list[tuple[CocoImage, BrokenImageError]] = field(default_factory=list)
+
+
+def split_by_size(views: Iterable[PlannedView], batch_size: int) -> list[list[PlannedView]]:
+    """Runs of views of equal size, at most `batch_size` each, in their order: always the same batches."""
+    groups: list[list[PlannedView]] = []
+    for view in views:
+        full = not groups or len(groups[-1]) == batch_size
+        if full or groups[-1][0].transform.resized_size != view.transform.resized_size:
+            groups.append([])
+        groups[-1].append(view)
+    return groups
+
+
+def load_batches(
+    segments: Iterable[tuple[int, list[PlannedView]]],
+    *,
+    folder: Path,
+    rule: InputRule,
+    batch_size: int,
+    workers: int,
+    ahead: int = 3,
+) -> Iterator[ViewBatch]:
+    """The batches of all segments in order, `ahead` of them being read while one is used.
+
+    `segments` is drawn from only as far ahead as that.
+    """
+
+    def load(view: PlannedView) -> Tensor:
+        path = image_path(folder, view.image)
+        image = read_image(path, height=view.image.height, width=view.image.width)
+        return apply_view(image, view.transform, rule)
+
+    waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Tensor]]]] = deque()
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
+        try:
+            for segment, views in segments:
+                groups = split_by_size(views, batch_size)
+                for place, group in enumerate(groups):
+                    futures = [pool.submit(load, view) for view in group]
+                    waiting.append((segment, place == len(groups) - 1, group, futures))
+                    if len(waiting) > ahead:
+                        yield _gather(*waiting.popleft())
+            while waiting:
+                yield _gather(*waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[Tensor]]) -> ViewBatch:
+    read, pixels, broken = [], [], []
+    for view, future in zip(views, futures, strict=True):
+        try:
+            pixels.append(future.result())
+            read.append(view)
+        except BrokenImageError as error:
+            broken.append((view.image, error))
+    return ViewBatch(segment, last, read, torch.stack(pixels) if pixels else None, broken)

@@ -1,0 +1,63 @@
+"""COCO segmentations (polygons, uncompressed and compressed RLE) as compressed RLE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
+
+
+def check_segmentation(segmentation: Any, *, height: int, width: int) -> None:
+    """ValueError, saying what is wrong, unless `segmentation` is a mask of an image of height x width pixels."""
+    if isinstance(segmentation, list):
+        if not segmentation:
+            raise ValueError("its segmentation is empty: a box alone gives no mask to learn from")
+        for polygon in segmentation:
+            _check_polygon(polygon, height=height, width=width)
+    elif isinstance(segmentation, dict):
+        _check_rle(segmentation, height=height, width=width)
+    elif segmentation is None:
+        raise ValueError("it has no segmentation: a box alone gives no mask to learn from")
+    else:
+        raise ValueError(f"its segmentation is a {type(segmentation).__name__}, neither polygons nor an RLE")
+
+
+def segmentation_to_rle(segmentation: Any, *, height: int, width: int) -> dict[str, Any]:
+    """Compressed RLE {"size": [height, width], "counts": bytes} of a segmentation that `check_segmentation` passed."""
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+
+
+def _check_polygon(polygon: Any, *, height: int, width: int) -> None:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError("a polygon of its segmentation is not a flat list of at least three x, y pairs")
+    points = np.asarray(polygon) if all(type(value) in (int, float) for value in polygon) else np.full(1, np.nan)
+    if not np.isfinite(points).all():
+        raise ValueError("a polygon of its segmentation holds something that is not a number")
+    if np.abs(points).max() > 10 * max(height, width) + 10:
+        raise ValueError(f"a polygon of its segmentation lies far outside the image of {height} x {width} pixels")
+
+
+def _check_rle(rle: dict[str, Any], *, height: int, width: int) -> None:
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+        raise ValueError(f"its RLE has the size {size}, the image is [{height}, {width}]")
+    if isinstance(counts, list):
+        if not all(isinstance(count, int) for count in counts):
+            raise ValueError("its RLE has counts that are not whole numbers")
+        runs = np.asarray(counts, dtype=np.int64)
+    elif isinstance(counts, str | bytes):
+        try:
+            runs = rle_run_lengths(counts.encode("ascii") if isinstance(counts, str) else counts)
+        except UnicodeEncodeError:
+            raise ValueError("not a compressed RLE string") from None
+    else:
+        raise ValueError("its RLE has no counts")
+    check_run_lengths(runs, height, width)

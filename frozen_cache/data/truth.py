@@ -1,0 +1,58 @@
+"""The ground truth of a view: boxes and masks cropped and mirrored with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from frozen_cache.cache.view import GroundTruth
+from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.segmentation import segmentation_to_rle
+from frozen_cache.data.view import ViewTransform
+
+
+def view_truth(image: CocoImage, view: ViewTransform, category_index: dict[int, int]) -> GroundTruth:
+    """The objects of one view in its crop frame, none matched yet (`match` is -1).
+
+    A plain view keeps every annotation with its own box and area. In others box and area come from the cropped mask,
+    and objects of which nothing is left are dropped.
+
+    Args:
+        category_index: category id to index into the cache's categories.
+    """
+    boxes, areas, masks, kept = [], [], [], []
+    for annotation in image.annotations:
+        rle = segmentation_to_rle(annotation.segmentation, height=image.height, width=image.width)
+        if view.is_plain:
+            x, y, width, height = annotation.bbox
+            box = (x, y, x + width, y + height)
+            area = float(coco_mask.area(rle)) if annotation.area is None else annotation.area
+        else:
+            rle = crop_rle(rle, view)
+            area = float(coco_mask.area(rle))
+            if area == 0:
+                continue
+            x, y, width, height = coco_mask.toBbox(rle).tolist()
+            box = (x, y, x + width, y + height)
+        boxes.append(box)
+        areas.append(area)
+        masks.append(rle)
+        kept.append(annotation)
+    return GroundTruth(
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        categories=np.array([category_index[annotation.category_id] for annotation in kept], dtype=np.int64),
+        crowd=np.array([annotation.crowd for annotation in kept], dtype=bool),
+        areas=np.array(areas, dtype=np.float32),
+        masks=masks,
+        annotation_ids=np.array([annotation.id for annotation in kept], dtype=np.int64),
+        match=np.full(len(kept), -1, dtype=np.int64),
+    )
+
+
+def crop_rle(rle: dict[str, Any], view: ViewTransform) -> dict[str, Any]:
+    """The compressed RLE of a mask of the original image, cropped and mirrored as the view is."""
+    x0, y0, x1, y1 = view.crop
+    mask = coco_mask.decode(rle)[y0:y1, x0:x1]
+    return coco_mask.encode(np.asfortranarray(mask[:, ::-1] if view.flip else mask))

@@ -1,0 +1,232 @@
+"""Trains the demo's detector: a small D-FINE on scenes drawn on the spot.
+
+    python -m frozen_cache.demo.train_detector --out DIR --minutes 45
+
+Scenes are drawn once into a pool and shown in all eight mirrored and turned variants. `--out` receives what
+`AutoModelForObjectDetection.from_pretrained` loads, whenever an evaluation is done, so a stop loses minutes at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.ops import box_convert
+from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config, RTDetrImageProcessor
+
+from frozen_cache.demo.dense_loss import dense_loss
+from frozen_cache.demo.scenes import NAMES, draw_scene
+from frozen_cache.demo.shapes import CATEGORY_IDS
+from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+
+INPUT_SIDE = 192
+TRAIN_SEED, TEST_SEED = 1, 2
+Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]
+"""Pixels (S, S, 3) uint8, labels (G,), boxes (G, 4) cxcywh in 0..1, crowd flags (G,), original (height, width)."""
+
+
+def small_dfine() -> DFineConfig:
+    """0.65 M parameters: an HGNetV2 with maps at strides 4 to 32, 64-d transformer, three decoder layers."""
+    backbone = HGNetV2Config(
+        depths=[1, 1, 1, 1],
+        embedding_size=16,
+        hidden_sizes=[48, 96, 160, 192],
+        stem_channels=[3, 16, 24],
+        stage_in_channels=[24, 48, 96, 160],
+        stage_mid_channels=[16, 24, 32, 40],
+        stage_out_channels=[48, 96, 160, 192],
+        stage_num_blocks=[1, 1, 1, 1],
+        stage_downsample=[False, True, True, True],
+        stage_light_block=[False, False, True, True],
+        stage_kernel_size=[3, 3, 5, 5],
+        stage_numb_of_layers=[3, 3, 3, 3],
+        use_learnable_affine_block=True,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    return DFineConfig(
+        backbone_config=backbone,
+        freeze_backbone_batch_norms=False,
+        encoder_in_channels=[96, 160, 192],
+        encoder_hidden_dim=64,
+        encoder_ffn_dim=128,
+        encoder_attention_heads=4,
+        hidden_expansion=0.5,
+        depth_mult=0.34,
+        feat_strides=[8, 16, 32],
+        d_model=64,
+        num_queries=50,
+        decoder_in_channels=[64, 64, 64],
+        decoder_ffn_dim=128,
+        decoder_attention_heads=4,
+        decoder_layers=3,
+        decoder_n_points=[4, 4, 4],
+        num_feature_levels=3,
+        num_denoising=40,
+        id2label=dict(enumerate(NAMES)),
+        label2id={name: at for at, name in enumerate(NAMES)},
+    )
+
+
+def make_scene(seed: tuple[int, int]) -> Scene:
+    """One scene, stretched to the detector's input."""
+    picture, objects = draw_scene(np.random.default_rng(list(seed)))
+    height, width = picture.shape[:2]
+    pixels = np.asarray(Image.fromarray(picture).resize((INPUT_SIDE, INPUT_SIDE), Image.Resampling.BILINEAR))
+    corners = torch.tensor([item.box_xywh for item in objects], dtype=torch.float64).reshape(-1, 4)
+    boxes = box_convert(corners, "xywh", "cxcywh") / torch.tensor([width, height, width, height])
+    labels = np.array([NAMES.index(item.name) for item in objects], dtype=np.int64)
+    return pixels, labels, boxes.numpy().astype(np.float32), np.array([o.crowd for o in objects]), (height, width)
+
+
+def varied(scene: Scene, variant: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and boxes of one of the eight mirrored and turned variants."""
+    pixels, _, boxes, _, _ = scene
+    boxes = boxes.copy()
+    if variant & 1:
+        pixels, boxes[:, 0] = pixels[:, ::-1], 1 - boxes[:, 0]
+    if variant & 2:
+        pixels, boxes[:, 1] = pixels[::-1], 1 - boxes[:, 1]
+    if variant & 4:
+        pixels, boxes = pixels.transpose(1, 0, 2), boxes[:, [1, 0, 3, 2]]
+    return pixels, boxes
+
+
+def batch_of(scenes: list[Scene], rng: np.random.Generator, size: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """(size, 3, S, S) float32 in 0..1 and transformers' labels; crowds are nobody's to find."""
+    images, labels = [], []
+    for at in rng.integers(len(scenes), size=size):
+        scene = scenes[at]
+        pixels, boxes = varied(scene, int(rng.integers(8)))
+        gain, lift = rng.uniform(0.8, 1.2), rng.uniform(-0.1, 0.1)
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+        images.append((image * gain + lift).clamp(0, 1))
+        single = ~scene[3]
+        labels.append(
+            {"class_labels": torch.from_numpy(scene[1][single]), "boxes": torch.from_numpy(boxes[single].copy())}
+        )
+    return torch.stack(images), labels
+
+
+@torch.inference_mode()
+def box_ap(model: DFineForObjectDetection, scenes: list[Scene]) -> dict[str, float]:
+    """COCO box metrics of a model in eval mode."""
+    processor = image_processor()
+    images, annotations, results = [], [], []
+    ids = list(CATEGORY_IDS.values())
+    for image_id, (pixels, labels, boxes, crowd, (height, width)) in enumerate(scenes, start=1):
+        images.append({"id": image_id, "height": height, "width": width})
+        scale = torch.tensor([width, height, width, height])
+        for label, box, many in zip(labels, torch.from_numpy(boxes), crowd, strict=True):
+            x, y, w, h = (box_convert(box, "cxcywh", "xywh") * scale).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": ids[label],
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": int(many),
+                }
+            )
+        output = model(pixel_values=torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255)
+        found = processor.post_process_object_detection(output, threshold=0.0, target_sizes=[(height, width)])[0]
+        for score, label, box in zip(found["scores"], found["labels"], found["boxes"], strict=True):
+            x, y, w, h = box_convert(box, "xyxy", "xywh").tolist()
+            results.append(
+                {"image_id": image_id, "category_id": ids[int(label)], "bbox": [x, y, w, h], "score": float(score)}
+            )
+    categories = [{"id": number, "name": name} for name, number in CATEGORY_IDS.items()]
+    truth = coco_in_memory({"images": images, "annotations": annotations, "categories": categories})
+    return coco_metrics(truth, results, "bbox")
+
+
+def image_processor() -> RTDetrImageProcessor:
+    """The whole image stretched to the input side, RGB in 0..1."""
+    return RTDetrImageProcessor(
+        do_normalize=False, do_pad=False, size={"height": INPUT_SIDE, "width": INPUT_SIDE}, do_resize=True
+    )
+
+
+def save(folder: Path, model: DFineForObjectDetection, facts: dict[str, object]) -> None:
+    """Model, image processor and the figures of its training."""
+    model.save_pretrained(folder)
+    image_processor().save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def train(*, out: Path, minutes: float, scenes: int, batch_size: int, lr: float, evaluate_every: float) -> None:
+    """Train for `minutes` of wall-clock time; the learning rate falls with the share of it that has passed."""
+    torch.manual_seed(0)
+    with ProcessPoolExecutor(2) as pool:
+        drawn = list(pool.map(make_scene, [(TRAIN_SEED, at) for at in range(scenes)], chunksize=64))
+        unseen = list(pool.map(make_scene, [(TEST_SEED, at) for at in range(100)], chunksize=10))
+    model = DFineForObjectDetection(small_dfine())
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
+    rng = np.random.default_rng(0)
+    started = evaluated = time.monotonic()
+    step = 0
+    while (share := (time.monotonic() - started) / 60 / minutes) < 1:
+        rate = lr * min(1.0, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        model.train()
+        pixels, labels = batch_of(drawn, rng, batch_size)
+        output = model(pixel_values=pixels, labels=labels)
+        loss = output.loss + dense_loss(output.enc_outputs_class, output.enc_outputs_coord_logits.sigmoid(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(model)
+        step += 1
+        if step % 20 == 0:
+            print(f"step {step} share {share:.3f} loss {loss.item():.2f} lr {rate:.1e}", flush=True)
+        if time.monotonic() - evaluated > evaluate_every * 60:
+            report(out, average.module, unseen[:40], step=step, batch_size=batch_size, minutes=minutes)
+            evaluated = time.monotonic()
+    report(out, average.module, unseen, step=step, batch_size=batch_size, minutes=minutes)
+
+
+def report(out: Path, model: torch.nn.Module, scenes: list[Scene], *, step: int, batch_size: int, minutes: float) -> None:
+    """Evaluate, print and save."""
+    assert isinstance(model, DFineForObjectDetection)
+    metrics = box_ap(model.eval(), scenes)
+    facts = {
+        "box_metrics_on_unseen_scenes": metrics,
+        "unseen_scenes": len(scenes),
+        "steps": step,
+        "batch_size": batch_size,
+        "minutes": minutes,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    print(json.dumps(facts), flush=True)
+    save(out, model, facts)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--scenes", type=int, default=6000, help="size of the pool")
+    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--evaluate-every", type=float, default=8, help="minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    given = vars(parser.parse_args())
+    torch.set_num_threads(given.pop("threads"))
+    train(**given)
+
+
+if __name__ == "__main__":
+    main()

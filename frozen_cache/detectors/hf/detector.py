@@ -1,0 +1,176 @@
+"""`TransformersDetector`: a transformers DETR behind the `FrozenDetector` interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frozen_cache.detectors.fingerprint import weights_sha256
+from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_levels, encoder_modules, layer_count
+from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of
+from frozen_cache.detectors.hf.input_rule import rule_from_processor
+from frozen_cache.detectors.hf.stages import map_stride, stage_map, stage_modules
+from frozen_cache.detectors.hf.taps import Taps
+from frozen_cache.detectors.input_rule import InputRule
+from frozen_cache.detectors.labels import names_from_config
+from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
+from frozen_cache.errors import UserError
+
+HEAD = "class head"
+TRIAL_SIZE = (256, 320)
+"""(height, width) in pixels of the trial run where the input rule leaves the size open."""
+
+
+class TransformersDetector:
+    """A `...ForObjectDetection` model of one of `FAMILIES`, frozen, with taps on its features.
+
+    A trial run on one blank image finds the backbone's stages and checks every stride and channel count of `spec`.
+
+    Args:
+        model: the model, with its weights.
+        processor: its image processor; gives the input rule.
+        name: the detector as the user named it, without any path.
+        encoder_layers: encoder layers to keep, from 1; None for layer 4, or the last of a shallower encoder.
+        backbone_strides: strides of backbone maps to add to the encoder's levels.
+
+    Raises:
+        UserError: a family, encoder layer or stride that is not there; a model that fails on its own input size.
+    """
+
+    spec: DetectorSpec
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        *,
+        name: str,
+        encoder_layers: tuple[int, ...] | None = None,
+        backbone_strides: tuple[int, ...] = (),
+    ) -> None:
+        model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        if model_type not in FAMILIES:
+            raise UserError(f"{name} is a {model_type} model; the families known are {', '.join(FAMILIES)}")
+        self.family = FAMILIES[model_type]
+        self.model = model.eval().requires_grad_(False)
+        self.backbone = backbone_of(model, self.family)
+        try:
+            head, count = class_head_of(model, self.family), layer_count(model, self.family)
+        except AttributeError as error:  # a part is not where the family keeps it
+            raise UserError(
+                f"{name} is a {type(model).__name__}; expected the family's ...ForObjectDetection"
+            ) from error
+        layers = chosen_layers(encoder_layers, count)
+        self._encoder_layers = layers
+        self._modules = {HEAD: head, **encoder_modules(model, self.family, layers)}
+        self._stages: dict[int, str] = {}
+        """Stride -> name of the backbone's last stage at that stride; only those in use are tapped."""
+        self._c1_stride: int | None = None
+        self._added: tuple[int, ...] = tuple(sorted(set(backbone_strides)))
+        self.spec = self._describe(name, model_type, rule_from_processor(processor))
+
+    def to(self, device: torch.device | str) -> TransformersDetector:
+        """Move to a device and return itself."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> DetectorOutput:
+        """Run on images (B, 3, H, W) float32, prepared by `spec.input`, on the model's device; no gradient.
+
+        Every pixel counts as the image's: no padding. Autocast is the caller's choice; scores and boxes are float32.
+        """
+        stages = {name: self.backbone.get_submodule(name) for name in self._stages.values()} if self.backbone else {}
+        with Taps(self._modules | stages, with_inputs=(HEAD, ENCODER)) as taps:
+            outputs = self.model(pixel_values=images)
+        maps = {stride: self._stage_map(taps, name) for stride, name in self._stages.items()}
+        logits = outputs.logits.float()
+        scores = logits.softmax(-1)[..., :-1] if self.family.softmax else logits.sigmoid()
+        levels = encoder_levels(taps, self.family, self._encoder_layers)
+        return DetectorOutput(
+            queries=taps.inputs[HEAD][0],
+            boxes=outputs.pred_boxes.float(),
+            scores=scores,
+            labels=torch.arange(scores.shape[-1], device=scores.device),
+            c1=None if self._c1_stride is None else maps[self._c1_stride],
+            encoder={layer: self._with_added(found, maps) for layer, found in levels.items()},
+        )
+
+    def _stage_map(self, taps: Taps, name: str) -> Tensor:
+        found = stage_map(taps.outputs[name], self.backbone) if self.backbone is not None else None
+        assert found is not None, name  # the trial run saw a map here
+        return found
+
+    def _with_added(self, levels: list[Tensor], maps: dict[int, Tensor]) -> list[Tensor]:
+        """The levels with the added backbone maps among them, finest first, the encoder before the backbone."""
+        return sorted([*levels, *(maps[stride] for stride in self._added)], key=lambda level: -level.shape[-2:].numel())
+
+    def _describe(self, name: str, model_type: str, rule: InputRule) -> DetectorSpec:
+        """The spec, from the configuration and a trial run."""
+        size = rule.size or TRIAL_SIZE
+        device = next(self.model.parameters()).device
+        found = self._find_stages(torch.zeros(1, 3, *size, device=device), name)
+        if 4 in found:
+            self._c1_stride = 4
+        missing = [stride for stride in self._added if stride not in found]
+        if missing:
+            raise UserError(f"{name} has no backbone map of stride {missing[0]}; it has {sorted(found) or 'none'}")
+        self._stages = {stride: found[stride] for stride in found if stride == self._c1_stride or stride in self._added}
+        output = self(torch.zeros(1, 3, *size, device=device))
+        names = names_from_config(getattr(self.model.config, "id2label", None), output.scores.shape[-1])
+        num_queries, query_dim = output.queries.shape[1:]
+        return DetectorSpec(
+            name=name,
+            family=model_type,
+            weights_sha256=weights_sha256(self.model.state_dict()),
+            input=rule,
+            query_dim=query_dim,
+            num_queries=num_queries,
+            num_labels=output.scores.shape[-1],
+            label_names=names.names,
+            label_is_category_id=names.label_is_category_id,
+            one_label_per_query=self.family.softmax,
+            top_k=self.family.top_k or num_queries,
+            c1=None if output.c1 is None else self._feature(output.c1, size, f"backbone {self._stages[4]}"),
+            encoder_levels=self._encoder_specs(output.encoder[self._encoder_layers[0]], size),
+            encoder_layers=self._encoder_layers,
+        )
+
+    def _find_stages(self, images: Tensor, name: str) -> dict[int, str]:
+        """Stride -> name of the backbone's last stage at that stride."""
+        modules = stage_modules(self.backbone) if self.backbone is not None else {}
+        try:
+            with torch.no_grad(), Taps(modules) as taps:
+                self.model(pixel_values=images)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{name} fails on a blank image of {_size(images)} pixels (height, width): {reason}"
+            ) from error
+        strides: dict[int, str] = {}
+        for stage, output in taps.outputs.items():
+            found = stage_map(output, self.backbone) if self.backbone is not None else None
+            stride = None if found is None else map_stride(_size(images), _size(found))
+            if stride is not None:
+                strides[stride] = stage
+        return strides
+
+    def _encoder_specs(self, levels: list[Tensor], size: tuple[int, int]) -> tuple[FeatureSpec, ...]:
+        specs = [self._feature(level, size, self.family.encoder.removeprefix("model.")) for level in levels]
+        for stride in self._added:  # the last of the levels of this stride: the encoder stands before the backbone
+            index = max(i for i, spec in enumerate(specs) if spec.stride == stride)
+            specs[index] = specs[index].model_copy(update={"source": f"backbone stride {stride} (added)"})
+        return tuple(specs)
+
+    def _feature(self, level: Tensor, size: tuple[int, int], source: str) -> FeatureSpec:
+        stride = map_stride(size, _size(level))
+        if stride is None:
+            raise UserError(f"{source} gives a map of {_size(level)} for an image of {size}: not one stride")
+        return FeatureSpec(channels=level.shape[1], stride=stride, source=source)
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    """(height, width) of images or maps (B, C, H, W)."""
+    return maps.shape[-2], maps.shape[-1]

@@ -1,0 +1,137 @@
+"""Loading `hf:DIR_OR_HUB_ID`. Nothing is executed or fetched that the user did not name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_cache.detectors.hf.detector import TransformersDetector
+from frozen_cache.detectors.hf.families import FAMILIES
+from frozen_cache.detectors.hf.restore import restore_weights, weight_files
+from frozen_cache.errors import UserError
+
+HUB_ID = re.compile(r"\w[\w.\-]*/\w[\w.\-]*")
+NOT_NEEDED = re.compile(r"num_batches_tracked$|denoising_class_embed")
+"""Keys whose absence or presence changes no output: a counter of batch norm, the noisy labels of training."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def load_pretrained(
+    source: str, *, encoder_layers: tuple[int, ...] | None = None, backbone_strides: tuple[int, ...] = ()
+) -> TransformersDetector:
+    """The detector in a folder that `save_pretrained` wrote, or under a hub id (`org/name`).
+
+    A folder is read with `local_files_only`. Only what looks like a hub id, and whose first part is no folder here, may
+    be downloaded: a mistyped path is an error, not a look-up.
+    Weights load from safetensors, or with `weights_only=True`; `trust_remote_code` is never set.
+
+    Raises:
+        UserError: no such folder, no config, processor or weights in it, not a known family, keys that do not fit.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(source).expanduser()
+    local = folder.exists() or not HUB_ID.fullmatch(source) or Path(folder.parts[0]).exists()
+    if local:
+        _check_folder(folder, source)
+    place: str = str(folder) if local else source
+    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"hf:{source}: cannot read its config.json: {_one_line(error)}") from error
+    if config.model_type not in FAMILIES:
+        raise UserError(f"hf:{source} is a {config.model_type} model; the families known are {', '.join(FAMILIES)}")
+    safetensors = not local or any(folder.glob("*.safetensors"))
+    with _quiet():
+        model = _load_model(source, place, config, {**options, "use_safetensors": safetensors})
+        processor = _load_processor(source, place, options)
+    restore_weights(model, weight_files(place, local=local))
+    return TransformersDetector(
+        model,
+        processor,
+        name=f"hf:{folder.resolve().name if local else source}",
+        encoder_layers=encoder_layers,
+        backbone_strides=backbone_strides,
+    )
+
+
+def _check_folder(folder: Path, source: str) -> None:
+    """A UserError says what of a saved model the folder lacks."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UserError(
+            f"hf:{source}: {folder} {what}; give a folder written by save_pretrained, or a hub id (org/name)"
+        )
+    for names, what in (
+        (("config.json",), "config"),
+        (("preprocessor_config.json",), "image processor"),
+        (WEIGHTS, "weights"),
+    ):
+        if not any((folder / name).is_file() for name in names):
+            raise UserError(f"hf:{source}: no {what} in {folder}; expected {' or '.join(names[:3])}")
+
+
+def _load_model(source: str, place: str, config: Any, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForObjectDetection
+
+    try:
+        model, info = AutoModelForObjectDetection.from_pretrained(
+            place,
+            config=config,
+            dtype=torch.float32,
+            weights_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # what a broken file raises is the reader's own business
+        raise UserError(f"hf:{source}: cannot load its weights: {_one_line(error)}") from error
+    problems = {
+        "missing": sorted(info.get("missing_keys", ())),
+        "unexpected": sorted(info.get("unexpected_keys", ())),
+        "of another shape": sorted(str(entry[0]) for entry in info.get("mismatched_keys", ())),
+    }
+    kept = {what: [key for key in keys if not NOT_NEEDED.search(key)] for what, keys in problems.items()}
+    wrong = [f"{len(keys)} keys {what} ({_listed(keys)})" for what, keys in kept.items() if keys]
+    if wrong:
+        raise UserError(f"hf:{source}: the weights do not fit its config: {'; '.join(wrong)}")
+    return model
+
+
+def _load_processor(source: str, place: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"hf:{source}: cannot read its image processor: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and warnings: what matters in them becomes a UserError here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _listed(keys: list[str], most: int = 3) -> str:
+    return ", ".join(keys[:most]) + (" ..." if len(keys) > most else "")
+
+
+def _one_line(error: Exception, most: int = 300) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]

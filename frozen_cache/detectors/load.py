@@ -1,0 +1,169 @@
+"""`load_detector`: from what the user writes after `--detector` to a `FrozenDetector`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
+from frozen_cache.errors import UserError
+
+
+def load_detector(
+    spec: str,
+    *,
+    weights: Path | None = None,
+    encoder_layers: tuple[int, ...] | None = None,
+    backbone_strides: tuple[int, ...] = (),
+) -> FrozenDetector:
+    """The frozen detector that `spec` names, on the CPU.
+
+    Args:
+        spec: a name (`hdetr-r50`; needs `weights`), `hf:DIR_OR_HUB_ID`, or `FILE.py:FACTORY`. FACTORY() returns a
+            `FrozenDetector`, or (transformers model, its image processor).
+        weights: the checkpoint of a named detector.
+        encoder_layers: encoder layers to keep, counted from 1; None for the detector's default.
+        backbone_strides: strides of backbone maps to add to the encoder's levels (transformers models only).
+
+    Raises:
+        UserError: one line that says what was found and what is expected.
+    """
+    if not spec.strip():
+        raise UserError(f"--detector is empty; give {_forms()}")
+    if spec.startswith("hf:"):
+        _refuse_weights(spec, weights)
+        from frozen_cache.detectors.hf import load_pretrained
+
+        return load_pretrained(spec[3:], encoder_layers=encoder_layers, backbone_strides=backbone_strides)
+    file, colon, factory = spec.rpartition(":")
+    if spec.endswith(".py"):
+        raise UserError(f"--detector {spec} lacks the factory's name; write {spec}:FACTORY")
+    if colon and file.endswith(".py"):
+        _refuse_weights(spec, weights)
+        return _from_factory(Path(file), factory, encoder_layers=encoder_layers, backbone_strides=backbone_strides)
+    return _named(spec, weights=weights, encoder_layers=encoder_layers, backbone_strides=backbone_strides)
+
+
+def known_names() -> list[str]:
+    """The detectors that go by name."""
+    official = _official()
+    return sorted(official.NAMED) if official is not None else []
+
+
+def _named(
+    name: str, *, weights: Path | None, encoder_layers: tuple[int, ...] | None, backbone_strides: tuple[int, ...]
+) -> FrozenDetector:
+    official = _official()
+    if official is None or name not in official.NAMED:
+        raise UserError(f"no detector is named {name}; give {_forms()}")
+    if weights is None:
+        raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
+    if backbone_strides:
+        raise UserError(f"added backbone strides are for transformers detectors; {name} has all its levels")
+    if not weights.is_file():
+        raise UserError(f"--weights {weights}: no such file")
+    return official.load_official(name, weights, encoder_layers)
+
+
+def _from_factory(
+    file: Path, factory: str, *, encoder_layers: tuple[int, ...] | None, backbone_strides: tuple[int, ...]
+) -> FrozenDetector:
+    if not file.is_file():
+        raise UserError(f"--detector: no such file {file}")
+    module = _import_file(file)
+    make = getattr(module, factory, None)
+    if not callable(make):
+        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        found = ", ".join(functions) or "nothing that can be called"
+        raise UserError(f"{file} has no factory named {factory or '(empty)'}; it has {found}")
+    try:
+        with _beside(file):
+            made = make()
+    except Exception as error:
+        raise UserError(f"{file}:{factory} raised {type(error).__name__}: {_one_line(error)}") from error
+    name = f"{file.resolve().parent.name}/{file.name}:{factory}"
+    if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        from frozen_cache.detectors.hf import TransformersDetector
+
+        return TransformersDetector(
+            made[0], made[1], name=name, encoder_layers=encoder_layers, backbone_strides=backbone_strides
+        )
+    if callable(made) and isinstance(getattr(made, "spec", None), DetectorSpec):
+        if encoder_layers not in (None, made.spec.encoder_layers) or backbone_strides:
+            raise UserError(
+                f"{file}:{factory} made a detector that keeps encoder layers {list(made.spec.encoder_layers)}; "
+                "choose layers and added strides in the factory itself"
+            )
+        return made
+    raise UserError(
+        f"{file}:{factory} returned {_kind(made)}; expected a FrozenDetector, or (transformers model, image processor)"
+    )
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Run a user's file as a module of its own name; it may import its neighbours."""
+    path = file.resolve()
+    name = f"frozen_cache_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--detector: {file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _beside(file):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{file} cannot be imported: {type(error).__name__}: {_one_line(error)}") from error
+    return module
+
+
+@contextlib.contextmanager
+def _beside(file: Path) -> Iterator[None]:
+    """The file's folder is importable meanwhile."""
+    folder = str(file.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _official() -> Any:
+    """The module of the named detectors."""
+    try:
+        return import_module("frozen_cache.detectors.official")
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("frozen_cache.detectors.official"):
+            return None
+        raise
+
+
+def _forms() -> str:
+    return f"one of {', '.join(known_names()) or '(no names yet)'}, or hf:DIR_OR_HUB_ID, or FILE.py:FACTORY"
+
+
+def _refuse_weights(spec: str, weights: Path | None) -> None:
+    if weights is not None:
+        raise UserError(
+            f"--weights goes with a named detector ({', '.join(known_names())}); {spec} has its own weights"
+        )
+
+
+def _kind(made: Any) -> str:
+    if isinstance(made, tuple):
+        return f"({', '.join(type(item).__name__ for item in made)})"
+    return type(made).__name__
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

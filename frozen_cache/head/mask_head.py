@@ -1,0 +1,128 @@
+"""`MaskHead`: the trainable part of Mask Frozen-DETR, from cached features and boxes to masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from frozen_cache.head.box_encoder import BoxEncoder
+from frozen_cache.head.config import HeadConfig
+from frozen_cache.head.fcn import FcnMaskHead
+from frozen_cache.head.feature_map import FeatureMap
+from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, Rois
+from frozen_cache.head.mask_predictor import DotProduct, SegmenterHead
+from frozen_cache.head.query_encoder import QueryEncoder
+from frozen_cache.head.roi import RoiAlign
+from frozen_cache.head.scoring import MaskScoring
+
+
+class MaskHead(nn.Module):
+    """The mask head, sized to a detector. 3,261,712 parameters in the paper's final form for H-DETR R50 (Table 6).
+
+    Box layers and query blocks take turns: query block i sees the RoI features after box layer i.
+
+    Args:
+        config: what it is made of.
+        inputs: shapes of the cached features.
+    """
+
+    def __init__(self, *, config: HeadConfig, inputs: HeadInputs) -> None:
+        super().__init__()
+        self.config, self.inputs = config, inputs
+        dim = config.width
+        self.feature_map = FeatureMap(config=config, inputs=inputs)
+        self.roi_align = RoiAlign(size=config.roi_size, sampling=config.roi_sampling, stride=self.feature_map.stride)
+        self.dropout = nn.Dropout2d(config.feature_dropout)
+        self.roi_query = nn.Linear(inputs.query_dim, dim) if config.query_in_roi else None
+        self.box_encoder = BoxEncoder(config=config)
+        self.query_projection: nn.Module = nn.Identity()
+        if config.mask_head != "fcn" and inputs.query_dim != dim:
+            self.query_projection = nn.Linear(inputs.query_dim, dim)
+        self.query_encoder = QueryEncoder(dim=dim, parts=config.query_blocks, count=config.query_depth)
+        self.predictor: nn.Module
+        if config.mask_head == "fcn":
+            self.predictor = FcnMaskHead(dim=dim, classes=inputs.num_classes if config.class_masks else 1)
+        else:
+            self.predictor = SegmenterHead(dim=dim) if config.mask_head == "segmenter" else DotProduct()
+        self.scoring = (
+            MaskScoring(dim=dim, size=config.roi_size, classes=inputs.num_classes) if config.mask_scoring else None
+        )
+
+    @property
+    def uses_c1(self) -> bool:
+        """Whether C1 decides anything; where not, it need not be read."""
+        return self.feature_map.uses_c1
+
+    def forward(self, images: list[ImageFeatures], rois: Rois) -> HeadOutput:
+        """Segment N boxes in B images.
+
+        Images of equal shapes run together, others in groups of their own; images without RoIs are not touched.
+        Each result is that of the image alone.
+
+        Returns:
+            `HeadOutput` in float32 (float64 where the head is), also under autocast.
+        """
+        if len(rois.boxes) == 0:
+            return self._nothing(rois)
+        cut = self._cut(images, rois)
+        logits, iou = self._segment(cut, rois)
+        return HeadOutput(mask_logits=_wide(logits), iou=None if iou is None else _wide(iou))
+
+    def _cut(self, images: list[ImageFeatures], rois: Rois) -> Tensor:
+        """(N, D, R, R) RoI features, in the order of `rois`."""
+        owner = rois.image_index.tolist()
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for index in dict.fromkeys(owner):
+            groups.setdefault(_shapes(images[index]), []).append(index)
+        parts, rows = [], []
+        for members in groups.values():
+            place = {index: at for at, index in enumerate(members)}
+            mine = [row for row, index in enumerate(owner) if index in place]
+            rows += mine
+            chosen = [images[index] for index in members]
+            image = torch.tensor([place[owner[row]] for row in mine], device=rois.boxes.device)
+            boxes = rois.boxes if len(groups) == 1 else rois.boxes[mine]
+            parts.append(self.roi_align(self._map(chosen), image, boxes, [features.size for features in chosen]))
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.tensor(rows, device=rois.boxes.device).argsort()
+        return torch.cat(parts)[order]
+
+    def _map(self, images: list[ImageFeatures]) -> Tensor:
+        """F of images of equal shapes, (B, D, H, W)."""
+        maps = [image.c1 for image in images if image.c1 is not None] if self.uses_c1 else []
+        levels = [torch.stack(level) for level in zip(*(image.levels for image in images), strict=True)]
+        return self.feature_map(torch.stack(maps) if maps else None, levels)
+
+    def _segment(self, cut: Tensor, rois: Rois) -> tuple[Tensor, Tensor | None]:
+        """RoI features to (N, R, R) logits and (N, classes) IoU."""
+        features = self.dropout(cut)
+        if self.roi_query is not None:
+            features = features + self.roi_query(rois.queries)[:, :, None, None]
+        queries = self.query_projection(rois.queries)
+        for depth in range(max(len(self.box_encoder), len(self.query_encoder))):
+            if depth < len(self.box_encoder):
+                features = self.box_encoder(features, stage=depth)
+            if depth < len(self.query_encoder):
+                queries = self.query_encoder(queries, features, rois.boxes, rois.image_index, block=depth)
+        if isinstance(self.predictor, FcnMaskHead):
+            logits = self.predictor(features, rois.labels)
+        else:
+            logits = self.predictor(queries, features, rois.image_index)
+        return logits, None if self.scoring is None else self.scoring(logits, features)
+
+    def _nothing(self, rois: Rois) -> HeadOutput:
+        """The output for no RoIs; it still depends on each parameter, so that a training step can pass through it."""
+        anchor = sum((parameter.sum() * 0 for parameter in self.parameters()), rois.boxes.new_zeros(()))
+        side = self.config.mask_side
+        logits = rois.boxes.new_zeros(0, side, side) + anchor
+        iou = None if self.scoring is None else rois.boxes.new_zeros(0, self.inputs.num_classes) + anchor
+        return HeadOutput(mask_logits=logits, iou=iou)
+
+
+def _shapes(image: ImageFeatures) -> tuple[object, ...]:
+    return (None if image.c1 is None else image.c1.shape, *(level.shape for level in image.levels))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,1 @@
+"""Mask geometry: cropping masks to boxes, pasting them back, run lengths, point sampling, scores."""

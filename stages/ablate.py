@@ -1,0 +1,198 @@
+"""Ablations from one cache: each combination trained and evaluated, one table and one plot in the paper's columns."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.coco import METRICS
+from frozen_cache.head.describe import describe_head
+from frozen_cache.training.config import load_config
+from frozen_cache.training.run_directory import load_record
+from stages.evaluate import evaluate
+from stages.train import train_head
+
+GRIDS_FOLDER = resources.files("frozen_cache") / "presets" / "grids"
+COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
+
+
+class Row(BaseModel):
+    """One variant of a grid: overrides by dotted key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    set: dict[str, Any] = {}
+
+
+class Grid(BaseModel):
+    """A grid file: named rows, or the product of value lists, over a preset with common overrides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    preset: str = "paper"
+    base: dict[str, Any] = {}
+    """Overrides of all variants, by dotted key."""
+    rows: tuple[Row, ...] = ()
+    product: dict[str, list[Any]] = {}
+    """Dotted key -> values; each combination is a variant."""
+
+    def variants(self) -> list[Row]:
+        """All variants, with `base` put under each."""
+        combinations = [
+            Row(
+                name=", ".join(
+                    f"{key.split('.')[-1]} {value}" for key, value in zip(self.product, values, strict=True)
+                ),
+                set=dict(zip(self.product, values, strict=True)),
+            )
+            for values in itertools.product(*self.product.values())
+            if self.product
+        ]
+        return [Row(name=row.name, set={**self.base, **row.set}) for row in (*self.rows, *combinations)]
+
+
+@dataclass(frozen=True)
+class AblationResult:
+    """The finished table."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    out: Path
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(_text(row[column]) for column in COLUMNS) + " |" for row in self.rows]
+        return "\n".join(lines)
+
+
+def grid_names() -> list[str]:
+    """Names of the grids that ship with the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in GRIDS_FOLDER.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_grid(grid: str) -> Grid:
+    """A shipped grid (`table3`) or a TOML file."""
+    if grid in grid_names():
+        text = (GRIDS_FOLDER / f"{grid}.toml").read_text()
+    elif Path(grid).is_file():
+        text = Path(grid).read_text()
+    else:
+        raise UserError(f"no grid `{grid}`: known are {', '.join(grid_names())}, or give the path of a .toml file")
+    try:
+        parsed = Grid.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"grid {grid} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"grid {grid}: `{where}`: {first['msg']}") from error
+    names = [variant.name for variant in parsed.variants()]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"grid {grid} has no variants, or two of the same name")
+    return parsed
+
+
+def ablate(
+    *,
+    cache: Path,
+    val_cache: Path,
+    grid: str,
+    out: Path,
+    overrides: dict[str, Any] | None = None,
+    device: str = "auto",
+    memory_bytes: int = 4 * 2**30,
+) -> AblationResult:
+    """Train and evaluate every variant of `grid`; what an earlier, stopped call finished is kept.
+
+    Args:
+        overrides: by dotted key, over every variant (fewer epochs for a quick look).
+    """
+    parsed = load_grid(grid)
+    variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
+    for variant in variants:  # a mistake in the last row should not wait for the first ones to train
+        load_config(preset=parsed.preset, overrides=variant.set)
+    _check_out(out, parsed)
+    reader = CacheReader(val_cache)
+    rows = []
+    for at, variant in enumerate(variants):
+        folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
+        print(f"[{at + 1}/{len(variants)}] {variant.name}")
+        trained = train_head(
+            cache=cache,
+            out=folder / "run",
+            preset=parsed.preset,
+            overrides=variant.set,
+            resume=True,
+            device=device,
+            memory_bytes=memory_bytes,
+        )
+        metrics_file = folder / "results" / "metrics.json"
+        if not metrics_file.is_file():
+            evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
+        metrics = json.loads(metrics_file.read_text())
+        record = load_record(folder / "run")
+        size = reader.resized_size(0)
+        described = describe_head(
+            config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
+        )
+        rows.append(
+            {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
+            | metrics["segm"]
+            | {"minutes": trained.seconds / 60}
+        )
+        _write(out, parsed.title, rows)
+    return AblationResult(title=parsed.title, rows=rows, out=out)
+
+
+def _check_out(out: Path, grid: Grid) -> None:
+    marker = out / "grid.json"
+    wanted = grid.model_dump_json(indent=2) + "\n"
+    if out.exists() and not (out.is_dir() and (marker.is_file() or not any(out.iterdir()))):
+        raise UserError(f"--out {out} exists and holds no ablation: choose another path")
+    if marker.is_file() and marker.read_text() != wanted:
+        raise UserError(f"--out {out} holds an ablation of another grid: choose another path")
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(wanted)
+
+
+def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
+    with (out / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    result = AblationResult(title=title, rows=rows, out=out)
+    (out / "table.md").write_text(f"# {title}\n\n{result.markdown()}\n")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        axes.scatter(row["GMACs"], row["AP"], s=20 + row["parameters"] / 4e4)
+        axes.annotate(row["variant"], (row["GMACs"], row["AP"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="GMACs an image", ylabel="mask AP", title=f"{title} (area: parameters)")
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)
+    figure.savefig(out / "plot.png", dpi=110)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,181 @@
+"""No damage goes unseen, and none is read as numbers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.cache.integrity import segments_node_is_intact, verify_cache
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import UserError
+
+Make = Callable[..., Path]
+View = Callable[..., CachedView]
+
+
+@pytest.fixture(scope="module")
+def whole(make_cache: Make, make_view: View, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    views = [make_view(100 + number, size=(8, 8)) for number in range(4)]
+    return make_cache(tmp_path_factory.mktemp("whole") / "x.zarr", views, per_segment=2)
+
+
+@pytest.fixture
+def cache(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "x.zarr"))
+
+
+def files_of(cache: Path, segment: str = "00001") -> list[Path]:
+    return sorted(path for path in (cache / "segments" / segment).rglob("*") if path.is_file())
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 0x10
+    path.write_bytes(content)
+
+
+def read_error(cache: Path, index: int) -> str:
+    with pytest.raises(DamagedCacheError) as caught:
+        CacheReader(cache).read(index)
+    assert len(caught.value.args[0].splitlines()) == 1
+    return caught.value.args[0]
+
+
+def test_an_intact_cache_has_no_damage(whole: Path) -> None:
+    found = verify_cache(whole)
+    assert (found.damages, found.intact, found.open) == ([], [0, 1], [])
+    assert found.bytes_read == sum(path.stat().st_size for n in ("00000", "00001") for path in files_of(whole, n))
+
+
+def test_a_byte_flipped_in_any_file_of_a_segment_is_found_and_the_segment_named(whole: Path) -> None:
+    for path in files_of(whole):
+        before = path.read_bytes()
+        for place in (0, len(before) // 2, len(before) - 1):
+            flip(path, place)
+            [damage] = verify_cache(whole).damages
+            assert damage.segment == 1
+            assert path.relative_to(whole / "segments" / "00001").as_posix() in damage.what
+            path.write_bytes(before)
+    assert not verify_cache(whole).damages
+
+
+def test_a_byte_flipped_in_any_data_file_is_an_error_on_reading_or_touches_another_image(
+    whole: Path, make_view: View
+) -> None:
+    wanted = [CacheReader(whole).read(index) for index in (2, 3)]
+    for path in files_of(whole):
+        before = path.read_bytes()
+        for place in (1, len(before) // 3, len(before) - 2):
+            flip(path, place)
+            errors = 0
+            for index, right in zip((2, 3), wanted, strict=True):
+                try:
+                    view = CacheReader(whole).read(index)
+                except DamagedCacheError as error:
+                    errors += 1
+                    assert "segment 00001" in str(error) and f"image {right.image_id}" in str(error)
+                else:
+                    assert right.c1 is not None and view.c1 is not None and right.c1.equal(view.c1)
+                    assert right.queries.equal(view.queries)
+                    assert (right.truth.boxes == view.truth.boxes).all()
+                    assert right.truth.masks == view.truth.masks
+            assert errors
+            path.write_bytes(before)
+
+
+@pytest.mark.parametrize("name", ["c1/c/0", "rows/c/0/0", "truth/rle/c/0", "encoder/4/c/0", "views/c/0/0"])
+def test_a_missing_an_empty_and_a_truncated_file_never_read_as_zeros(cache: Path, name: str) -> None:
+    path = cache / "segments" / "00001" / name
+    content = path.read_bytes()
+    for change, says in (
+        (lambda: path.unlink(), "is missing"),
+        (lambda: path.write_bytes(b""), "has 0 bytes"),
+        (lambda: path.write_bytes(content[:-5]), f"{len(content)} were written"),
+        (lambda: path.write_bytes(b"\0" * len(content)), "damaged"),
+    ):
+        change()
+        message = read_error(cache, 2)
+        assert "segment 00001" in message and "image 102" in message and says in message
+        assert "cache repair" in message
+        assert {damage.segment for damage in verify_cache(cache).damages} == {1}
+        CacheReader(cache).read(0)
+        path.write_bytes(content)
+
+
+def test_a_file_that_vanishes_after_opening_is_noticed(cache: Path) -> None:
+    reader = CacheReader(cache)
+    reader.read(2)
+    (cache / "segments" / "00001" / "c1" / "c" / "0").unlink()
+    with pytest.raises(DamagedCacheError, match=r"segment 00001, image 103 .*c1/c/0 is missing"):
+        reader.read(3)
+
+
+def test_a_missing_segment_and_a_strange_file_are_found(cache: Path) -> None:
+    (cache / "segments" / "00000" / "more").touch()
+    shutil.rmtree(cache / "segments" / "00001")
+    damages = verify_cache(cache).damages
+    assert {damage.segment for damage in damages} == {0, 1}
+    assert "more does not belong there" in damages[0].what
+
+
+def test_a_byte_flipped_anywhere_in_the_ledger_is_found(whole: Path) -> None:
+    path = whole / "ledger" / "00001.json"
+    before = path.read_bytes()
+    for place in range(0, len(before) - 1, 37):
+        flip(path, place)
+        assert {damage.segment for damage in verify_cache(whole).damages} == {1}
+        with pytest.raises(DamagedCacheError, match="segment 00001"):
+            CacheReader(whole)
+        path.write_bytes(before)
+
+
+def test_a_byte_flipped_anywhere_in_the_root_attributes_is_found(whole: Path) -> None:
+    path = whole / "zarr.json"
+    before = path.read_bytes()
+    for place in range(0, len(before), 41):
+        flip(path, place)
+        with pytest.raises(UserError):
+            CacheReader(whole)
+        path.write_bytes(before)
+    CacheReader(whole)
+
+
+def test_the_node_that_belongs_to_no_segment_is_checked_too(cache: Path) -> None:
+    assert segments_node_is_intact(cache)
+    flip(cache / "segments" / "zarr.json", 3)
+    assert not segments_node_is_intact(cache)
+
+
+def test_a_segment_of_another_cache_is_refused(cache: Path, tmp_path: Path, make_cache: Make, make_view: View) -> None:
+    other = make_cache(tmp_path / "y.zarr", [make_view(n) for n in range(4)], per_segment=2, precision="float32")
+    shutil.copy(other / "ledger" / "00001.json", cache / "ledger" / "00001.json")
+    with pytest.raises(DamagedCacheError, match=r"segment 00001 .* belongs to another cache"):
+        CacheReader(cache)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format_version": 2}, "format version 2, this frozen-cache reads version 1"),
+        ({"format": "other"}, "no cache of frozen-cache"),
+        ({"top_k": 7}, "do not match their fingerprint"),
+        ({"surprise": 1}, "`surprise` is not understood"),
+    ],
+)
+def test_what_a_reader_does_not_understand_it_refuses(cache: Path, change: dict[str, object], says: str) -> None:
+    document = json.loads((cache / "zarr.json").read_text())
+    document["attributes"] |= change
+    (cache / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=says):
+        CacheReader(cache)
+
+
+def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no cache"):
+        CacheReader(tmp_path / "none.zarr")
+    with pytest.raises(UserError, match=r"holds no zarr.json"):
+        CacheReader(tmp_path)

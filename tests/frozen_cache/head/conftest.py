@@ -1,0 +1,75 @@
+"""Inputs for mask heads of any detector: the paper's detectors, and a small odd one that runs fast."""
+
+import pytest
+import torch
+
+from frozen_cache.detectors.output import FeatureSpec
+from frozen_cache.head.inputs import HeadInputs, ImageFeatures, Rois
+
+
+def head_inputs(*, query_dim, c1, levels, num_classes):
+    """`c1` is (channels, stride) or None, `levels` a list of them."""
+    return HeadInputs(
+        query_dim=query_dim,
+        c1=None if c1 is None else FeatureSpec(channels=c1[0], stride=c1[1]),
+        levels=tuple(FeatureSpec(channels=channels, stride=stride) for channels, stride in levels),
+        num_classes=num_classes,
+    )
+
+
+INPUTS = {
+    "hdetr_r50": head_inputs(
+        query_dim=256, c1=(256, 4), levels=[(256, stride) for stride in (8, 16, 32, 64)], num_classes=80
+    ),
+    "dino": head_inputs(
+        query_dim=256, c1=None, levels=[(256, stride) for stride in (4, 8, 16, 32, 64)], num_classes=80
+    ),
+    "deimv2_atto": head_inputs(query_dim=64, c1=(64, 4), levels=[(64, 16), (64, 32)], num_classes=80),
+    "deimv2_atto_added": head_inputs(
+        query_dim=64, c1=(64, 4), levels=[(256, 8), (256, 16), (64, 16), (64, 32)], num_classes=80
+    ),
+    "small": head_inputs(query_dim=24, c1=(12, 4), levels=[(20, 8), (16, 8), (16, 16)], num_classes=3),
+    "small_no_c1": head_inputs(query_dim=16, c1=None, levels=[(16, 8), (16, 32)], num_classes=3),
+    "one_level": head_inputs(query_dim=16, c1=(16, 4), levels=[(16, 16)], num_classes=3),
+}
+
+
+@pytest.fixture
+def inputs():
+    """Shapes by name."""
+    return INPUTS
+
+
+@pytest.fixture
+def make_batch():
+    """A function that makes random features and RoIs: sizes (height, width) of the images, RoIs of each."""
+
+    def make(inputs, sizes, counts, *, seed=0, dtype=torch.float32):
+        generator = torch.Generator().manual_seed(seed)
+
+        def noise(*shape):
+            return torch.randn(*shape, generator=generator, dtype=dtype)
+
+        def of(spec, size):
+            return noise(spec.channels, -(-size[0] // spec.stride), -(-size[1] // spec.stride))
+
+        images = [
+            ImageFeatures(
+                c1=None if inputs.c1 is None else of(inputs.c1, size),
+                levels=[of(level, size) for level in inputs.levels],
+                size=size,
+            )
+            for size in sizes
+        ]
+        total = sum(counts)
+        extent = torch.rand(total, 2, generator=generator, dtype=dtype) * 0.5 + 0.1
+        centre = torch.rand(total, 2, generator=generator, dtype=dtype)
+        rois = Rois(
+            image_index=torch.arange(len(sizes)).repeat_interleave(torch.tensor(counts, dtype=torch.int64)),
+            boxes=torch.cat([centre, extent], 1),
+            queries=noise(total, inputs.query_dim),
+            labels=torch.randint(0, inputs.num_classes, (total,), generator=generator),
+        )
+        return images, rois
+
+    return make
