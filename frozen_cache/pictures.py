@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pycocotools import mask as coco_mask
 
+Colours = dict[int, tuple[float, ...]]
+"""Category id -> RGB in 0..1."""
+
 TITLES = ("image", "frozen detector: boxes", "frozen-cache: masks", "ground truth")
 
 
@@ -30,7 +33,7 @@ class GalleryRow:
 
 def save_gallery(path: Path, rows: list[GalleryRow], *, names: dict[int, str]) -> None:
     """Write one PNG with four columns and a row for each image. `names` maps category ids to names."""
-    colours = {category: colormaps["tab20"](at % 20)[:3] for at, category in enumerate(sorted(names))}
+    colours: Colours = {category: colormaps["tab20"](at % 20)[:3] for at, category in enumerate(sorted(names))}
     figure = Figure(figsize=(11, 2.75 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(TITLES), squeeze=False)
     for line, row in zip(grid, rows, strict=True):
@@ -47,7 +50,7 @@ def save_gallery(path: Path, rows: list[GalleryRow], *, names: dict[int, str]) -
 
 
 def overlaid(
-    pixels: np.ndarray, objects: list[dict[str, Any]], colours: dict[int, tuple[float, ...]], *, strength: float = 0.55
+    pixels: np.ndarray, objects: list[dict[str, Any]], colours: Colours, *, strength: float = 0.55
 ) -> np.ndarray:
     """(H, W, 3) uint8: pixels with each object's mask in its category's colour, outlined in white."""
     picture = pixels.astype(np.float32)
@@ -65,9 +68,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~inside
 
 
-def _draw_boxes(
-    axes: Axes, objects: list[dict[str, Any]], colours: dict[int, tuple[float, ...]], names: dict[int, str]
-) -> None:
+def _draw_boxes(axes: Axes, objects: list[dict[str, Any]], colours: Colours, names: dict[int, str]) -> None:
     for thing in objects:
         x, y, width, height = thing["bbox"]
         colour = colours[thing["category_id"]]

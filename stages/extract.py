@@ -6,11 +6,12 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
 from frozen_cache.cache.recording import Recorder
@@ -19,6 +20,7 @@ from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.coco import CocoDataset, read_coco
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, check_images, find_images
+from frozen_cache.data.images import BrokenImageError
 from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
@@ -113,7 +115,7 @@ def extract_features(
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
     dataset = read_coco(annotations)
     found = find_images(dataset, images, limit=limit, skip_missing=skip_missing)
-    torch_device = pick_device(device)
+    torch_device = _device(device)
     if isinstance(detector, str):
         detector = load_detector(
             detector, weights=weights, encoder_layers=encoder_layers, backbone_strides=backbone_strides
@@ -136,7 +138,7 @@ def extract_features(
     )
     mine = _own_segments(attributes.segment_count, shard)
     if there is None and not skip_broken:
-        check_images(found.images, images, workers=workers)
+        _check_images(found, images, workers)
     writer = CacheWriter(out, attributes)
     try:
         for segment in repair:
@@ -168,7 +170,7 @@ def extract_features(
         images=len(found.images),
         views=done.views,
         skipped_missing=len(found.missing),
-        skipped_broken=done.broken,
+        skipped_broken=len(done.broken),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
@@ -211,11 +213,13 @@ def _extract(
 
     with recorder:
         rule = detector.spec.input
-        for batch in load_batches(claimed(), folder=images, rule=rule, batch_size=batch_size, workers=workers):
-            if batch.broken and not skip_broken:
-                raise UserError(f"{batch.broken[0][1]}; --skip-broken leaves such images out")
-            output = None if batch.pixels is None else _run(detector, batch, device, writer.attributes)
-            recorder.put(batch, output)
+        batches = load_batches(claimed(), folder=images, rule=rule, batch_size=batch_size, workers=workers)
+        with closing(batches):
+            for batch in batches:
+                if batch.broken and not skip_broken:
+                    raise UserError(f"{batch.broken[0][1]}; --skip-broken leaves such images out")
+                output = None if batch.pixels is None else _run(detector, batch, device, writer.attributes)
+                recorder.put(batch, output)
     return recorder
 
 
@@ -236,6 +240,14 @@ def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: 
         c1=None if output.c1 is None else output.c1.to(stored).cpu(),
         encoder={layer: [level.to(stored).cpu() for level in levels] for layer, levels in output.encoder.items()},
     )
+
+
+def _device(name: str) -> torch.device:
+    """As `pick_device`; each rank of torchrun takes a GPU of its own."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None and torch.cuda.device_count():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    return device
 
 
 def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None) -> DataAttributes:
@@ -260,6 +272,15 @@ def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)
+
+
+def _check_images(found: FoundImages, folder: Path, workers: int) -> None:
+    with tqdm(total=len(found.images), unit="img", desc="check", leave=False) as bar:
+        try:
+            for _ in check_images(found.images, folder, workers=workers):
+                bar.update()
+        except BrokenImageError as error:
+            raise UserError(f"{error}; --skip-broken leaves such images out") from None
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -60,7 +60,7 @@ def verify_cache(path: Path, *, on_bytes: Callable[[int], object] = lambda count
                 spec = attributes.detector
                 SegmentReader(path, record, layers=spec.encoder_layers, has_c1=spec.c1 is not None)
         except DamagedCacheError as error:
-            found.append(error.args[-1])
+            found.append(error.what)
         damages += [Damage(segment, what) for what in found]
         if not found:
             intact.append(segment)

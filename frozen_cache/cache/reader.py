@@ -57,8 +57,8 @@ class CacheReader:
 
     @property
     def broken(self) -> list[BrokenImage]:
-        """Images that `--skip-broken` left out."""
-        return [broken for record in self.records for broken in record.broken]
+        """Images that `--skip-broken` left out, each once."""
+        return list({broken.image_id: broken for record in self.records for broken in record.broken}.values())
 
     def shapes(self, index: int) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of C1 (where the cache has one) and of each encoder level, finest first; nothing is opened."""
@@ -99,8 +99,7 @@ class CacheReader:
         try:
             opened = self._segment(segment)
         except DamagedCacheError as error:
-            image = self.views[index][0]
-            raise DamagedCacheError(f"image {image} cannot be read: {error.args[0]}") from error
+            raise DamagedCacheError(f"image {self.views[index][0]} cannot be read: {error}", error.what) from error
         return opened.read(row, layers=layers, c1=c1, dtype=dtype)
 
     def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:

@@ -38,8 +38,8 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
         self.views = 0
         """Views written."""
-        self.broken = 0
-        """Images that could not be read."""
+        self.broken: set[int] = set()
+        """Ids of images that could not be read."""
 
     def put(self, batch: ViewBatch, output: DetectorOutput | None) -> None:
         """Hand a batch over; waits while the writer is behind."""
@@ -99,7 +99,8 @@ class Recorder:
         attributes = self._writer.attributes
         for image, error in batch.broken:
             segment.add_broken(image.id, str(error))
-            self.broken += 1
+            self.broken.add(image.id)
+            self._bar.update()
         index = {category: place for place, category in enumerate(self._ids)}
         for place, view in enumerate(batch.views):
             assert output is not None

@@ -63,7 +63,7 @@ class SegmentReader:
             self.check_sizes()
             return self._view(row, layers=layers, c1=c1, dtype=dtype)
         except DamagedCacheError as error:
-            raise self._damaged(error.args[1], row) from None
+            raise self._damaged(error.what, row) from None
         except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
             raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
 
@@ -145,6 +145,4 @@ class SegmentReader:
             f"segment {segment_name(self._record.segment)}{image} of {self._cache} is damaged: {what}; "
             f"{mend(self._cache)}"
         )
-        error = DamagedCacheError(message)
-        error.args = (message, what)
-        return error
+        return DamagedCacheError(message, what)

@@ -41,8 +41,9 @@ class SegmentWriter:
         self._broken: list[BrokenImage] = []
 
     def add_broken(self, image_id: int, reason: str) -> None:
-        """Record an image that gave no view."""
-        self._broken.append(BrokenImage(image_id=image_id, reason=reason))
+        """Record an image that gave no view, once."""
+        if image_id not in [broken.image_id for broken in self._broken]:
+            self._broken.append(BrokenImage(image_id=image_id, reason=reason))
 
     def append(self, view: CachedView) -> None:
         """Add one view; its maps are stored in the cache's precision.

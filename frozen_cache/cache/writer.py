@@ -52,9 +52,7 @@ class CacheWriter:
         self._locks = SegmentLocks(path)
 
     def is_committed(self, segment: int) -> bool:
-        """Whether the ledger has an intact line on the segment; a damaged line is taken back."""
-        if segment not in committed_segments(self.path):
-            return False
+        """Whether the ledger has an intact line on the segment."""
         try:
             read_record(self.path, segment, self.attributes.fingerprint)
         except DamagedCacheError:

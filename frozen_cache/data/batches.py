@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ def load_batches(
     batch_size: int,
     workers: int,
     ahead: int = 3,
-) -> Iterator[ViewBatch]:
+) -> Generator[ViewBatch, None, None]:
     """The batches of all segments in order, `ahead` of them being read while one is used.
 
     `segments` is drawn from only as far ahead as that.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +57,12 @@ def find_images(dataset: CocoDataset, folder: Path, *, limit: int | None, skip_m
     return FoundImages(found, sizes, [image.id for image in missing])
 
 
-def check_images(images: Iterable[CocoImage], folder: Path, *, workers: int) -> None:
-    """BrokenImageError for the first file whose header or end shows that it is broken."""
+def check_images(images: Iterable[CocoImage], folder: Path, *, workers: int) -> Iterator[CocoImage]:
+    """Each image after its check; BrokenImageError for the first whose header or end shows that it is broken."""
 
-    def check(image: CocoImage) -> None:
+    def check(image: CocoImage) -> CocoImage:
         check_image(image_path(folder, image), height=image.height, width=image.width)
+        return image
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for _ in pool.map(check, images):
-            pass
+        yield from pool.map(check, images)

@@ -32,7 +32,7 @@ def make_view(
     full = (0, 0, width, height)
     if view_index == 0:
         resized = rule.resized_size(height=height, width=width)
-        return ViewTransform(original_size=original_size, crop=full, resized_size=resized)
+        return ViewTransform(original_size=original_size, crop=full, resized_size=_not_empty(resized))
     draw = random.Random(f"view/{seed}/{image_id}/{view_index}").random
     flip = draw() < 0.5
     if rule.size is not None:
@@ -54,7 +54,7 @@ def make_view(
     resized = shortest_edge_size(
         height=crop[3] - crop[1], width=crop[2] - crop[0], shortest_edge=round(scale * edge), longest_edge=longest
     )
-    return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=resized)
+    return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=_not_empty(resized))
 
 
 def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule) -> Tensor:
@@ -65,6 +65,11 @@ def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule) -> Tens
     if view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return rule.resize_image(image, view.resized_size)
+
+
+def _not_empty(size: tuple[int, int]) -> tuple[int, int]:
+    """An image one pixel wide and thousands high would lose its width to the limit on the longer side."""
+    return max(1, size[0]), max(1, size[1])
 
 
 def _area_crop(

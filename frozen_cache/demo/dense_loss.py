@@ -46,7 +46,9 @@ def align(logits: Tensor, boxes: Tensor, target: dict[str, Tensor]) -> tuple[Ten
         return nothing, nothing, torch.zeros(0)
     iou = box_iou(box_convert(boxes, "cxcywh", "xyxy"), box_convert(truth, "cxcywh", "xyxy")).nan_to_num()
     inside = ((boxes[:, None, :2] - truth[None, :, :2]).abs() < truth[None, :, 2:] / 2).all(-1)
-    fit = logits.sigmoid()[:, target["class_labels"]].sqrt() * (iou + 1e-3) ** 3 * inside
+    # Before anything is learnt all tokens inside look alike; then the central ones should learn the object.
+    apart = ((boxes[:, None, :2] - truth[None, :, :2]) / truth[None, :, 2:]).square().sum(-1)
+    fit = logits.sigmoid()[:, target["class_labels"]].sqrt() * (iou + 1e-3) ** 3 * (-4 * apart).exp() * inside
     best, tokens = fit.topk(POSITIVES, dim=0)  # (POSITIVES, G)
     objects = torch.arange(len(truth)).expand_as(tokens)
     chosen = best > 0

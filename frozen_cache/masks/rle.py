@@ -49,5 +49,7 @@ def window_rle(window: np.ndarray, top: int, left: int, size: tuple[int, int]) -
     starts, stops = starts[np.append(True, apart)[: len(starts)]], stops[np.append(apart, True)[: len(stops)]]
     edges = np.stack([starts, stops], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=height * width)
+    if len(edges) and counts[-1] == 0:
+        counts = counts[:-1]
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode()}

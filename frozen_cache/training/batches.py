@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -153,7 +153,7 @@ def read_ahead(
     *,
     roi_side: int,
     threads: int,
-) -> Iterator[tuple[int, TrainingBatch]]:
+) -> Generator[tuple[int, TrainingBatch], None, None]:
     """Yield (step, batch) in order, made by `threads` threads ahead of their use."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[int, Future[TrainingBatch]]] = deque()

@@ -163,7 +163,7 @@ class Trainer:
         with self.accelerator.autocast():
             output = model(batch.images, batch.rois)
         count = torch.tensor(float(len(batch.rois.labels)), device=self.accelerator.device)
-        count = self.accelerator.reduce(count, reduction="mean").clamp(min=1)  # type: ignore[union-attr]
+        count = self.accelerator.reduce(count, reduction="mean").clamp(min=1)
         losses = objective(output, batch, self.config.loss, count=float(count))
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()

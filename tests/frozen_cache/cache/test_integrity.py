@@ -41,8 +41,8 @@ def flip(path: Path, place: int) -> None:
 def read_error(cache: Path, index: int) -> str:
     with pytest.raises(DamagedCacheError) as caught:
         CacheReader(cache).read(index)
-    assert len(caught.value.args[0].splitlines()) == 1
-    return caught.value.args[0]
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
 
 
 def test_an_intact_cache_has_no_damage(whole: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_byte_flipped_in_any_data_file_is_an_error_on_reading_or_touches_anoth
     wanted = [CacheReader(whole).read(index) for index in (2, 3)]
     for path in files_of(whole):
         before = path.read_bytes()
-        for place in (1, len(before) // 3, len(before) - 2):
+        for place in (1, len(before) - 2):
             flip(path, place)
             errors = 0
             for index, right in zip((2, 3), wanted, strict=True):

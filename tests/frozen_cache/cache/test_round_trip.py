@@ -51,7 +51,7 @@ cases = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases, st.integers(1, 4), st.booleans(), st.sampled_from(["float16", "float32"]))
 def test_every_view_is_read_back_exactly(
     make_cache: Make, make_view: View, case: list, per_segment: int, c1: bool, precision: str

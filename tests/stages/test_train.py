@@ -1,0 +1,175 @@
+"""Training from a small cache of the fake detector: resuming, refusing, what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from frozen_cache.errors import UserError
+from stages.evaluate import evaluate
+from stages.extract import extract_features
+from stages.train import train_head
+
+SMALL = {
+    "head.width": 16,
+    "head.roi_size": 16,
+    "head.image_width": 16,
+    "head.image_layers": 1,
+    "head.box_layers": 1,
+    "head.feature_dropout": 0.1,
+    "optim.epochs": 3,
+    "optim.batch_size": 2,
+    "loss.points": 16,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def cache(fake, tmp_path_factory) -> Path:
+    """A cache of seven images, two views each."""
+    folder = tmp_path_factory.mktemp("cache")
+    images, annotations = fake.write_folder(folder / "data")
+    out = folder / "train.zarr"
+    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=out, views=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory) -> Path:
+    """A finished run, evaluated along the way."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train_head(cache=cache, val_cache=cache, out=out, overrides=SMALL)
+    return out
+
+
+def test_a_run_leaves_configuration_metrics_events_checkpoints_and_plots(whole):
+    names = {entry.name for entry in whole.iterdir()}
+    assert {"run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "plots.png", "tensorboard"} <= names
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val" in line] == [7, 14, 21]
+    assert list((whole / "tensorboard").iterdir())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cache, whole, tmp_path):
+    train_head(cache=cache, out=tmp_path / "same", overrides=SMALL)
+    train_head(cache=cache, out=tmp_path / "other", overrides=SMALL | {"seed": 1})
+    expected, same, other = (load_file(run / "last.safetensors") for run in (whole, tmp_path / "same", tmp_path / "other"))
+    assert all(torch.equal(expected[name], same[name]) for name in expected)
+    assert not all(torch.equal(expected[name], other[name]) for name in expected)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_resumed_ends_with_the_same_weights(cache, tmp_path, signal_number):
+    overrides = SMALL | {"optim.epochs": 12, "optim.ema_decay": 0.9}
+    script = f"""
+import torch; torch.set_num_threads({torch.get_num_threads()})
+from pathlib import Path
+from stages.train import train_head
+train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "run")!r}), overrides={overrides!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    last = tmp_path / "run" / "last.safetensors"
+    while not last.is_file() and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal_number)
+    process.wait()
+    assert process.returncode != 0, "the run ended before it could be stopped"
+    resumed = train_head(cache=cache, out=tmp_path / "run", resume=True)
+    train_head(cache=cache, out=tmp_path / "uninterrupted", overrides=overrides)
+    assert resumed.steps == 84
+    one, other = load_file(last), load_file(tmp_path / "uninterrupted" / "last.safetensors")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_finished_run_resumed_changes_nothing(cache, whole):
+    before = (whole / "last.safetensors").read_bytes()
+    assert train_head(cache=cache, val_cache=cache, out=whole, resume=True).steps == 21
+    assert (whole / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"overrides": {"optim.lrr": 1}}, "optim.lrr"),
+        ({"preset": "nothing"}, "no preset"),
+        ({"overrides": {"head.encoder_layer": 7}}, "encoder_layer"),
+        ({"device": "warp"}, "--device"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_written(cache, tmp_path, arguments, said):
+    with pytest.raises(UserError, match=said):
+        train_head(cache=cache, out=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(cache, whole):
+    with pytest.raises(UserError, match="--resume"):
+        train_head(cache=cache, out=whole, overrides=SMALL)
+    with pytest.raises(UserError, match=r"optim\.lr was"):
+        train_head(cache=cache, out=whole, overrides={"optim.lr": 1.0}, resume=True)
+
+
+def test_a_folder_of_something_else_is_left_alone(cache, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(UserError, match="no run of train-head"):
+        train_head(cache=cache, out=tmp_path / "mine", overrides=SMALL)
+    assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_missing_cache_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.zarr"):
+        train_head(cache=tmp_path / "nowhere.zarr", out=tmp_path / "run")
+
+
+def test_evaluate_writes_metrics_and_coco_results(cache, whole, tmp_path):
+    result = evaluate(cache=cache, head=whole, out=tmp_path / "results")
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert set(metrics["segm"]) == set(metrics["bbox"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    for kind in ("segm", "bbox"):
+        results = json.loads((tmp_path / "results" / f"{kind}_results.json").read_text())
+        assert len(results) == 7 * 6
+    assert "mask AP / box AP" in result.table()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"head": Path("x"), "baseline": "box"}, {"baseline": "magic"}])
+def test_evaluate_wants_exactly_one_known_thing_to_evaluate(cache, tmp_path, arguments):
+    with pytest.raises(UserError):
+        evaluate(cache=cache, out=tmp_path / "results", **arguments)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_head_on_a_cache_of_another_detector_is_refused(fake, whole, tmp_path):
+    images, annotations = fake.write_folder(tmp_path / "data")
+    extract_features(detector=fake.retrained(), images=images, annotations=annotations, out=tmp_path / "other.zarr")
+    with pytest.raises(UserError, match="detector"):
+        evaluate(cache=tmp_path / "other.zarr", head=whole, out=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_head_is_one_clear_line(cache, whole, tmp_path):
+    damaged = tmp_path / "run"
+    damaged.mkdir()
+    (damaged / "run.json").write_bytes((whole / "run.json").read_bytes())
+    (damaged / "best.safetensors").write_bytes((whole / "best.safetensors").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"best\.safetensors"):
+        evaluate(cache=cache, head=damaged, out=tmp_path / "results")
+
+
+def test_the_box_baseline_fills_boxes(cache, tmp_path):
+    metrics = evaluate(cache=cache, baseline="box", out=tmp_path / "results").metrics
+    # The fake data's objects are filled boxes, so box masks score as boxes do.
+    assert metrics["segm"]["AP50"] == pytest.approx(metrics["bbox"]["AP50"], abs=0.05)
