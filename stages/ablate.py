@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import re
-import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.head.describe import describe_head
 from frozen_cache.training.config import load_config
+from frozen_cache.training.grid import Grid, Row, load_grid
 from frozen_cache.training.run_directory import load_record
 from stages.evaluate import evaluate
 from stages.train import train_head
 
-GRIDS_FOLDER = resources.files("frozen_cache") / "presets" / "grids"
 COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
-
-
-class Row(BaseModel):
-    """One variant of a grid: overrides by dotted key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    set: dict[str, Any] = {}
-
-
-class Grid(BaseModel):
-    """A grid file: named rows, or the product of value lists, over a preset with common overrides."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str
-    preset: str = "paper"
-    base: dict[str, Any] = {}
-    """Overrides of all variants, by dotted key."""
-    rows: tuple[Row, ...] = ()
-    product: dict[str, list[Any]] = {}
-    """Dotted key -> values; each combination is a variant."""
-
-    def variants(self) -> list[Row]:
-        """All variants, with `base` put under each."""
-        combinations = [
-            Row(
-                name=", ".join(
-                    f"{key.split('.')[-1]} {value}" for key, value in zip(self.product, values, strict=True)
-                ),
-                set=dict(zip(self.product, values, strict=True)),
-            )
-            for values in itertools.product(*self.product.values())
-            if self.product
-        ]
-        return [Row(name=row.name, set={**self.base, **row.set}) for row in (*self.rows, *combinations)]
 
 
 @dataclass(frozen=True)
@@ -78,33 +37,6 @@ class AblationResult:
         lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
         lines += ["| " + " | ".join(_text(row[column]) for column in COLUMNS) + " |" for row in self.rows]
         return "\n".join(lines)
-
-
-def grid_names() -> list[str]:
-    """Names of the grids that ship with the package."""
-    return sorted(entry.name.removesuffix(".toml") for entry in GRIDS_FOLDER.iterdir() if entry.name.endswith(".toml"))
-
-
-def load_grid(grid: str) -> Grid:
-    """A shipped grid (`table3`) or a TOML file."""
-    if grid in grid_names():
-        text = (GRIDS_FOLDER / f"{grid}.toml").read_text()
-    elif Path(grid).is_file():
-        text = Path(grid).read_text()
-    else:
-        raise UserError(f"no grid `{grid}`: known are {', '.join(grid_names())}, or give the path of a .toml file")
-    try:
-        parsed = Grid.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"grid {grid} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"grid {grid}: `{where}`: {first['msg']}") from error
-    names = [variant.name for variant in parsed.variants()]
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"grid {grid} has no variants, or two of the same name")
-    return parsed
 
 
 def ablate(

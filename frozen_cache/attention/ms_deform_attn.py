@@ -114,8 +114,10 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     ):
         image = part.permute(0, 2, 3, 1).reshape(batch * heads, width, height, length)
         at = grid[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (B * heads, N, P, 2)
+        # Half precision would misplace the samples, so they are taken in float32 also under autocast.
+        wide = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
         sampled.append(
-            F.grid_sample(image, at.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+            F.grid_sample(wide, at.to(wide.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
         )
     weights = weights.transpose(1, 2).reshape(batch * heads, 1, count, len(shapes) * points)
     out = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)

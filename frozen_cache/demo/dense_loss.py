@@ -15,7 +15,7 @@ POSITIVES = 5
 
 
 def dense_loss(logits: Tensor, boxes: Tensor, labels: list[dict[str, Tensor]]) -> Tensor:
-    """Varifocal loss of all tokens, L1 and GIoU loss of the positive ones.
+    """Cross-entropy with box IoU as its target, focused on the background; L1 and GIoU loss of the positive tokens.
 
     Args:
         logits: (B, S, classes) of the encoder's tokens.
@@ -31,7 +31,9 @@ def dense_loss(logits: Tensor, boxes: Tensor, labels: list[dict[str, Tensor]]) -
         wanted.append(target["boxes"][objects])
     predicted, truth = torch.cat(found), torch.cat(wanted)
     count = max(1, len(predicted))
-    focus = torch.where(quality > 0, quality, 0.75 * logits.detach().sigmoid() ** 2)
+    # Varifocal weights for the background only: on an object's tokens they would hardly tell the classes apart.
+    on_object = (quality > 0).any(-1, keepdim=True)
+    focus = torch.where(on_object, 1.0, 0.75 * logits.detach().sigmoid() ** 2)
     classes = (F.binary_cross_entropy_with_logits(logits, quality, reduction="none") * focus).sum() / count
     corners = [box_convert(part, "cxcywh", "xyxy") for part in (predicted, truth)]
     giou = generalized_box_iou_loss(*corners, reduction="sum") / count

@@ -11,11 +11,17 @@ from PIL import Image
 Picture = NDArray[np.float32]
 
 
-def colour(rng: np.random.Generator, *, vivid: bool) -> NDArray[np.float32]:
-    """Random RGB colour `(3,)` in 0..255: strong for objects, pale and dull for backgrounds."""
-    saturation = rng.uniform(0.55, 1.0) if vivid else rng.uniform(0.05, 0.3)
-    value = rng.uniform(0.45, 1.0) if vivid else rng.uniform(0.35, 0.9)
-    return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, value), dtype=np.float32) * np.float32(255)
+def vivid(rng: np.random.Generator, *, hue: float) -> NDArray[np.float32]:
+    """Strong RGB colour `(3,)` in 0..255 near a hue in 0..1."""
+    near = (hue + rng.normal(0, 0.03)) % 1
+    rgb = colorsys.hsv_to_rgb(near, rng.uniform(0.6, 1.0), rng.uniform(0.5, 1.0))
+    return np.array(rgb, dtype=np.float32) * np.float32(255)
+
+
+def dull(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Pale or grey RGB colour `(3,)` in 0..255."""
+    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.35, 0.9))
+    return np.array(rgb, dtype=np.float32) * np.float32(255)
 
 
 def _smooth_noise(rng: np.random.Generator, *, height: int, width: int, cell: float) -> Picture:
@@ -48,9 +54,9 @@ def _pattern(rng: np.random.Generator, *, height: int, width: int, period: float
             return np.zeros((height, width), dtype=np.float32)
 
 
-def fill(rng: np.random.Generator, *, height: int, width: int) -> Picture:
-    """Texture `(height, width, 3)` in 0..255 for an object: two shades that share a hue."""
-    first = colour(rng, vivid=True)
+def fill(rng: np.random.Generator, *, height: int, width: int, hue: float) -> Picture:
+    """Texture `(height, width, 3)` in 0..255 for an object: two shades near a hue in 0..1."""
+    first = vivid(rng, hue=hue)
     # The second shade is the first made lighter or darker: two free colours would hide the outline (and look garish).
     second = first * 0.45 if rng.random() < 0.5 else first + (255 - first) * 0.6
     weight = _pattern(rng, height=height, width=width, period=float(rng.uniform(7, 16)))[..., None]
@@ -59,7 +65,7 @@ def fill(rng: np.random.Generator, *, height: int, width: int) -> Picture:
 
 def background(rng: np.random.Generator, *, height: int, width: int) -> Picture:
     """Texture `(height, width, 3)` in 0..255 for a whole scene: two dull colours, soft light, grain."""
-    first, second = colour(rng, vivid=False), colour(rng, vivid=False)
+    first, second = dull(rng), dull(rng)
     weight = 0.7 * _pattern(rng, height=height, width=width, period=float(rng.uniform(10, 40)))[..., None]
     picture = first * (1 - weight) + second * weight
     light = 0.8 + 0.4 * _smooth_noise(rng, height=height, width=width, cell=90)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torchvision.ops import box_convert
 from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config, RTDetrImageProcessor
@@ -30,6 +31,8 @@ from frozen_cache.demo.shapes import CATEGORY_IDS
 from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
 
 INPUT_SIDE = 192
+DENSE_SIDE = 128
+"""Input side while the decoder does not train yet: features learn twice as fast there."""
 TRAIN_SEED, TEST_SEED = 1, 2
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]
 """Pixels (S, S, 3) uint8, labels (G,), boxes (G, 4) cxcywh in 0..1, crowd flags (G,), original (height, width)."""
@@ -166,6 +169,25 @@ def save(folder: Path, model: DFineForObjectDetection, facts: dict[str, object])
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def fresh_model() -> DFineForObjectDetection:
+    """Untrained; weights of the size that BatchNorm and AdamW like, the encoder's boxes at their anchors."""
+    model = DFineForObjectDetection(small_dfine())
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in (model.model.enc_output[0], model.model.enc_score_head, *model.model.enc_bbox_head.layers):
+        nn.init.xavier_uniform_(module.weight)
+    nn.init.zeros_(model.model.enc_bbox_head.layers[-1].weight)
+    nn.init.constant_(model.model.enc_score_head.bias, -4.0)
+    return model
+
+
+def hand_over(model: DFineForObjectDetection) -> None:
+    """Start the decoder's class heads where the encoder's has arrived: its queries begin as encoder tokens."""
+    for head in model.class_embed:
+        head.load_state_dict(model.model.enc_score_head.state_dict())
+
+
 def encoder_outputs(model: DFineForObjectDetection, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Class logits (B, S, classes) and boxes (B, S, 4) of the encoder's tokens, without the decoder's cost."""
     part = model.model
@@ -200,15 +222,18 @@ def train(
     with ProcessPoolExecutor(2) as pool:
         drawn = list(pool.map(make_scene, [(TRAIN_SEED, at) for at in range(scenes)], chunksize=64))
         unseen = list(pool.map(make_scene, [(TEST_SEED, at) for at in range(100)], chunksize=10))
-    model = DFineForObjectDetection(small_dfine())
+    model = fresh_model()
     average = AveragedModel(model, avg_fn=_warming_average)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     rng = np.random.default_rng(0)
     started = evaluated = time.monotonic()
-    step = 0
+    step, whole = 0, False
     while (share := (time.monotonic() - started) / 60 / minutes) < 1:
-        whole = share >= dense_share
-        phase = (share - dense_share) / (1 - dense_share) if whole else 0.5 * share / dense_share
+        if not whole and share >= dense_share:
+            whole = True
+            hand_over(model)
+        # From lr to half of it without the decoder, then on to nothing with it.
+        phase = 0.5 + 0.5 * (share - dense_share) / (1 - dense_share) if whole else 0.5 * share / dense_share
         rate = lr * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -218,7 +243,8 @@ def train(
             output = model(pixel_values=pixels, labels=labels)
             loss = output.loss + dense_loss(output.enc_outputs_class, output.enc_outputs_coord_logits.sigmoid(), labels)
         else:
-            loss = dense_loss(*encoder_outputs(model, pixels), labels)
+            small = F.interpolate(pixels, (DENSE_SIDE, DENSE_SIDE), mode="bilinear", antialias=True)
+            loss = dense_loss(*encoder_outputs(model, small), labels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -239,7 +265,7 @@ def _warming_average(averaged: Tensor, current: Tensor, count: Tensor | int) -> 
 
 
 def averaged(average: AveragedModel, model: DFineForObjectDetection) -> DFineForObjectDetection:
-    """The averaged weights with the current BatchNorm statistics: averaging those would keep their start at 1 for long."""
+    """The averaged weights with the current BatchNorm statistics, whose average would keep their start for long."""
     for mine, current in zip(average.module.buffers(), model.buffers(), strict=True):
         mine.copy_(current)
     return average.module  # type: ignore[return-value]
@@ -267,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45)
-    parser.add_argument("--dense-share", type=float, default=0.35, help="of the time, without the decoder")
+    parser.add_argument("--dense-share", type=float, default=0.45, help="of the time, without the decoder")
     parser.add_argument("--scenes", type=int, default=5000, help="size of the pool")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)

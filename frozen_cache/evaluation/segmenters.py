@@ -12,8 +12,8 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import HeadOutput, ImageFeatures, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.head.training_free import TrainingFree
-from frozen_cache.masks.score import mean_foreground_probability
-from frozen_cache.training.batches import features_to
+from frozen_cache.masks.score import foreground_score, predicted_iou_score
+from frozen_cache.training.batches import features_to, view_features
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,19 @@ class BoxSegmenter:
 
 def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[list[ImageFeatures], Rois]:
     count = view.selected
-    features = ImageFeatures(c1=view.c1, levels=[] if layer is None else view.encoder[layer])
     rois = Rois(
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
         boxes=view.boxes[:count].to(device),
         queries=view.queries[:count].to(device, torch.float32),
         labels=view.labels[:count].to(device),
     )
-    return [features_to(features, device)], rois
+    return [features_to(view_features(view, layer), device)], rois
 
 
 def _segmentation(view: CachedView, output: HeadOutput) -> Segmentation:
     masks = output.mask_logits.float().sigmoid().cpu()
     classes = view.scores[: view.selected]
     if output.iou is None:
-        return Segmentation(masks=masks, scores=classes * mean_foreground_probability(masks))
+        return Segmentation(masks=masks, scores=foreground_score(classes, masks))
     labels = view.labels[: view.selected]
-    iou = output.iou.float().cpu().gather(1, labels[:, None])[:, 0]
-    # The predicted IoU is a regression without bounds; a score has them.
-    return Segmentation(masks=masks, scores=classes * iou.clamp(0, 1))
+    return Segmentation(masks=masks, scores=predicted_iou_score(classes, output.iou.float().cpu(), labels))

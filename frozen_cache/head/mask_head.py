@@ -48,6 +48,18 @@ class MaskHead(nn.Module):
             MaskScoring(dim=dim, size=config.roi_size, classes=inputs.num_classes) if config.mask_scoring else None
         )
 
+        if isinstance(self.predictor, DotProduct):
+            self._start_quietly()
+
+    @torch.no_grad()
+    def _start_quietly(self) -> None:
+        """Let logits start with about unit variance: a dot product of D normalised numbers has sqrt(D) times that."""
+        gain = self.config.width**-0.5
+        if len(self.query_encoder):
+            self.query_encoder.last_norm.weight.mul_(gain)
+        elif isinstance(self.query_projection, nn.Linear):
+            self.query_projection.weight.mul_(gain)
+
     @property
     def uses_c1(self) -> bool:
         """Whether C1 decides anything; where not, it need not be read."""

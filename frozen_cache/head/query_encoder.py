@@ -115,6 +115,11 @@ class QueryEncoder(nn.Module):
     def __len__(self) -> int:
         return len(self.blocks)
 
+    @property
+    def last_norm(self) -> nn.LayerNorm:
+        """The LayerNorm that the refined queries leave through; there is one wherever there is a block."""
+        return [module for module in self.blocks[-1].modules() if isinstance(module, nn.LayerNorm)][-1]
+
     def forward(self, queries: Tensor, rois: Tensor, boxes: Tensor, image_index: Tensor, *, block: int) -> Tensor:
         """Run one block.
 

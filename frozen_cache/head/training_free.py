@@ -27,12 +27,15 @@ class TrainingFree(nn.Module):
 
     def __init__(self, *, inputs: HeadInputs, roi_align: bool = True, c1: bool = True, roi_size: int = 32) -> None:
         super().__init__()
-        finest = inputs.levels[0]
-        if finest.channels != inputs.query_dim:
+        # Maps that were added from the backbone are no partners of the queries, even where they are the finest.
+        fitting = [at for at, level in enumerate(inputs.levels) if level.channels == inputs.query_dim]
+        if not fitting:
             raise UserError(
                 f"the training-free baseline needs queries and features of one width; this detector's queries have "
-                f"{inputs.query_dim} channels and its finest encoder level {finest.channels}: train a head instead"
+                f"{inputs.query_dim} channels, its levels {[level.channels for level in inputs.levels]}: train a head"
             )
+        self.level = fitting[0]
+        finest = inputs.levels[self.level]
         self.uses_c1 = c1 and inputs.c1 is not None and inputs.c1.channels == finest.channels
         self.note: str | None = None
         """Why C1 is left out although it was asked for."""
@@ -76,7 +79,7 @@ class TrainingFree(nn.Module):
 
     def _map(self, image: ImageFeatures) -> Tensor:
         """F of one image, (1, D, H, W) (Eq. 1)."""
-        finest = image.levels[0][None]
+        finest = image.levels[self.level][None]
         if image.c1 is None or not self.uses_c1:
             return finest
         return image.c1[None] + upsample(finest, (image.c1.shape[1], image.c1.shape[2]))

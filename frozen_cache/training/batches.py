@@ -53,7 +53,13 @@ class TrainingBatch:
 def features_to(image: ImageFeatures, device: torch.device) -> ImageFeatures:
     """float32 maps on a device, from whatever precision they were kept in."""
     c1 = None if image.c1 is None else image.c1.to(device, torch.float32)
-    return ImageFeatures(c1=c1, levels=[level.to(device, torch.float32) for level in image.levels])
+    return ImageFeatures(c1=c1, levels=[level.to(device, torch.float32) for level in image.levels], size=image.size)
+
+
+def view_features(view: CachedView, encoder_layer: int | None) -> ImageFeatures:
+    """The maps of one view with the levels of one encoder layer (None: of none)."""
+    levels = [] if encoder_layer is None else view.encoder[encoder_layer]
+    return ImageFeatures(c1=view.c1, levels=levels, size=view.transform.resized_size)
 
 
 class ViewStore:
@@ -86,7 +92,7 @@ class ViewStore:
 
     def features(self, view: CachedView) -> ImageFeatures:
         """The maps that the head reads."""
-        return ImageFeatures(c1=view.c1, levels=view.encoder[self.encoder_layer])
+        return view_features(view, self.encoder_layer)
 
 
 def epoch_batches(

@@ -62,7 +62,9 @@ def test_a_run_leaves_configuration_metrics_events_checkpoints_and_plots(whole):
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cache, whole, tmp_path):
     train_head(cache=cache, out=tmp_path / "same", overrides=SMALL)
     train_head(cache=cache, out=tmp_path / "other", overrides=SMALL | {"seed": 1})
-    expected, same, other = (load_file(run / "last.safetensors") for run in (whole, tmp_path / "same", tmp_path / "other"))
+    expected, same, other = (
+        load_file(run / "last.safetensors") for run in (whole, tmp_path / "same", tmp_path / "other")
+    )
     assert all(torch.equal(expected[name], same[name]) for name in expected)
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
 

@@ -1,0 +1,151 @@
+"""Mask AP on real data: heads trained on 209 COCO images, measured on 206 others, the detector being DEIMv2-Atto.
+
+    python benchmarks/real_coco.py --work FOLDER [--seeds 0,1,2] [--only NAME ...]
+
+Needs `../shared/real` beside the checkout. Everything lies in FOLDER and is not made twice, so a stopped run goes on.
+Results: benchmarks/real_coco.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.training.trained_head import load_head
+from stages.evaluate import evaluate
+from stages.extract import extract_features
+from stages.train import train_head
+
+REAL = Path(__file__).parents[2] / "shared" / "real"
+RESULT = Path(__file__).with_suffix(".json")
+VIEWS = 10
+BACKBONE_STRIDES = (8, 16)
+MASK_RCNN: dict[str, Any] = {
+    "head.roi_size": 14,
+    "head.width": 128,
+    "head.box_encoder": "fcn",
+    "head.box_layers": 4,
+    "head.mask_head": "fcn",
+    "head.query_blocks": [],
+    "head.query_layers": 0,
+    "head.query_in_roi": False,
+}
+"""Mask R-CNN's head (4 convolutions, deconvolution, 28 x 28, one mask for all classes) in the same recipe."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "small-data": {},
+    "Mask R-CNN FCN head": MASK_RCNN,
+    "plain view only, as many steps": {"views": 1, "optim.epochs": 20},
+}
+
+
+def caches(work: Path) -> tuple[Path, Path]:
+    """The caches of the train images (several views) and of the val images."""
+    made = []
+    for split, views in (("train", VIEWS), ("val", 1)):
+        out = work / f"{split}.zarr"
+        extract_features(
+            detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
+            images=REAL / "coco_mini" / f"{split}2017",
+            annotations=REAL / "coco_mini" / "annotations" / f"instances_{split}2017.json",
+            out=out,
+            views=views,
+            backbone_strides=BACKBONE_STRIDES,
+        )
+        made.append(out)
+    return made[0], made[1]
+
+
+def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, Any], seed: int) -> dict[str, Any]:
+    """One training and its evaluation."""
+    folder = work / re.sub("[^a-z0-9]+", "-", name.lower()) / f"seed{seed}"
+    result = train_head(
+        cache=train, out=folder / "run", preset="small-data", overrides=overrides | {"seed": seed}, resume=True
+    )
+    metrics = evaluate(cache=val, head=folder / "run", out=folder / "results").metrics
+    head, _, _ = load_head(folder / "run")
+    return {
+        "recipe": name,
+        "seed": seed,
+        "parameters": sum(parameter.numel() for parameter in head.parameters()),
+        "train_minutes": round(result.seconds / 60, 1),
+        "segm": metrics["segm"],
+        "bbox": metrics["bbox"],
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and range of mask AP over the seeds of each recipe."""
+    rows = []
+    for name in dict.fromkeys(run["recipe"] for run in runs):
+        aps = [run["segm"]["AP"] for run in runs if run["recipe"] == name]
+        rows.append(
+            {
+                "recipe": name,
+                "seeds": len(aps),
+                "mask_ap_mean": round(statistics.mean(aps), 4),
+                "mask_ap_min": min(aps),
+                "mask_ap_max": max(aps),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", nargs="*", choices=list(RECIPES))
+    given = parser.parse_args()
+    train, val = caches(given.work)
+    baselines = {
+        name: evaluate(cache=val, baseline=name, out=given.work / f"baseline-{name}").metrics
+        for name in ("box", "training-free")
+    }
+    runs: list[dict[str, Any]] = []
+    for seed in map(int, given.seeds.split(",")):
+        for name in given.only or RECIPES:
+            runs.append(trained(given.work, train, val, name, RECIPES[name], seed))
+            print(f"{name}, seed {seed}: mask AP {runs[-1]['segm']['AP']:.4f}")
+            write(val, baselines, runs)
+    print(f"box AP {baselines['box']['bbox']['AP']:.4f}")
+    for name, metrics in baselines.items():
+        print(f"{name} baseline: mask AP {metrics['segm']['AP']:.4f}")
+    for row in summary(runs):
+        print(row)
+    print(f"written to {RESULT}")
+
+
+def write(val: Path, baselines: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    """Keep what has been measured so far."""
+    size = sum(file.stat().st_size for file in val.rglob("*") if file.is_file())
+    report = {
+        "conditions": {
+            "detector": "DEIMv2-Atto",
+            "train_images": 209,
+            "views": VIEWS,
+            "val_images": len(CacheReader(val)),
+            "bytes_per_view": size // len(CacheReader(val)),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        },
+        "baselines": baselines,
+        "summary": summary(runs),
+        "runs": runs,
+    }
+    RESULT.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
