@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from cli import ablate, cache, demo, detectors, evaluate, extract, head, train
@@ -27,6 +27,9 @@ app.command("detectors")(detectors.detectors)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")
 app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, multiply-adds.")
 
+# typer brings its own copy of click or uses the installed one, by version; either way this is click's UsageError.
+USAGE_ERROR: Any = typer.BadParameter.__base__
+
 
 def run() -> None:
     """Entry point of the console command. Bad input: one line and exit code 2; Ctrl-C: 130; `--debug`: tracebacks."""
@@ -43,22 +46,17 @@ def exit_code(arguments: list[str], *, debug: bool = False) -> int:
 
     try:
         result = app(arguments, standalone_mode=False)
-    except click.UsageError as error:
+    except USAGE_ERROR as error:
         error.show()
         return 2
-    except (UserError, OSError, click.ClickException) as error:
+    except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         if debug:
             raise
         print("stopped; the same command goes on where it left off", file=sys.stderr)
         return 130
     return result if isinstance(result, int) else 0
-
-
-def _one_line(error: Exception) -> str:
-    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-    return " ".join(text.split())

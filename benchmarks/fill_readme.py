@@ -1,0 +1,134 @@
+"""Put the benchmarks' figures into the README, between its markers: `python benchmarks/fill_readme.py [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def load(name: str) -> Any:
+    """A benchmark's result."""
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+def demo_table() -> str:
+    """What `make demo` ends with, but for its times, which are the machine's."""
+    demo = load("demo")
+    return table(
+        ("on 60 unseen scenes of the demo", "AP"),
+        [
+            ("box AP of the frozen detector", f"{demo['box_ap']:.3f}"),
+            ("mask AP of the trained head", f"{demo['mask_ap']:.3f}"),
+            ("mask AP, training-free baseline", f"{demo['training_free_ap']:.3f}"),
+            ("mask AP, filled boxes", f"{demo['box_baseline_ap']:.3f}"),
+        ],
+    )
+
+
+def real_table() -> str:
+    """Mask AP on real images."""
+    real = load("real_coco")
+    conditions = real["conditions"]
+    rows = [
+        (
+            row["recipe"],
+            f"{row['mask_ap_mean']:.3f}",
+            f"{row['mask_ap_min']:.3f} to {row['mask_ap_max']:.3f}",
+            row["seeds"],
+        )
+        for row in real["summary"]
+    ]
+    rows.append(("filled boxes", f"{real['baselines']['box']['segm']['AP']:.3f}", "", ""))
+    rows.append(("training-free", f"{real['baselines']['training-free']['segm']['AP']:.3f}", "", ""))
+    minutes = max(run["train_minutes"] for run in real["runs"])
+    return (
+        f"With DEIMv2-Atto (0.49 M parameters, box AP {real['baselines']['box']['bbox']['AP']:.3f} there), "
+        f"{conditions['views']} views of {conditions['train_images']} COCO images for training and "
+        f"{conditions['val_images']} others to measure, at most {minutes:.0f} minutes of training on "
+        f"{conditions['threads']} CPU thread(s):\n\n" + table(("recipe", "mask AP", "range", "seeds"), rows)
+    )
+
+
+def cost_table() -> str:
+    """Bytes, speed, memory, size of the head."""
+    rows = []
+    real, paper = load("real_coco"), load("paper_tables")
+    rows.append(
+        (
+            "cache, DEIMv2-Atto at 320 x 320, with two backbone maps",
+            f"{real['conditions']['bytes_per_view'] / 1e6:.2f} MB a view",
+        )
+    )
+    final = next(row for row in paper["rows"] if row["row"] == "+ mask scoring")
+    rows.append(
+        (
+            "mask head for H-DETR R50, the paper's final form",
+            f"{final['parameters']:,} parameters, {final['gmacs']:.1f} GMACs at 800 x 1120",
+        )
+    )
+    for name, render in (("extract", extract_rows), ("memory", memory_rows)):
+        if (HERE / f"{name}.json").is_file():
+            rows += render(load(name))
+    return table(("what", "cost"), rows)
+
+
+def extract_rows(result: Any) -> list[tuple[str, str]]:
+    """Overhead of the cache over the bare detector."""
+    detector = result["conditions"]["detector"]
+    return [
+        (
+            f"extraction, {detector}, on {result['conditions']['device']}",
+            f"{100 * result['overhead']:.0f} % more time than the bare detector",
+        )
+    ]
+
+
+def memory_rows(result: Any) -> list[tuple[str, str]]:
+    """Peak memory of extraction."""
+    return [
+        (f"memory to extract a 1333 x 800 image, {case['detector']}, on the CPU", f"{case['peak_gb']:.1f} GB")
+        for case in result["cases"]
+    ]
+
+
+def table(head: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(map(str, head)) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def filled(text: str) -> str:
+    """The README with every section between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    makers = {"demo-table": demo_table, "real-table": real_table, "cost-table": cost_table}
+    for name, make in makers.items():
+        match = re.search(rf"<!-- {name} -->.*?<!-- end -->", text, re.DOTALL)
+        if match is None:
+            raise SystemExit(f"README.md has no section {name}")
+        start, end = match.span()
+        text = f"{text[:start]}<!-- {name} -->\n{make()}\n<!-- end -->{text[end:]}"
+    return text
+
+
+def main() -> None:
+    """Fill, or with --check exit with 1 where the README differs from the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    old = README.read_text()
+    new = filled(old)
+    if given.check:
+        sys.exit(
+            "README.md differs from the benchmarks' results: python benchmarks/fill_readme.py" if old != new else 0
+        )
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
