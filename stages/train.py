@@ -75,10 +75,9 @@ def train_head(
         run.open(record, resume=resume)
     accelerator.wait_for_everyone()
     head.to(accelerator.device)
-    uses_c1 = record.inputs.c1 is not None
     trainer = Trainer(
         head=head,
-        store=ViewStore(reader, encoder_layer=layer, c1=uses_c1, memory_bytes=memory_bytes),
+        store=ViewStore(reader, encoder_layer=layer, c1=head.uses_c1, memory_bytes=memory_bytes),
         config=config,
         run=run,
         accelerator=accelerator,

@@ -23,10 +23,11 @@ from frozen_cache.demo.textures import background, fill
 NAMES = tuple(SHAPES)
 HUES = {name: at / len(NAMES) for at, name in enumerate(NAMES)}  # as lemons are yellow: a detector learns it in minutes
 SIDES = (160, 256)  # pixels, shortest and longest side of an image
-OBJECTS = (3, 7)  # tries per scene; those that are almost hidden are dropped
-RADII = (17.0, 100.0)  # pixels; masks fall on both sides of COCO's 32^2 and 96^2
-VISIBLE = 0.7  # share of an object that must remain visible
-CROWDED = 0.15  # share of the scenes with a crowd
+OBJECTS = (3, 6)  # tries per scene; those that are almost hidden are dropped
+RADII = (20.0, 100.0)  # pixels; masks fall on both sides of COCO's 32^2 and 96^2
+VISIBLE = 0.8  # share of an object that must remain visible
+TURN = 30.0  # degrees, either way
+CROWDED = 0.12  # share of the scenes with a crowd
 EDGE = 4  # factor of the supersampling that gives painted edges their soft look
 
 
@@ -131,7 +132,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[SceneO
         # A fifth of the radius may leave the image.
         margin = 0.8 * radius
         centre = (rng.uniform(margin, width - margin), rng.uniform(margin, height - margin))
-        outline = placed(name=name, centre=centre, radius=radius, degrees=rng.uniform(0, 360))
+        outline = placed(name=name, centre=centre, radius=radius, degrees=rng.uniform(-TURN, TURN))
         hidden = canvas.taken.copy()
         seen = canvas.add(outline, rng, name=name, visible=VISIBLE)
         if seen is None:

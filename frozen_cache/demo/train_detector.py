@@ -2,7 +2,7 @@
 
     python -m frozen_cache.demo.train_detector --out DIR --minutes 45
 
-Scenes are drawn once into a pool and shown in all eight mirrored and turned variants. `--out` receives what
+Scenes are drawn once into a pool and shown as they are or mirrored. `--out` receives what
 `AutoModelForObjectDetection.from_pretrained` loads, whenever an evaluation is done, so a stop loses minutes at most.
 """
 
@@ -91,17 +91,12 @@ def make_scene(seed: tuple[int, int]) -> Scene:
     return pixels, labels, boxes.numpy().astype(np.float32), np.array([o.crowd for o in objects]), (height, width)
 
 
-def varied(scene: Scene, variant: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and boxes of one of the eight mirrored and turned variants."""
+def mirrored(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and boxes of a scene, left and right exchanged."""
     pixels, _, boxes, _, _ = scene
     boxes = boxes.copy()
-    if variant & 1:
-        pixels, boxes[:, 0] = pixels[:, ::-1], 1 - boxes[:, 0]
-    if variant & 2:
-        pixels, boxes[:, 1] = pixels[::-1], 1 - boxes[:, 1]
-    if variant & 4:
-        pixels, boxes = pixels.transpose(1, 0, 2), boxes[:, [1, 0, 3, 2]]
-    return pixels, boxes
+    boxes[:, 0] = 1 - boxes[:, 0]
+    return pixels[:, ::-1], boxes
 
 
 def batch_of(scenes: list[Scene], rng: np.random.Generator, size: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
@@ -109,7 +104,7 @@ def batch_of(scenes: list[Scene], rng: np.random.Generator, size: int) -> tuple[
     images, labels = [], []
     for at in rng.integers(len(scenes), size=size):
         scene = scenes[at]
-        pixels, boxes = varied(scene, int(rng.integers(8)))
+        pixels, boxes = mirrored(scene) if rng.random() < 0.5 else (scene[0], scene[2])
         gain, lift = rng.uniform(0.8, 1.2), rng.uniform(-0.1, 0.1)
         image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
         images.append((image * gain + lift).clamp(0, 1))
@@ -212,8 +207,11 @@ def train(
     batch_size: int,
     lr: float,
     evaluate_every: float,
+    start: Path | None = None,
 ) -> None:
     """Train for `minutes` of wall-clock time: backbone and encoder alone for `dense_share` of it, then all.
+
+    A model to `start` from has its encoder already: all of it trains, at the falling half of the learning rate.
 
     A decoder learns nothing from features that say nothing yet, and costs most of a step. Within each phase the
     learning rate falls with the share of it that has passed.
@@ -222,18 +220,19 @@ def train(
     with ProcessPoolExecutor(2) as pool:
         drawn = list(pool.map(make_scene, [(TRAIN_SEED, at) for at in range(scenes)], chunksize=64))
         unseen = list(pool.map(make_scene, [(TEST_SEED, at) for at in range(100)], chunksize=10))
-    model = fresh_model()
+    model = fresh_model() if start is None else DFineForObjectDetection.from_pretrained(start)
     average = AveragedModel(model, avg_fn=_warming_average)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-4)
     rng = np.random.default_rng(0)
     started = evaluated = time.monotonic()
-    step, whole = 0, False
+    step, whole = 0, start is not None
     while (share := (time.monotonic() - started) / 60 / minutes) < 1:
         if not whole and share >= dense_share:
             whole = True
             hand_over(model)
         # From lr to half of it without the decoder, then on to nothing with it.
-        phase = 0.5 + 0.5 * (share - dense_share) / (1 - dense_share) if whole else 0.5 * share / dense_share
+        begun = 0.0 if start is not None else dense_share
+        phase = 0.5 + 0.5 * (share - begun) / (1 - begun) if whole else 0.5 * share / dense_share
         rate = lr * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -298,6 +297,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--evaluate-every", type=float, default=5, help="minutes")
+    parser.add_argument(
+        "--start", type=Path, help="a folder that this program wrote: go on from there, with the decoder"
+    )
     parser.add_argument("--threads", type=int, default=1)
     given = vars(parser.parse_args())
     torch.set_num_threads(given.pop("threads"))
