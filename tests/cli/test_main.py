@@ -30,7 +30,7 @@ from cli.main import exit_code
                 "--out",
                 "o.zarr",
             ],
-            "hdtr-r50",
+            "a.json",
         ),
         (["head", "describe", "--preset", "papr"], "papr"),
         (["head", "describe", "--set", "head.widht=3"], "widht"),

@@ -91,6 +91,11 @@ def slow() -> FakeDetector:
     return FakeDetector(InputRule(resize="shortest_edge", shortest_edge=32, longest_edge=64), sleep=0.15)
 
 
+def very_slow() -> FakeDetector:
+    """`uneven`, a second per batch: what is asked of it halfway is asked in time, also on a busy machine."""
+    return FakeDetector(InputRule(resize="shortest_edge", shortest_edge=32, longest_edge=64), sleep=1.0)
+
+
 def dies_before_finish() -> FakeDetector:
     """Kills its process before the second segment is flushed."""
     from frozen_cache.cache.segment_writer import SegmentWriter

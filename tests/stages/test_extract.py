@@ -382,7 +382,7 @@ def test_ctrl_c_leaves_committed_segments_and_no_thread_behind(
     folder: Folder, fake: ModuleType, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.zarr"
-    process = start(folder, out, "slow")
+    process = start(folder, out, "very_slow")
     while not list(out.glob("ledger/*.json")):
         time.sleep(0.02)
         assert process.is_alive()

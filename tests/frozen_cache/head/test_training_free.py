@@ -44,7 +44,15 @@ def test_c1_of_other_channels_is_left_out_and_said_so(inputs):
 
 def test_queries_and_features_of_different_widths_are_refused(inputs):
     with pytest.raises(UserError, match="train a head"):
-        TrainingFree(inputs=inputs["deimv2_atto_added"])
+        TrainingFree(inputs=inputs["deimv2_atto_added"].model_copy(update={"query_dim": 48}))
+
+
+def test_maps_added_from_the_backbone_are_passed_over(inputs, make_batch):
+    shapes = inputs["deimv2_atto_added"]
+    baseline = TrainingFree(inputs=shapes, c1=False)
+    assert shapes.levels[baseline.level].channels == shapes.query_dim
+    images, rois = make_batch(shapes, [(64, 64)], [3])
+    assert baseline(images, rois).mask_logits.isfinite().all()
 
 
 def test_no_rois_give_no_masks(inputs, make_batch):
