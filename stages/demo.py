@@ -23,7 +23,7 @@ from stages.train import train_head
 TRAIN_IMAGES, VAL_IMAGES = 240, 60
 TRAIN_SEED, VAL_SEED = 20_000, 30_000
 """Other seeds than the detector's training and test scenes."""
-GALLERY_ROWS, GALLERY_SCORE = 6, 0.4
+GALLERY_ROWS, GALLERY_SCORE = 5, 0.5
 
 
 @dataclass(frozen=True)
