@@ -93,6 +93,8 @@ def slow() -> FakeDetector:
 
 def very_slow() -> FakeDetector:
     """`uneven`, a second per batch: what is asked of it halfway is asked in time, also on a busy machine."""
+    # A shell that runs the tests in the background makes them, and their children, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return FakeDetector(InputRule(resize="shortest_edge", shortest_edge=32, longest_edge=64), sleep=1.0)
 
 
