@@ -85,7 +85,7 @@ def extract_rows(result: Any) -> list[tuple[str, str]]:
     return [
         (
             f"extraction, {detector}, on {result['conditions']['device']}",
-            f"{100 * result['overhead']:.0f} % more time than the bare detector",
+            f"{100 * result['overhead']:+.0f} % time against the bare detector (limit +{100 * result['limit']:.0f} %)",
         )
     ]
 
