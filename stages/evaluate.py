@@ -13,7 +13,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.evaluate import evaluate_cache
-from frozen_cache.evaluation.segmenters import BoxSegmenter, HeadSegmenter, Segmenter, TrainingFreeSegmenter
+from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
 from frozen_cache.training.trained_head import check_fits, load_head
@@ -65,12 +65,12 @@ def _segmenter(
     if head is not None:
         model, record, file = load_head(head)
         check_fits(record, reader, head=head, cache=cache)
-        return HeadSegmenter(model, encoder_layer=record.encoder_layer, device=device), f"head {file}"
+        return FeatureSegmenter(model, encoder_layer=record.encoder_layer, device=device), f"head {file}"
     if baseline == "box":
         return BoxSegmenter(), "baseline: filled boxes"
     layer = resolve_encoder_layer(HeadConfig(), reader.attributes.detector.encoder_layers)
     free = TrainingFree(inputs=reader.head_inputs(layer))
-    return TrainingFreeSegmenter(free, encoder_layer=layer, device=device), "baseline: training-free (Eq. 1 to 4)"
+    return FeatureSegmenter(free, encoder_layer=layer, device=device), "baseline: training-free (Eq. 1 to 4)"
 
 
 def _check_out(out: Path) -> None:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import evaluate_cache
-from frozen_cache.evaluation.segmenters import HeadSegmenter
+from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.training.batches import ViewStore
@@ -113,6 +113,6 @@ def _configuration(
 
 def _evaluation(reader: CacheReader, layer: int, device: torch.device):
     def run(head: MaskHead) -> dict[str, dict[str, float]]:
-        return evaluate_cache(reader, HeadSegmenter(head, encoder_layer=layer, device=device)).metrics
+        return evaluate_cache(reader, FeatureSegmenter(head, encoder_layer=layer, device=device)).metrics
 
     return run

@@ -37,32 +37,19 @@ class Segmenter(Protocol):
         ...
 
 
-class HeadSegmenter:
-    """A trained head; the score is c * predicted IoU (Eq. 12), or Eq. 2 without mask scoring."""
+class FeatureSegmenter:
+    """Masks from cached features: by a trained head, scored c * predicted IoU (Eq. 12; Eq. 2 without mask scoring), or
+    by the paper's training-free baseline, scored by Eq. 2."""
 
-    def __init__(self, head: MaskHead, *, encoder_layer: int, device: torch.device) -> None:
-        self.head = head.to(device).eval()
+    def __init__(self, model: MaskHead | TrainingFree, *, encoder_layer: int, device: torch.device) -> None:
+        self.model = model.to(device).eval()
         self.encoder_layer: int | None = encoder_layer
         self.device = device
 
     @torch.inference_mode()
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
-        return _segmentation(view, self.head(*_inputs(view, self.encoder_layer, self.device)))
-
-
-class TrainingFreeSegmenter:
-    """The paper's baseline: dot product of queries with summed features, no parameters; score by Eq. 2."""
-
-    def __init__(self, baseline: TrainingFree, *, encoder_layer: int, device: torch.device) -> None:
-        self.baseline = baseline
-        self.encoder_layer: int | None = encoder_layer
-        self.device = device
-
-    @torch.inference_mode()
-    def __call__(self, view: CachedView) -> Segmentation:
-        """Segment the view's selected pairs."""
-        return _segmentation(view, self.baseline(*_inputs(view, self.encoder_layer, self.device)))
+        return _segmentation(view, self.model(*_inputs(view, self.encoder_layer, self.device)))
 
 
 class BoxSegmenter:
