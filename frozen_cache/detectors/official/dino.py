@@ -13,7 +13,7 @@ from frozen_cache.detectors.official.backbones import Backbone, build_backbone
 from frozen_cache.detectors.official.config import OfficialConfig
 from frozen_cache.detectors.official.decoder import MLP, DecoderLayer, inverse_sigmoid, level_references
 from frozen_cache.detectors.official.encoder import Encoder
-from frozen_cache.detectors.official.position import sine_boxes, sine_map
+from frozen_cache.detectors.official.position import sine_boxes, token_positions
 from frozen_cache.detectors.official.proposals import best_boxes, propose
 from frozen_cache.detectors.official.pyramid import build_pyramid, input_projections
 from frozen_cache.detectors.official.raw import RawOutput
@@ -39,13 +39,7 @@ class Dino(nn.Module):
         stages = self.backbone(images)
         pyramid = build_pyramid(stages[self.config.first_stage :], self.input_proj, padding)
         transformer = self.transformer
-        positions = torch.cat(
-            [
-                sine_map(each, width=self.config.dim, temperature=20, half_pixel=False).flatten(1, 2) + embedding
-                for each, embedding in zip(pyramid.level_padding, transformer.level_embed, strict=True)
-            ],
-            1,
-        )
+        positions = token_positions(pyramid.level_padding, transformer.level_embed, temperature=20, half_pixel=False)
         memory, kept = transformer.encoder(pyramid, positions, keep)
 
         tokens, proposals = propose(memory, pyramid)

@@ -36,6 +36,28 @@ def sine_map(padding: Tensor, *, width: int, temperature: float, half_pixel: boo
     return torch.cat([sine(each, width=width // 2, temperature=temperature) for each in (rows, columns)], -1)
 
 
+def token_positions(
+    level_padding: list[Tensor], level_embed: Tensor, *, temperature: float, half_pixel: bool
+) -> Tensor:
+    """Position of every token, all levels one after the other: sine embedding plus the level's own.
+
+    Args:
+        level_padding: (B, H, W) bool of each level, True on padding.
+        level_embed: (L, D).
+
+    Returns:
+        (B, S, D).
+    """
+    width = level_embed.shape[1]
+    return torch.cat(
+        [
+            sine_map(padding, width=width, temperature=temperature, half_pixel=half_pixel).flatten(1, 2) + embedding
+            for padding, embedding in zip(level_padding, level_embed, strict=True)
+        ],
+        1,
+    )
+
+
 def sine_boxes(boxes: Tensor, *, width: int, order: tuple[int, int, int, int]) -> Tensor:
     """(B, N, 4 * width) embedding of boxes (B, N, 4) cxcywh in 0..1, the coordinates taken in `order`."""
     return sine(boxes[..., list(order)] * (2 * math.pi), width=width, temperature=10000).flatten(-2)
