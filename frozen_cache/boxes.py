@@ -19,6 +19,11 @@ def to_unit(boxes_xyxy: Tensor, size: tuple[int, int]) -> Tensor:
     return box_convert(boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height]), "xyxy", "cxcywh")
 
 
+def enlarged(boxes_cxcywh: Tensor, factor: float) -> Tensor:
+    """(N, 4) boxes with both sides times `factor` about the same centres; they may leave 0..1."""
+    return torch.cat([boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] * factor], dim=1)
+
+
 def jittered(boxes_cxcywh: Tensor, *, amount: float, generator: torch.Generator) -> Tensor:
     """(N, 4) boxes moved by up to `amount` of their size and scaled by up to a factor 1 + `amount` either way."""
     noise = torch.rand(boxes_cxcywh.shape, generator=generator) * 2 - 1

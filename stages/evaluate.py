@@ -19,7 +19,14 @@ from frozen_cache.head.training_free import TrainingFree
 from frozen_cache.training.trained_head import check_fits, load_head
 from stages.device import pick_device
 
-BASELINES = ("training-free", "box")
+BASELINES: dict[str, dict[str, bool] | None] = {
+    "training-free": {"roi_align": True, "c1": True},
+    "training-free-no-c1": {"roi_align": True, "c1": False},
+    "training-free-whole-image": {"roi_align": False, "c1": True},
+    "training-free-whole-image-no-c1": {"roi_align": False, "c1": False},
+    "box": None,
+}
+"""The rows of Table 1, as `TrainingFree` takes them, and the filled box."""
 OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json")
 
 
@@ -45,7 +52,7 @@ def evaluate(
 ) -> EvaluateResult:
     """Evaluate on the plain views of `cache` and write `metrics.json` and COCO result files into `out`."""
     if (head is None) == (baseline is None):
-        raise UserError("give either --head RUN or --baseline training-free|box")
+        raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(BASELINES)})")
     if baseline is not None and baseline not in BASELINES:
         raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
     _check_out(out)
@@ -66,11 +73,13 @@ def _segmenter(
         model, record, file = load_head(head)
         check_fits(record, reader, head=head, cache=cache)
         return FeatureSegmenter(model, encoder_layer=record.encoder_layer, device=device), f"head {file}"
-    if baseline == "box":
+    options = BASELINES[baseline or "box"]
+    if options is None:
         return BoxSegmenter(), "baseline: filled boxes"
     layer = resolve_encoder_layer(HeadConfig(), reader.attributes.detector.encoder_layers)
-    free = TrainingFree(inputs=reader.head_inputs(layer))
-    return FeatureSegmenter(free, encoder_layer=layer, device=device), "baseline: training-free (Eq. 1 to 4)"
+    free = TrainingFree(inputs=reader.head_inputs(layer), **options)
+    note = "" if free.note is None else f"; {free.note}"
+    return FeatureSegmenter(free, encoder_layer=layer, device=device), f"baseline: {baseline} (Eq. 1 to 4){note}"
 
 
 def _check_out(out: Path) -> None:

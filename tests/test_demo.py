@@ -54,6 +54,14 @@ def test_the_demo_s_caches_verify_and_describe_themselves(demo):
     assert "segments" in run("cache", "info", demo / "val.zarr").stdout
 
 
+@pytest.mark.parametrize("row", ["", "-no-c1", "-whole-image", "-whole-image-no-c1"])
+def test_each_row_of_table_1_can_be_evaluated(demo, tmp_path, row):
+    done = run("evaluate", "--cache", demo / "val.zarr", "--baseline", f"training-free{row}", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 < metrics["segm"]["AP50"] < metrics["bbox"]["AP50"]
+
+
 def test_an_ablation_of_table_3_runs_on_the_demo_s_caches(demo, tmp_path):
     quick = ["--epochs", "0.05", "--set", "head.width=16", "--set", "head.roi_size=16", "--set", "head.image_layers=0"]
     done = run(

@@ -72,7 +72,8 @@ def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str,
 def view_results(view: CachedView, found: Segmentation, categories: list[int]) -> dict[str, list[dict[str, Any]]]:
     """COCO result dicts of one plain view: `bbox` with the detector's scores, `segm` with the masks' scores."""
     boxes = to_pixels(view.boxes[: view.selected], view.transform.crop_size)
-    rles = paste_rles(found.masks, boxes, view.transform.crop_size)
+    covered = to_pixels(found.boxes, view.transform.crop_size)
+    rles = paste_rles(found.masks, covered, view.transform.crop_size)
     corners = box_convert(boxes, "xyxy", "xywh").tolist()
     common = [
         {"image_id": view.image_id, "category_id": categories[int(label)]} for label in view.labels[: view.selected]

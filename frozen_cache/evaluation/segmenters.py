@@ -21,7 +21,9 @@ class Segmentation:
     """The masks of the K selected pairs of one view."""
 
     masks: Tensor
-    """(K, R, R) float32 probabilities within each pair's box, on the CPU."""
+    """(K, R, R) float32 probabilities, on the CPU."""
+    boxes: Tensor
+    """(K, 4) float32 cxcywh in 0..1 of the view: what each mask covers, on the CPU."""
     scores: Tensor
     """(K,) float32 scores of the masks."""
 
@@ -49,7 +51,8 @@ class FeatureSegmenter:
     @torch.inference_mode()
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
-        return _segmentation(view, self.model(*_inputs(view, self.encoder_layer, self.device)))
+        images, rois = _inputs(view, self.encoder_layer, self.device)
+        return _segmentation(view, self.model(images, rois), self.model.boxes(rois).cpu())
 
 
 class BoxSegmenter:
@@ -61,7 +64,7 @@ class BoxSegmenter:
         """Segment the view's selected pairs."""
         # A mask fades out over half a cell at its border, so one cell would round the whole box.
         masks = torch.ones(view.selected, 1, 1).expand(-1, 64, 64)
-        return Segmentation(masks=masks, scores=view.scores[: view.selected])
+        return Segmentation(masks=masks, boxes=view.boxes[: view.selected], scores=view.scores[: view.selected])
 
 
 def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[list[ImageFeatures], Rois]:
@@ -75,10 +78,11 @@ def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[
     return [features_to(view_features(view, layer), device)], rois
 
 
-def _segmentation(view: CachedView, output: HeadOutput) -> Segmentation:
+def _segmentation(view: CachedView, output: HeadOutput, boxes: Tensor) -> Segmentation:
     masks = output.mask_logits.float().sigmoid().cpu()
     classes = view.scores[: view.selected]
     if output.iou is None:
-        return Segmentation(masks=masks, scores=foreground_score(classes, masks))
+        return Segmentation(masks=masks, boxes=boxes, scores=foreground_score(classes, masks))
     labels = view.labels[: view.selected]
-    return Segmentation(masks=masks, scores=predicted_iou_score(classes, output.iou.float().cpu(), labels))
+    scores = predicted_iou_score(classes, output.iou.float().cpu(), labels)
+    return Segmentation(masks=masks, boxes=boxes, scores=scores)

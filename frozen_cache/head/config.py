@@ -32,6 +32,8 @@ class HeadConfig(BaseModel):
     """Channels of the RoI features and of the projected query (Table 4)."""
     roi_size: int = Field(default=32, ge=4, le=128)
     """Side of the RoI features (Table 9)."""
+    roi_scale: float = Field(default=1.0, ge=1, le=2)
+    """Side of the RoI in sides of the box: above 1 the head sees around the box, and its mask may leave it."""
     roi_sampling: int = Field(default=2, ge=0)
     """RoIAlign's samples per bin and axis; 0 takes as many as the bin has pixels (slow for large boxes)."""
     box_encoder: Literal["none", "deformable", "swin", "convnext", "unet", "fcn"] = "deformable"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from frozen_cache.boxes import enlarged
 from frozen_cache.head.box_encoder import BoxEncoder
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.fcn import FcnMaskHead
@@ -65,6 +66,10 @@ class MaskHead(nn.Module):
         """Whether C1 decides anything; where not, it need not be read."""
         return self.feature_map.uses_c1
 
+    def boxes(self, rois: Rois) -> Tensor:
+        """(N, 4) cxcywh in 0..1 that the masks cover: the RoIs' own, enlarged by `roi_scale`."""
+        return rois.boxes if self.config.roi_scale == 1 else enlarged(rois.boxes, self.config.roi_scale)
+
     def forward(self, images: list[ImageFeatures], rois: Rois) -> HeadOutput:
         """Segment N boxes in B images.
 
@@ -72,7 +77,7 @@ class MaskHead(nn.Module):
         Each result is that of the image alone.
 
         Returns:
-            `HeadOutput` in float32 (float64 where the head is), also under autocast.
+            `HeadOutput`, whose masks cover `boxes(rois)`, in float32 (float64 where the head is), also under autocast.
         """
         if len(rois.boxes) == 0:
             return self._nothing(rois)
@@ -82,7 +87,7 @@ class MaskHead(nn.Module):
 
     def _cut(self, images: list[ImageFeatures], rois: Rois) -> Tensor:
         """(N, D, R, R) RoI features, in the order of `rois`."""
-        owner = rois.image_index.tolist()
+        owner, covered = rois.image_index.tolist(), self.boxes(rois)
         groups: dict[tuple[object, ...], list[int]] = {}
         for index in dict.fromkeys(owner):
             groups.setdefault(_shapes(images[index]), []).append(index)
@@ -93,7 +98,7 @@ class MaskHead(nn.Module):
             rows += mine
             chosen = [images[index] for index in members]
             image = torch.tensor([place[owner[row]] for row in mine], device=rois.boxes.device)
-            boxes = rois.boxes if len(groups) == 1 else rois.boxes[mine]
+            boxes = covered if len(groups) == 1 else covered[mine]
             parts.append(self.roi_align(self._map(chosen), image, boxes, [features.size for features in chosen]))
         if len(parts) == 1:
             return parts[0]

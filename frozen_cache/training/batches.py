@@ -11,7 +11,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from frozen_cache.boxes import to_pixels
+from frozen_cache.boxes import enlarged, to_pixels
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, Rois
@@ -28,9 +28,9 @@ class TrainingBatch:
     rois: Rois
     """Labels are the objects' own categories."""
     targets: Tensor
-    """(N, R, R) float32, the object's mask within the box: covered fractions, or 0 / 1."""
+    """(N, R, R) float32, the object's mask within the RoI: covered fractions, or 0 / 1."""
     box_areas: Tensor
-    """(N,) in pixels of the crop frame."""
+    """(N,) of the RoIs, in pixels of the crop frame."""
     object_areas: Tensor
     """(N,) of the whole object's mask, in the same pixels."""
 
@@ -130,7 +130,7 @@ def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi
         queries.append(view.queries[chosen.rows])
         boxes.append(chosen.boxes)
         labels.append(torch.from_numpy(view.truth.categories)[chosen.objects])
-        pixels = to_pixels(chosen.boxes, view.transform.crop_size)
+        pixels = to_pixels(enlarged(chosen.boxes, config.head.roi_scale), view.transform.crop_size)
         targets.append(
             crop_masks(
                 view.truth.masks, objects=chosen.objects, boxes=pixels, side=roi_side, soft=config.loss.soft_targets

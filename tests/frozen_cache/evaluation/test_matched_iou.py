@@ -1,0 +1,40 @@
+"""Mean IoU over matched boxes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from frozen_cache.evaluation.matched_iou import matched_iou
+from frozen_cache.evaluation.segmenters import BoxSegmenter
+
+
+class OneView:
+    """A reader of a single view."""
+
+    def __init__(self, view):
+        self.view, self.views = view, [(view.image_id, 0), (view.image_id, 1)]
+
+    def read(self, index, **options):
+        assert index == 0, "only plain views count"
+        return self.view
+
+
+def with_object(view, *, match: int):
+    """The object is the left half of the detection's box."""
+    mask = np.zeros((64, 80), dtype=np.uint8)
+    mask[24:40, 30:40] = 1
+    truth = replace(view.truth, masks=[coco_mask.encode(np.asfortranarray(mask))], match=np.array([match]))
+    return replace(view, truth=truth)
+
+
+def test_it_is_the_iou_of_the_matched_box_s_mask(view):
+    assert matched_iou(OneView(with_object(view, match=0)), BoxSegmenter()) == pytest.approx(0.5)
+
+
+def test_objects_without_a_match_do_not_count(view):
+    assert math.isnan(matched_iou(OneView(with_object(view, match=-1)), BoxSegmenter()))
