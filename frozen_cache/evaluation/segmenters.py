@@ -52,7 +52,13 @@ class FeatureSegmenter:
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
         images, rois = _inputs(view, self.encoder_layer, self.device)
-        return _segmentation(view, self.model(images, rois), self.model.boxes(rois).cpu())
+        boxes = self.model.boxes(rois).cpu()
+        if not self.model.mask_depends_on_query_alone:
+            return _segmentation(view, self.model(images, rois), boxes)
+        distinct, pair = _distinct(rois)
+        output = self.model(images, distinct)
+        iou = None if output.iou is None else output.iou[pair]
+        return _segmentation(view, HeadOutput(mask_logits=output.mask_logits[pair], iou=iou), boxes)
 
 
 class BoxSegmenter:
@@ -76,6 +82,21 @@ def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[
         labels=view.labels[:count].to(device),
     )
     return [features_to(view_features(view, layer), device)], rois
+
+
+def _distinct(rois: Rois) -> tuple[Rois, Tensor]:
+    """The queries of one image without repeats (a query can be selected with several labels), and each RoI's place
+    among them, (K,) int64."""
+    _, pair = torch.cat([rois.boxes, rois.queries], dim=1).unique(dim=0, return_inverse=True)
+    first = torch.full((int(pair.max()) + 1 if len(pair) else 0,), len(pair), device=pair.device)
+    first = first.scatter_reduce(0, pair, torch.arange(len(pair), device=pair.device), "amin")
+    distinct = Rois(
+        image_index=rois.image_index[first],
+        boxes=rois.boxes[first],
+        queries=rois.queries[first],
+        labels=rois.labels[first],
+    )
+    return distinct, pair
 
 
 def _segmentation(view: CachedView, output: HeadOutput, boxes: Tensor) -> Segmentation:

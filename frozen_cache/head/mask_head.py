@@ -66,6 +66,12 @@ class MaskHead(nn.Module):
         """Whether C1 decides anything; where not, it need not be read."""
         return self.feature_map.uses_c1
 
+    @property
+    def mask_depends_on_query_alone(self) -> bool:
+        """Whether RoIs of equal query and box have equal masks, whatever their labels and neighbours are."""
+        attends = "o2o" in self.config.query_blocks and self.config.query_depth > 0
+        return not attends and not self.config.class_masks and self.config.mask_head != "segmenter"
+
     def boxes(self, rois: Rois) -> Tensor:
         """(N, 4) cxcywh in 0..1 that the masks cover: the RoIs' own, enlarged by `roi_scale`."""
         return rois.boxes if self.config.roi_scale == 1 else enlarged(rois.boxes, self.config.roi_scale)

@@ -49,6 +49,9 @@ class TrainingFree(nn.Module):
         stride = inputs.c1.stride if inputs.c1 is not None and self.uses_c1 else finest.stride
         self.roi_align = RoiAlign(size=WHOLE_IMAGE_SIDE if self.covers_image else roi_size, sampling=2, stride=stride)
 
+    mask_depends_on_query_alone = True
+    """RoIs of equal query and box have equal masks."""
+
     @property
     def mask_side(self) -> int:
         """Side of the predicted masks."""

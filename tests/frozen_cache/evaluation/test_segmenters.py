@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pycocotools import mask as coco_mask
@@ -27,6 +29,7 @@ class EverythingInside(nn.Module):
     def __init__(self, head: MaskHead) -> None:
         super().__init__()
         self.head = head
+        self.mask_depends_on_query_alone = head.mask_depends_on_query_alone
 
     def boxes(self, rois):
         return self.head.boxes(rois)
@@ -60,3 +63,44 @@ def test_without_roi_align_the_training_free_mask_covers_the_image(view):
 
 def test_the_box_baseline_fills_the_box(view):
     assert area(view, BoxSegmenter()(view)) == 16 * 20
+
+
+def repeated(view: CachedView) -> CachedView:
+    """The view with three detections, two of them of one query."""
+    return replace(
+        view,
+        selected=3,
+        queries=torch.randn(2, 8, generator=torch.Generator().manual_seed(1))[[0, 1, 0]],
+        boxes=torch.tensor([[0.6, 0.5, 0.25, 0.25], [0.4, 0.5, 0.5, 0.25], [0.6, 0.5, 0.25, 0.25]]),
+        scores=torch.tensor([0.5, 0.4, 0.3]),
+        labels=torch.tensor([1, 0, 0]),
+        encoder={1: [torch.randn(8, 8, 10, generator=torch.Generator().manual_seed(2))]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "rois"),
+    [({}, 2), ({"query_blocks": ("o2o",)}, 3), ({"mask_head": "segmenter"}, 3)],
+)
+def test_a_query_with_two_labels_is_segmented_once_unless_its_neighbours_matter(view, options, rois):
+    view = repeated(view)
+    torch.manual_seed(0)
+    config = HeadConfig(image_encoder="none", image_layers=0, width=16, roi_size=8, **options)
+    head = MaskHead(config=config, inputs=INPUTS).eval()
+    seen: list[int] = []
+    head.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[1].boxes)))
+    found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(view)
+    assert seen == [rois]
+    assert found.masks.shape == (3, 8, 8)
+    alone = FeatureSegmenter(head, encoder_layer=1, device=CPU)(replace(view, selected=2))
+    if rois == 2:
+        torch.testing.assert_close(found.masks[:2], alone.masks)
+        torch.testing.assert_close(found.scores[:2], alone.scores)
+        assert torch.equal(found.masks[0], found.masks[2])
+        assert found.scores[0] != found.scores[2]
+
+
+def test_a_view_without_detections_has_no_masks(view):
+    head = MaskHead(config=HeadConfig(image_encoder="none", image_layers=0), inputs=INPUTS)
+    found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(replace(view, selected=0))
+    assert found.masks.shape == (0, 32, 32)
