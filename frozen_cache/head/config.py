@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,8 +24,8 @@ class HeadConfig(BaseModel):
     image_layers: int = Field(default=2, ge=0, le=4)
     image_width: int | None = Field(default=None, ge=8)
     """Channels of the image encoder and of F; None for the detector's own encoder width."""
-    fused_levels: int = Field(default=1, ge=1)
-    """How many of the finest levels are upsampled and added up in F; the paper: 1."""
+    fused_levels: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """How many of the finest levels are upsampled and added up in F, or all that are cached; the paper: 1."""
     neck: bool = True
     """C1 is added to F through a 1x1 convolution and GroupNorm (Table 6). Without C1 there is no neck."""
     width: int = Field(default=128, ge=8)

@@ -33,16 +33,17 @@ class FeatureMap(nn.Module):
 
     def __init__(self, *, config: HeadConfig, inputs: HeadInputs) -> None:
         super().__init__()
-        if config.fused_levels > len(inputs.levels):
+        fused = len(inputs.levels) if config.fused_levels == "all" else config.fused_levels
+        if fused > len(inputs.levels):
             raise UserError(
-                f"head.fused_levels={config.fused_levels}, but the cache has {len(inputs.levels)} encoder levels: "
+                f"head.fused_levels={fused}, but the cache has {len(inputs.levels)} encoder levels: "
                 f"set head.fused_levels to at most {len(inputs.levels)}"
             )
         # Levels that the adapter added from the backbone come first; the coarsest is always the encoder's own.
         dim = inputs.levels[-1].channels if config.image_width is None else config.image_width
         deformable = config.image_encoder == "deformable" and config.image_layers > 0
-        self.fused = config.fused_levels
-        self.read = len(inputs.levels) if deformable else config.fused_levels
+        self.fused = fused
+        self.read = len(inputs.levels) if deformable else fused
         self.projections = nn.ModuleList(
             nn.Identity() if level.channels == dim else Projection(channels=level.channels, dim=dim)
             for level in inputs.levels[: self.read]

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.training.config import load_config
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,12 @@ def test_a_layer_that_was_not_kept_is_an_error_that_says_how_to_get_it():
 def test_more_fused_levels_than_the_detector_has_is_an_error(inputs):
     with pytest.raises(UserError, match="at most 2"):
         MaskHead(config=HeadConfig(fused_levels=3), inputs=inputs["deimv2_atto"])
+
+
+@pytest.mark.parametrize("detector", ["one_level", "deimv2_atto", "deimv2_atto_added", "hdetr_r50"])
+def test_the_small_data_preset_fits_any_cache(inputs, detector):
+    head = MaskHead(config=load_config(preset="small-data").head, inputs=inputs[detector])
+    assert head.feature_map.fused == len(inputs[detector].levels)
 
 
 def test_c1_of_other_channels_needs_the_neck(inputs):
