@@ -20,15 +20,17 @@ from typing import Any
 import torch
 
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.evaluation.matched_iou import matched_iou
+from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.training.trained_head import load_head
-from stages.evaluate import evaluate
+from stages.evaluate import BASELINES, evaluate
 from stages.extract import extract_features
 from stages.train import train_head
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 RESULT = Path(__file__).with_suffix(".json")
 VIEWS = 10
-BACKBONE_STRIDES = (8, 16)
+BACKBONE_STRIDES, BACKBONE_SCALE = (8, 16), 2
 MASK_RCNN: dict[str, Any] = {
     "head.roi_size": 14,
     "head.width": 128,
@@ -60,6 +62,7 @@ def caches(work: Path) -> tuple[Path, Path]:
             out=out,
             views=views,
             backbone_strides=BACKBONE_STRIDES,
+            backbone_scale=BACKBONE_SCALE,
         )
         made.append(out)
     return made[0], made[1]
@@ -71,16 +74,26 @@ def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, 
     result = train_head(
         cache=train, out=folder / "run", preset="small-data", overrides=overrides | {"seed": seed}, resume=True
     )
-    metrics = evaluate(cache=val, head=folder / "run", out=folder / "results").metrics
-    head, _, _ = load_head(folder / "run")
+    measured = folder / "measured.json"
+    if not measured.is_file():
+        head, record, _ = load_head(folder / "run")
+        segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=torch.device("cpu"))
+        metrics = evaluate(cache=val, head=folder / "run", out=folder / "results").metrics
+        measured.write_text(
+            json.dumps(
+                {
+                    "parameters": sum(parameter.numel() for parameter in head.parameters()),
+                    "mean_iou": round(matched_iou(CacheReader(val), segmenter), 4),
+                    "segm": metrics["segm"],
+                    "bbox": metrics["bbox"],
+                }
+            )
+        )
     return {
         "recipe": name,
         "seed": seed,
-        "parameters": sum(parameter.numel() for parameter in head.parameters()),
         "train_minutes": round(result.seconds / 60, 1),
-        "segm": metrics["segm"],
-        "bbox": metrics["bbox"],
-    }
+    } | json.loads(measured.read_text())
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -93,6 +106,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "recipe": name,
                 "seeds": len(aps),
                 "mask_ap_mean": round(statistics.mean(aps), 4),
+                "mean_iou": round(statistics.mean(run["mean_iou"] for run in runs if run["recipe"] == name), 4),
                 "mask_ap_min": min(aps),
                 "mask_ap_max": max(aps),
             }
@@ -109,8 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     train, val = caches(given.work)
     baselines = {
-        name: evaluate(cache=val, baseline=name, out=given.work / f"baseline-{name}").metrics
-        for name in ("box", "training-free")
+        name: evaluate(cache=val, baseline=name, out=given.work / f"baseline-{name}").metrics for name in BASELINES
     }
     runs: list[dict[str, Any]] = []
     for seed in map(int, given.seeds.split(",")):

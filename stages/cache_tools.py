@@ -117,6 +117,7 @@ def cache_repair(
             out=path,
             encoder_layers=attributes.detector.encoder_layers,
             backbone_strides=backbone_strides,
+            backbone_scale=attributes.detector.backbone_scale,
             views=attributes.views,
             top_k=attributes.top_k,
             precision=attributes.precision,

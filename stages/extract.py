@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -25,7 +26,7 @@ from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
-from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
+from frozen_cache.detectors.output import DetectorOutput, FrozenDetector, ScaledDetector
 from frozen_cache.errors import UserError
 from stages.device import pick_device
 
@@ -76,6 +77,7 @@ def extract_features(
     weights: Path | None = None,
     encoder_layers: tuple[int, ...] | None = None,
     backbone_strides: tuple[int, ...] = (),
+    backbone_scale: int = 1,
     views: int = 1,
     top_k: int | None = None,
     precision: Precision = "float16",
@@ -118,7 +120,11 @@ def extract_features(
     torch_device = _device(device)
     if isinstance(detector, str):
         detector = load_detector(
-            detector, weights=weights, encoder_layers=encoder_layers, backbone_strides=backbone_strides
+            detector,
+            weights=weights,
+            encoder_layers=encoder_layers,
+            backbone_strides=backbone_strides,
+            backbone_scale=backbone_scale,
         )
     planned = plan_views(found, detector.spec.input, views=views)
     attributes = CacheAttributes(
@@ -132,7 +138,8 @@ def extract_features(
         top_k=top_k or detector.spec.top_k,
         precision=precision,
         autocast=autocast,
-        batch_size=batch_size or (there.batch_size if there else _default_batch_size(planned, torch_device)),
+        batch_size=batch_size
+        or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
         views_total=len(planned),
         views_per_segment=segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
     )
@@ -212,8 +219,14 @@ def _extract(
                 yield segment, planned[segment * size : (segment + 1) * size]
 
     with recorder:
-        rule = detector.spec.input
-        batches = load_batches(claimed(), folder=images, rule=rule, batch_size=batch_size, workers=workers)
+        batches = load_batches(
+            claimed(),
+            folder=images,
+            rule=detector.spec.input,
+            batch_size=batch_size,
+            workers=workers,
+            scale=detector.spec.backbone_scale,
+        )
         with closing(batches):
             for batch in batches:
                 if batch.broken and not skip_broken:
@@ -227,10 +240,12 @@ def _extract(
 def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: CacheAttributes) -> DetectorOutput:
     """The batch's output on the CPU, its maps already in the precision that is stored."""
     assert batch.pixels is not None
-    pixels = detector.spec.input.normalise(batch.pixels.to(device))
+    rule = detector.spec.input
+    pixels = rule.normalise(batch.pixels.to(device))
+    enlarged = None if batch.enlarged is None else rule.normalise(batch.enlarged.to(device))
     context = torch.autocast(device.type, getattr(torch, how.autocast)) if how.autocast else nullcontext()
     with context:
-        output = detector(pixels)
+        output = detector(pixels) if enlarged is None else cast(ScaledDetector, detector)(pixels, enlarged)
     stored = getattr(torch, how.precision)
     return DetectorOutput(
         queries=output.queries.float().cpu(),
@@ -262,9 +277,9 @@ def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None
     )
 
 
-def _default_batch_size(planned: list[PlannedView], device: torch.device) -> int:
+def _default_batch_size(planned: list[PlannedView], device: torch.device, scale: int) -> int:
     height, width = max((view.transform.resized_size for view in planned), key=lambda size: size[0] * size[1])
-    return max(1, min(32, BATCH_PIXELS.get(device.type, BATCH_PIXELS["cpu"]) // (height * width)))
+    return max(1, min(32, BATCH_PIXELS.get(device.type, BATCH_PIXELS["cpu"]) // (height * width * scale**2)))
 
 
 def _own_segments(count: int, shard: tuple[int, int] | None) -> range:

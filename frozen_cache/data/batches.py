@@ -37,6 +37,8 @@ class ViewBatch:
     """Those that could be read, in order."""
     pixels: Tensor | None
     """(B, 3, H, W) uint8; None where none could be read."""
+    enlarged: Tensor | None = None
+    """(B, 3, s H, s W) uint8 of the same views, where a scale s above 1 was asked for."""
     broken: list[tuple[CocoImage, BrokenImageError]] = field(default_factory=list)
 
 
@@ -58,19 +60,20 @@ def load_batches(
     rule: InputRule,
     batch_size: int,
     workers: int,
+    scale: int = 1,
     ahead: int = 3,
 ) -> Generator[ViewBatch, None, None]:
     """The batches of all segments in order, `ahead` of them being read while one is used.
 
-    `segments` is drawn from only as far ahead as that.
+    `segments` is drawn from only as far ahead as that. A `scale` above 1 gives the views enlarged by it as well.
     """
 
-    def load(view: PlannedView) -> Tensor:
+    def load(view: PlannedView) -> tuple[Tensor, ...]:
         path = image_path(folder, view.image)
         image = read_image(path, height=view.image.height, width=view.image.width)
-        return apply_view(image, view.transform, rule)
+        return tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
-    waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Tensor]]]] = deque()
+    waiting: deque[tuple[int, bool, list[PlannedView], list[Future[tuple[Tensor, ...]]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
         try:
             for segment, views in segments:
@@ -86,7 +89,7 @@ def load_batches(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[Tensor]]) -> ViewBatch:
+def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[tuple[Tensor, ...]]]) -> ViewBatch:
     read, pixels, broken = [], [], []
     for view, future in zip(views, futures, strict=True):
         try:
@@ -94,4 +97,12 @@ def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Fu
             read.append(view)
         except BrokenImageError as error:
             broken.append((view.image, error))
-    return ViewBatch(segment, last, read, torch.stack(pixels) if pixels else None, broken)
+    stacked = [torch.stack(sizes) for sizes in zip(*pixels, strict=True)]
+    return ViewBatch(
+        segment=segment,
+        last=last,
+        views=read,
+        pixels=stacked[0] if stacked else None,
+        enlarged=stacked[1] if len(stacked) > 1 else None,
+        broken=broken,
+    )

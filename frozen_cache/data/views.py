@@ -57,14 +57,15 @@ def make_view(
     return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=_not_empty(resized))
 
 
-def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule) -> Tensor:
-    """(3, H, W) uint8 of the view of an RGB image of `view.original_size`."""
+def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule, *, scale: int = 1) -> Tensor:
+    """(3, scale H, scale W) uint8 of the view of an RGB image of `view.original_size`."""
     height, width = view.original_size
     if view.crop != (0, 0, width, height):
         image = image.crop(view.crop)
     if view.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return rule.resize_image(image, view.resized_size)
+    height, width = view.resized_size
+    return rule.resize_image(image, (scale * height, scale * width))
 
 
 def _not_empty(size: tuple[int, int]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ def load_detector(
     weights: Path | None = None,
     encoder_layers: tuple[int, ...] | None = None,
     backbone_strides: tuple[int, ...] = (),
+    backbone_scale: int = 1,
 ) -> FrozenDetector:
     """The frozen detector that `spec` names, on the CPU.
 
@@ -33,24 +35,26 @@ def load_detector(
         weights: the checkpoint of a named detector.
         encoder_layers: encoder layers to keep, counted from 1; None for the detector's default.
         backbone_strides: strides of backbone maps to add to the encoder's levels (transformers models only).
+        backbone_scale: C1 and the added maps come from the image at so many times the input size (transformers only).
 
     Raises:
         UserError: one line that says what was found and what is expected.
     """
+    taps = _Taps(encoder_layers, backbone_strides, backbone_scale)
     if not spec.strip():
         raise UserError(f"--detector is empty; give {_forms()}")
     if spec.startswith("hf:"):
         _refuse_weights(spec, weights)
         from frozen_cache.detectors.hf import load_pretrained
 
-        return load_pretrained(spec[3:], encoder_layers=encoder_layers, backbone_strides=backbone_strides)
+        return load_pretrained(spec[3:], **asdict(taps))
     file, colon, factory = spec.rpartition(":")
     if spec.endswith(".py"):
         raise UserError(f"--detector {spec} lacks the factory's name; write {spec}:FACTORY")
     if colon and file.endswith(".py"):
         _refuse_weights(spec, weights)
-        return _from_factory(Path(file), factory, encoder_layers=encoder_layers, backbone_strides=backbone_strides)
-    return _named(spec, weights=weights, encoder_layers=encoder_layers, backbone_strides=backbone_strides)
+        return _from_factory(Path(file), factory, taps)
+    return _named(spec, weights, taps)
 
 
 def known_names() -> list[str]:
@@ -59,24 +63,29 @@ def known_names() -> list[str]:
     return sorted(official.NAMED) if official is not None else []
 
 
-def _named(
-    name: str, *, weights: Path | None, encoder_layers: tuple[int, ...] | None, backbone_strides: tuple[int, ...]
-) -> FrozenDetector:
+@dataclass(frozen=True)
+class _Taps:
+    """What is to be kept of a detector, as `load_detector` takes it."""
+
+    encoder_layers: tuple[int, ...] | None
+    backbone_strides: tuple[int, ...]
+    backbone_scale: int
+
+
+def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
     official = _official()
     if official is None or name not in official.NAMED:
         raise UserError(f"no detector is named {name}; give {_forms()}")
     if weights is None:
         raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
-    if backbone_strides:
-        raise UserError(f"added backbone strides are for transformers detectors; {name} has all its levels")
+    if taps.backbone_strides or taps.backbone_scale > 1:
+        raise UserError(f"added or enlarged backbone maps are for transformers detectors; {name} has all its levels")
     if not weights.is_file():
         raise UserError(f"--weights {weights}: no such file")
-    return official.load_official(name, weights, encoder_layers)
+    return official.load_official(name, weights, taps.encoder_layers)
 
 
-def _from_factory(
-    file: Path, factory: str, *, encoder_layers: tuple[int, ...] | None, backbone_strides: tuple[int, ...]
-) -> FrozenDetector:
+def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
     if not file.is_file():
         raise UserError(f"--detector: no such file {file}")
     module = _import_file(file)
@@ -94,14 +103,13 @@ def _from_factory(
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
         from frozen_cache.detectors.hf import TransformersDetector
 
-        return TransformersDetector(
-            made[0], made[1], name=name, encoder_layers=encoder_layers, backbone_strides=backbone_strides
-        )
+        return TransformersDetector(made[0], made[1], name=name, **asdict(taps))
     if callable(made) and isinstance(getattr(made, "spec", None), DetectorSpec):
-        if encoder_layers not in (None, made.spec.encoder_layers) or backbone_strides:
+        other_layers = taps.encoder_layers not in (None, made.spec.encoder_layers)
+        if other_layers or taps.backbone_strides or taps.backbone_scale not in (1, made.spec.backbone_scale):
             raise UserError(
                 f"{file}:{factory} made a detector that keeps encoder layers {list(made.spec.encoder_layers)}; "
-                "choose layers and added strides in the factory itself"
+                "choose layers, added strides and the backbone's scale in the factory itself"
             )
         return made
     raise UserError(

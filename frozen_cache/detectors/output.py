@@ -47,8 +47,11 @@ class DetectorSpec(BaseModel):
     """True for softmax families (DETR, Conditional DETR ...): a query gives at most one pair."""
     top_k: int = 100
     """The number of (query, label) pairs that the paper or the family selects by default."""
+    backbone_scale: int = 1
+    """C1 and added backbone maps come from the image at this many times the input size; the rest from the input."""
     c1: FeatureSpec | None = None
-    """The backbone's stride-4 map; None where the detector has none (plain ViT) or the encoder reaches stride 4."""
+    """The backbone's stride-4 map (in pixels of the input: 4 / `backbone_scale`); None where the detector has none
+    (plain ViT) or the encoder reaches stride 4."""
     encoder_levels: tuple[FeatureSpec, ...] = ()
     """The encoder's levels, finest first, the same for each kept layer."""
     encoder_layers: tuple[int, ...] = ()
@@ -68,7 +71,7 @@ class DetectorOutput:
     labels: Tensor
     """(C,) int64, the detector's label of each score column."""
     c1: Tensor | None
-    """(B, C1, H / 4, W / 4), rounded up or down as the backbone does."""
+    """(B, C1, H / stride, W / stride), rounded up or down as the backbone does."""
     encoder: dict[int, list[Tensor]]
     """Kept encoder layer -> its levels, finest first, each (B, C, H / stride, W / stride)."""
 
@@ -84,4 +87,12 @@ class FrozenDetector(Protocol):
 
     def to(self, device: torch.device | str) -> FrozenDetector:
         """Move to a device and return itself."""
+        ...
+
+
+class ScaledDetector(FrozenDetector, Protocol):
+    """A frozen detector whose `spec.backbone_scale` s is above 1."""
+
+    def __call__(self, images: Tensor, enlarged: Tensor | None = None) -> DetectorOutput:
+        """As `FrozenDetector`; `enlarged` (B, 3, s H, s W) are the same views, from which the backbone's maps come."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_le
 from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of
 from frozen_cache.detectors.hf.input_rule import rule_from_processor
 from frozen_cache.detectors.hf.stages import map_stride, stage_map, stage_modules
-from frozen_cache.detectors.hf.taps import Taps
+from frozen_cache.detectors.hf.taps import Taps, run_until
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import names_from_config
 from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
@@ -34,6 +35,8 @@ class TransformersDetector:
         name: the detector as the user named it, without any path.
         encoder_layers: encoder layers to keep, from 1; None for layer 4, or the last of a shallower encoder.
         backbone_strides: strides of backbone maps to add to the encoder's levels.
+        backbone_scale: 2 or 4 take C1 and the added maps from the image at so many times the input size too: finer,
+            while queries, boxes and the encoder's levels stay those of the detector's own input.
 
     Raises:
         UserError: a family, encoder layer or stride that is not there; a model that fails on its own input size.
@@ -49,6 +52,7 @@ class TransformersDetector:
         name: str,
         encoder_layers: tuple[int, ...] | None = None,
         backbone_strides: tuple[int, ...] = (),
+        backbone_scale: int = 1,
     ) -> None:
         model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         if model_type not in FAMILIES:
@@ -69,6 +73,9 @@ class TransformersDetector:
         """Stride -> name of the backbone's last stage at that stride; only those in use are tapped."""
         self._c1_stride: int | None = None
         self._added: tuple[int, ...] = tuple(sorted(set(backbone_strides)))
+        self._scale = backbone_scale
+        if backbone_scale not in (1, 2, 4):
+            raise UserError(f"a backbone scale of {backbone_scale} is not supported: choose 1, 2 or 4")
         self.spec = self._describe(name, model_type, rule_from_processor(processor))
 
     def to(self, device: torch.device | str) -> TransformersDetector:
@@ -77,35 +84,50 @@ class TransformersDetector:
         return self
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> DetectorOutput:
+    def __call__(self, images: Tensor, enlarged: Tensor | None = None) -> DetectorOutput:
         """Run on images (B, 3, H, W) float32, prepared by `spec.input`, on the model's device; no gradient.
 
         Every pixel counts as the image's: no padding. Autocast is the caller's choice; scores and boxes are float32.
+        With a `backbone_scale` above 1 the same views enlarged by it are needed too.
         """
+        output, named = self._run(images, enlarged)
+        return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
+
+    def _run(
+        self, images: Tensor, enlarged: Tensor | None
+    ) -> tuple[DetectorOutput, dict[int, list[tuple[str, Tensor]]]]:
+        """The output without levels, and the levels with the names of their sources."""
         stages = {name: self.backbone.get_submodule(name) for name in self._stages.values()} if self.backbone else {}
         with Taps(self._modules | stages, with_inputs=(HEAD, ENCODER)) as taps:
             outputs = self.model(pixel_values=images)
         maps = {stride: self._stage_map(taps, name) for stride, name in self._stages.items()}
+        added = [(f"backbone stride {stride} (added)", maps[stride]) for stride in self._added]
+        if enlarged is not None and self.backbone is not None:
+            with Taps(stages) as finer:
+                run_until(self.model, self.backbone, enlarged)
+            maps = {stride: self._stage_map(finer, name) for stride, name in self._stages.items()}
+            added += [(f"backbone stride {stride} of {self._scale} x (added)", maps[stride]) for stride in self._added]
         logits = outputs.logits.float()
         scores = logits.softmax(-1)[..., :-1] if self.family.softmax else logits.sigmoid()
         levels = encoder_levels(taps, self.family, self._encoder_layers)
-        return DetectorOutput(
+        source = self.family.encoder.removeprefix("model.")
+        output = DetectorOutput(
             queries=taps.inputs[HEAD][0],
             boxes=outputs.pred_boxes.float(),
             scores=scores,
             labels=torch.arange(scores.shape[-1], device=scores.device),
             c1=None if self._c1_stride is None else maps[self._c1_stride],
-            encoder={layer: self._with_added(found, maps) for layer, found in levels.items()},
+            encoder={},
         )
+        named = {
+            layer: _finest_first([*((source, level) for level in found), *added]) for layer, found in levels.items()
+        }
+        return output, named
 
     def _stage_map(self, taps: Taps, name: str) -> Tensor:
         found = stage_map(taps.outputs[name], self.backbone) if self.backbone is not None else None
         assert found is not None, name  # the trial run saw a map here
         return found
-
-    def _with_added(self, levels: list[Tensor], maps: dict[int, Tensor]) -> list[Tensor]:
-        """The levels with the added backbone maps among them, finest first, the encoder before the backbone."""
-        return sorted([*levels, *(maps[stride] for stride in self._added)], key=lambda level: -level.shape[-2:].numel())
 
     def _describe(self, name: str, model_type: str, rule: InputRule) -> DetectorSpec:
         """The spec, from the configuration and a trial run."""
@@ -118,9 +140,16 @@ class TransformersDetector:
         if missing:
             raise UserError(f"{name} has no backbone map of stride {missing[0]}; it has {sorted(found) or 'none'}")
         self._stages = {stride: found[stride] for stride in found if stride == self._c1_stride or stride in self._added}
-        output = self(torch.zeros(1, 3, *size, device=device))
+        if self._scale > 1 and not self._stages:
+            raise UserError(
+                f"{name} gives no backbone map, so a backbone scale of {self._scale} would do nothing: leave it out"
+            )
+        finer = (size[0] * self._scale, size[1] * self._scale)
+        enlarged = torch.zeros(1, 3, *finer, device=device) if self._scale > 1 else None
+        output, named = self._run(torch.zeros(1, 3, *size, device=device), enlarged)
         names = names_from_config(getattr(self.model.config, "id2label", None), output.scores.shape[-1])
         num_queries, query_dim = output.queries.shape[1:]
+        of_scale = f" of {self._scale} x" if self._scale > 1 else ""
         return DetectorSpec(
             name=name,
             family=model_type,
@@ -133,8 +162,11 @@ class TransformersDetector:
             label_is_category_id=names.label_is_category_id,
             one_label_per_query=self.family.softmax,
             top_k=self.family.top_k or num_queries,
-            c1=None if output.c1 is None else self._feature(output.c1, size, f"backbone {self._stages[4]}"),
-            encoder_levels=self._encoder_specs(output.encoder[self._encoder_layers[0]], size),
+            backbone_scale=self._scale,
+            c1=None if output.c1 is None else self._feature(output.c1, size, f"backbone {self._stages[4]}{of_scale}"),
+            encoder_levels=tuple(
+                self._feature(level, size, source) for source, level in named[self._encoder_layers[0]]
+            ),
             encoder_layers=self._encoder_layers,
         )
 
@@ -157,18 +189,16 @@ class TransformersDetector:
                 strides[stride] = stage
         return strides
 
-    def _encoder_specs(self, levels: list[Tensor], size: tuple[int, int]) -> tuple[FeatureSpec, ...]:
-        specs = [self._feature(level, size, self.family.encoder.removeprefix("model.")) for level in levels]
-        for stride in self._added:  # the last of the levels of this stride: the encoder stands before the backbone
-            index = max(i for i, spec in enumerate(specs) if spec.stride == stride)
-            specs[index] = specs[index].model_copy(update={"source": f"backbone stride {stride} (added)"})
-        return tuple(specs)
-
     def _feature(self, level: Tensor, size: tuple[int, int], source: str) -> FeatureSpec:
         stride = map_stride(size, _size(level))
         if stride is None:
             raise UserError(f"{source} gives a map of {_size(level)} for an image of {size}: not one stride")
         return FeatureSpec(channels=level.shape[1], stride=stride, source=source)
+
+
+def _finest_first(levels: list[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    """By falling size; of equal ones the encoder's stands before the backbone's."""
+    return sorted(levels, key=lambda level: -level[1].shape[-2:].numel())
 
 
 def _size(maps: Tensor) -> tuple[int, int]:

@@ -22,7 +22,11 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 
 def load_pretrained(
-    source: str, *, encoder_layers: tuple[int, ...] | None = None, backbone_strides: tuple[int, ...] = ()
+    source: str,
+    *,
+    encoder_layers: tuple[int, ...] | None = None,
+    backbone_strides: tuple[int, ...] = (),
+    backbone_scale: int = 1,
 ) -> TransformersDetector:
     """The detector in a folder that `save_pretrained` wrote, or under a hub id (`org/name`).
 
@@ -58,6 +62,7 @@ def load_pretrained(
         name=f"hf:{folder.resolve().name if local else source}",
         encoder_layers=encoder_layers,
         backbone_strides=backbone_strides,
+        backbone_scale=backbone_scale,
     )
 
 

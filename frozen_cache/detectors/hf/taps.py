@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
@@ -47,3 +47,22 @@ class Taps:
             self.outputs[name] = output
 
         return hook
+
+
+class _ReachedError(Exception):
+    """The module that was waited for is done."""
+
+
+def run_until(model: nn.Module, module: nn.Module, images: Tensor) -> None:
+    """Run `model` on images (B, 3, H, W) only as far as the end of `module`: what follows may not take their size."""
+
+    def stop(*call: Any) -> None:
+        raise _ReachedError
+
+    handle = module.register_forward_hook(stop)
+    try:
+        model(pixel_values=images)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
