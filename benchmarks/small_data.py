@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from real_coco import caches, trained
+from real_coco import BACKBONE_SCALE, caches, trained
 
 RESULT = Path(__file__).with_suffix(".json")
 
+OWN_SCALE = "backbone maps of the input's own scale"
 CHANGES: dict[str, dict[str, Any]] = {
     "small-data preset": {},
+    OWN_SCALE: {},
     "only the plain view, as many steps": {"views": 1},
     "RoIs: matched boxes only": {"rois.overlapping_iou": None, "rois.ground_truth": False, "rois.jitter": 0.0},
     "RoIs no larger than their boxes": {"head.roi_scale": 1.0},
@@ -44,9 +46,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--only", nargs="*", choices=list(CHANGES))
     given = parser.parse_args()
-    train, val = caches(given.work)
     rows: list[dict[str, Any]] = []
     for name in given.only or CHANGES:
+        train, val = caches(given.work, backbone_scale=1 if name == OWN_SCALE else BACKBONE_SCALE)
         epochs = given.epochs * (10 if "views" in CHANGES[name] else 1)
         overrides = {"optim.epochs": epochs, **CHANGES[name]}
         rows.append(trained(given.work / "small_data", train, val, name, overrides, 0) | {"set": CHANGES[name]})

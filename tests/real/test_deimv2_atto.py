@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torchvision.ops import box_convert
 
+from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.errors import UserError
+from stages.extract import extract_features
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 FACTORY = REAL / "deimv2_atto" / "load.py"
@@ -110,3 +112,32 @@ def test_loading_the_folder_itself_loses_no_weight(detector: Any) -> None:
 def test_a_stride_that_the_backbone_lacks_is_an_error() -> None:
     with pytest.raises(UserError, match=r"no backbone map of stride 32; it has \[4, 8, 16\]"):
         load_detector(f"{FACTORY}:detector", backbone_strides=(32,))
+
+
+def test_a_cache_of_twice_the_scale_has_finer_maps_and_the_same_boxes(tmp_path: Path) -> None:
+    caches = {}
+    for scale in (1, 2):
+        extract_features(
+            detector=f"{FACTORY}:detector",
+            images=REAL / "coco_mini" / "val2017",
+            annotations=REAL / "coco_mini" / "annotations" / "instances_val2017.json",
+            out=tmp_path / f"{scale}.zarr",
+            backbone_strides=(8, 16),
+            backbone_scale=scale,
+            limit=2,
+        )
+        reader = CacheReader(tmp_path / f"{scale}.zarr")
+        caches[scale] = reader.read(1, encoder_layers=(1,), c1=True)
+    plain, finer = caches[1], caches[2]
+    assert torch.equal(plain.boxes, finer.boxes)
+    assert torch.equal(plain.scores, finer.scores)
+    assert plain.c1.shape == (64, 80, 80)
+    assert finer.c1.shape == (64, 160, 160)
+    assert [level.shape[-1] for level in plain.encoder[1]] == [40, 20, 20, 10]
+    assert [level.shape[-1] for level in finer.encoder[1]] == [80, 40, 40, 20, 20, 10]
+    coarse = torch.nn.functional.avg_pool2d(finer.c1[None], 2)[0]
+    alike, mirrored = (
+        torch.nn.functional.cosine_similarity(other.flatten(), plain.c1.flatten(), dim=0)
+        for other in (coarse, coarse.flip(2))
+    )
+    assert alike > mirrored + 0.05, "the same picture, not turned round"

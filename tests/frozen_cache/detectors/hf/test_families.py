@@ -11,6 +11,8 @@ import torch
 from torchvision.ops import box_convert
 
 from frozen_cache.detectors.hf.families import FAMILIES, class_head_of
+from frozen_cache.detectors.hf.stages import map_stride, stage_map
+from frozen_cache.detectors.hf.taps import Taps, run_until
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.errors import UserError
@@ -192,3 +194,38 @@ def _tapped(detector: Any) -> set[Any]:
 def _tensors(output: Any) -> list[torch.Tensor]:
     maps = [level for levels in output.encoder.values() for level in levels]
     return [output.queries, output.boxes, output.scores, *maps, *([] if output.c1 is None else [output.c1])]
+
+
+@pytest.mark.parametrize("name", ["deimv2_lite", "rt_detr", "detr", "deformable_detr_swin"])
+def test_a_backbone_scale_makes_the_backbones_maps_finer_and_leaves_the_rest(small_folder, name: str) -> None:
+    folder = f"hf:{small_folder(name)}"
+    plain: Any = load_detector(folder, backbone_strides=(16,))
+    finer: Any = load_detector(folder, backbone_strides=(16,), backbone_scale=2)
+    images = _images(plain)
+    enlarged = torch.nn.functional.interpolate(images, scale_factor=2.0, mode="bilinear")
+    assert finer.spec.backbone_scale == 2
+    assert (plain.spec.c1.stride, finer.spec.c1.stride) == (4, 2)
+    expected, found = plain(images), finer(images, enlarged)
+    for part in ("queries", "boxes", "scores"):
+        assert torch.equal(getattr(found, part), getattr(expected, part))
+    with Taps({"stage": plain.backbone.get_submodule(plain.spec.c1.source.removeprefix("backbone "))}) as taps:
+        run_until(plain.model, plain.backbone, enlarged)
+    torch.testing.assert_close(found.c1, stage_map(taps.outputs["stage"], plain.backbone))
+    sources = [level.source for level in finer.spec.encoder_levels]
+    assert sources.count("backbone stride 16 of 2 x (added)") == 1
+    layer = plain.spec.encoder_layers[0]
+    own = [level for level, source in zip(found.encoder[layer], sources, strict=True) if " of 2 x" not in source]
+    for level, same in zip(own, expected.encoder[layer], strict=True):
+        assert torch.equal(level, same)
+    strides = [level.stride for level in finer.spec.encoder_levels]
+    assert strides == sorted(strides)
+    assert [map_stride(images.shape[-2:], level.shape[-2:]) for level in found.encoder[layer]] == strides
+
+
+def test_a_backbone_scale_that_cannot_be_is_an_error(small_folder) -> None:
+    with pytest.raises(UserError, match="choose 1, 2 or 4"):
+        load_detector(f"hf:{small_folder('rt_detr')}", backbone_scale=3)
+    with pytest.raises(UserError, match="would do nothing"):
+        load_detector(f"hf:{small_folder('lw_detr')}", backbone_scale=2)
+    with pytest.raises(UserError, match="for transformers detectors"):
+        load_detector("hdetr-r50", weights=small_folder("rt_detr") / "config.json", backbone_scale=2)
