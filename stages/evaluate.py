@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.evaluate import evaluate_cache
@@ -86,12 +87,13 @@ def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} exists and is a file: choose another path")
     if out.is_dir():
-        foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in OUTPUTS)
+        # A kill can leave behind what was being written aside: `.metrics.json.1234`.
+        aside = tuple(f".{name}." for name in OUTPUTS)
+        names = sorted(entry.name for entry in out.iterdir())
+        foreign = [name for name in names if name not in OUTPUTS and not name.startswith(aside)]
         if foreign:
             raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
 
 
 def _write_json(path: Path, values: Any, *, indent: int | None = None) -> None:
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(values, indent=indent) + "\n")
-    aside.replace(path)
+    write_durably(path, (json.dumps(values, indent=indent) + "\n").encode())

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
@@ -70,6 +71,8 @@ def train_head(
     torch.manual_seed(config.seed)
     head = MaskHead(config=config.head, inputs=record.inputs)
     chosen = pick_device(device)
+    # accelerate keeps one precision for the process; an ablation may go from one to another.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=chosen.type == "cpu")
     if accelerator.is_main_process:
         run.open(record, resume=resume)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.cache.attributes import group_document, read_attributes
-from frozen_cache.cache.durable import file_checksum, write_durably
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.durable import file_checksum, write_durably
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from frozen_cache.cache.durable import flush_file, write_durably
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.durable import flush_file, write_durably
 
 
 class BrokenImage(BaseModel):

@@ -10,7 +10,6 @@ import torch
 import zarr
 from torch import Tensor
 
-from frozen_cache.cache.durable import checksums, flush_tree
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
     OBJECT_COLUMNS,
@@ -23,6 +22,7 @@ from frozen_cache.cache.layout import (
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.view import CachedView
+from frozen_cache.durable import checksums, flush_tree
 from frozen_cache.errors import UserError
 
 

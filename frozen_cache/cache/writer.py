@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from frozen_cache.cache.attributes import CacheAttributes, differences, group_document, read_attributes
-from frozen_cache.cache.durable import flush_tree, move_durably
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.ledger import commit_record, committed_segments, read_record, segment_name, withdraw_record
 from frozen_cache.cache.locks import SegmentLocks
 from frozen_cache.cache.segment_writer import SegmentWriter
+from frozen_cache.durable import flush_tree, move_durably
 from frozen_cache.errors import UserError
 
 

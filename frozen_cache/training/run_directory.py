@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.cache.attributes import Category
+from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.training.config import TrainConfig
@@ -58,12 +59,11 @@ class RunDirectory:
             if differing:
                 raise UserError(f"the run in {self.path} differs from what is asked for: {'; '.join(differing)}")
             return
-        if self.path.is_dir() and any(self.path.iterdir()):
+        # A kill can leave the record behind as it was being written aside: `.run.json.1234`.
+        if self.path.is_dir() and any(not entry.name.startswith(f".{RUN_FILE}.") for entry in self.path.iterdir()):
             raise UserError(f"--out {self.path} exists and is no run of train-head: choose another path")
         self.path.mkdir(parents=True, exist_ok=True)
-        aside = self.path / f".{RUN_FILE}.tmp"
-        aside.write_text(record.model_dump_json(indent=2) + "\n")
-        aside.replace(self.record_file)
+        write_durably(self.record_file, (record.model_dump_json(indent=2) + "\n").encode())
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps behind a checkpoint: they will be made again."""
@@ -76,9 +76,7 @@ class RunDirectory:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue  # the line that a kill cut short
-        aside = self.metrics_file.with_suffix(".tmp")
-        aside.write_text("".join(line + "\n" for line in kept))
-        aside.replace(self.metrics_file)
+        write_durably(self.metrics_file, "".join(line + "\n" for line in kept).encode())
 
     def log(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -51,6 +51,15 @@ def whole(cache, tmp_path_factory) -> Path:
     return out
 
 
+def test_what_a_kill_left_while_writing_aside_is_in_nobody_s_way(cache, tmp_path):
+    run, results = tmp_path / "run", tmp_path / "results"
+    for folder, name in ((run, ".run.json.123"), (results, ".metrics.json.123")):
+        folder.mkdir()
+        (folder / name).write_text("{")
+    train_head(cache=cache, out=run, overrides=SMALL | {"optim.epochs": 0.1}, resume=True)
+    assert evaluate(cache=cache, head=run, out=results).metrics["bbox"]
+
+
 def test_a_run_leaves_configuration_metrics_events_checkpoints_and_plots(whole):
     names = {entry.name for entry in whole.iterdir()}
     assert {"run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "plots.png", "tensorboard"} <= names
@@ -175,3 +184,9 @@ def test_the_box_baseline_fills_boxes(cache, tmp_path):
     metrics = evaluate(cache=cache, baseline="box", out=tmp_path / "results").metrics
     # The fake data's objects are filled boxes, so box masks score as boxes do.
     assert metrics["segm"]["AP50"] == pytest.approx(metrics["bbox"]["AP50"], abs=0.05)
+
+
+def test_trainings_of_different_precision_follow_each_other_in_one_process(cache, tmp_path):
+    for precision in ("bf16", "no"):
+        overrides = SMALL | {"optim.epochs": 0.1, "mixed_precision": precision}
+        assert train_head(cache=cache, out=tmp_path / precision, overrides=overrides).steps > 0
