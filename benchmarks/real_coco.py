@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
+from frozen_cache.cache.attributes import Precision
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import matched_iou
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.training.trained_head import load_head
 from stages.evaluate import BASELINES, evaluate
-from stages.extract import extract_features
+from stages.extract import ExtractSummary, extract_features
 from stages.train import train_head
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -50,22 +51,33 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def extract(
+    out: Path, split: str, *, views: int, backbone_scale: int = BACKBONE_SCALE, precision: Precision = "float16"
+) -> ExtractSummary:
+    """The cache of the train or val images."""
+    return extract_features(
+        detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
+        images=REAL / "coco_mini" / f"{split}2017",
+        annotations=REAL / "coco_mini" / "annotations" / f"instances_{split}2017.json",
+        out=out,
+        views=views,
+        backbone_strides=BACKBONE_STRIDES,
+        backbone_scale=backbone_scale,
+        precision=precision,
+    )
+
+
 def caches(work: Path, *, backbone_scale: int = BACKBONE_SCALE) -> tuple[Path, Path]:
     """The caches of the train images (several views) and of the val images."""
-    made = []
-    for split, views in (("train", VIEWS), ("val", 1)):
-        out = work / f"{split}-{backbone_scale}x.zarr"
-        extract_features(
-            detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
-            images=REAL / "coco_mini" / f"{split}2017",
-            annotations=REAL / "coco_mini" / "annotations" / f"instances_{split}2017.json",
-            out=out,
-            views=views,
-            backbone_strides=BACKBONE_STRIDES,
-            backbone_scale=backbone_scale,
-        )
-        made.append(out)
-    return made[0], made[1]
+    train, val = (work / f"{split}-{backbone_scale}x.zarr" for split in ("train", "val"))
+    extract(train, "train", views=VIEWS, backbone_scale=backbone_scale)
+    extract(val, "val", views=1, backbone_scale=backbone_scale)
+    return train, val
+
+
+def run_folder(work: Path, recipe: str, seed: int) -> Path:
+    """Where a training and its results lie."""
+    return work / re.sub("[^a-z0-9]+", "-", recipe.lower()) / f"seed{seed}"
 
 
 def baseline(work: Path, val: Path, name: str) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def baseline(work: Path, val: Path, name: str) -> dict[str, Any]:
 
 def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, Any], seed: int) -> dict[str, Any]:
     """One training and its evaluation."""
-    folder = work / re.sub("[^a-z0-9]+", "-", name.lower()) / f"seed{seed}"
+    folder = run_folder(work, name, seed)
     result = train_head(
         cache=train, out=folder / "run", preset="small-data", overrides=overrides | {"seed": seed}, resume=True
     )

@@ -28,7 +28,9 @@ def extract_features(
         int, typer.Option(help="Backbone maps and C1 from the image at 2 or 4 times the input size: finer, and larger.")
     ] = 1,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch, at most. [default: by their size]")] = None,
-    precision: Annotated[str, typer.Option(help="Of C1 and the encoder levels: float16 or float32.")] = "float16",
+    precision: Annotated[
+        str, typer.Option(help="Of C1 and the encoder levels: float16, float32, or int8 (half the bytes).")
+    ] = "float16",
     autocast: Annotated[str | None, typer.Option(help="Compute in bfloat16 or float16. [default: float32]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="Only the first images by id.")] = None,
@@ -53,7 +55,7 @@ def extract_features(
         backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
         backbone_scale=backbone_scale,
         batch_size=batch_size,
-        precision=choice("--precision", precision, ("float16", "float32")),  # type: ignore[arg-type]
+        precision=choice("--precision", precision, ("float16", "float32", "int8")),  # type: ignore[arg-type]
         autocast=autocast and choice("--autocast", autocast, ("bfloat16", "float16")),
         device=device,
         limit=limit,

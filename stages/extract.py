@@ -238,7 +238,7 @@ def _extract(
 
 @torch.inference_mode()
 def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: CacheAttributes) -> DetectorOutput:
-    """The batch's output on the CPU, its maps already in the precision that is stored."""
+    """The batch's output on the CPU, its maps in the precision that is stored, float32 for int8."""
     assert batch.pixels is not None
     rule = detector.spec.input
     pixels = rule.normalise(batch.pixels.to(device))
@@ -246,7 +246,7 @@ def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: 
     context = torch.autocast(device.type, getattr(torch, how.autocast)) if how.autocast else nullcontext()
     with context:
         output = detector(pixels) if enlarged is None else cast(ScaledDetector, detector)(pixels, enlarged)
-    stored = getattr(torch, how.precision)
+    stored = torch.float32 if how.precision == "int8" else getattr(torch, how.precision)
     return DetectorOutput(
         queries=output.queries.float().cpu(),
         boxes=output.boxes.float().cpu(),

@@ -23,7 +23,7 @@ Root attributes
                             ({"id", "name"} by rising id), number of images, ids of missing ones, limit.
     views, view_seed        views per image; they are drawn from (seed, image id, view index).
     top_k                   K, the (query, label) pairs kept.
-    precision               float16 or float32, of `c1` and `encoder`.
+    precision               float16, float32 or int8, of `c1` and `encoder`.
     autocast, batch_size    how the detector was run.
     views_total, views_per_segment
                             the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
@@ -37,6 +37,8 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
                 offsets[i] to offsets[i + 1] of `rows`; of `truth/objects` and `truth/boxes`; of `truth/rle`; of `c1`;
                 and of each `encoder/LAYER`.
     shapes      (V, M, 3) int64: channels, height, width of C1 (where the detector has one), then of each encoder level.
+    scales      (V, S) float32, only with int8: one number for each channel of C1, then of each level of each kept
+                encoder layer, in their order; value = int8 * scale.
     rows        (R, 6 + D) float32: box as cx, cy, w, h in 0..1 of the view; score; label (index into the categories);
                 the query's D numbers. The first `selected` rows are the detections by falling score; those behind are
                 queries that were matched to an object but not selected: for training only.
@@ -53,7 +55,7 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     A segment whose images were all broken has `views`, `offsets` and `shapes` only. The group's attribute `broken`
     lists {"image_id", "reason"}.
 
-Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offsets` and `shapes` are sharded
+Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offsets`, `shapes` and `scales` are sharded
 (`sharding_indexed`, index at the end with crc32c). No chunk is left out, not even one of zeros. Chunks are at most
 512 KiB, cut so that views of equal size share none where a divisor allows it.
 

@@ -16,7 +16,7 @@ from frozen_cache.detectors.output import DetectorSpec
 from frozen_cache.errors import UserError
 
 FORMAT_VERSION = 1
-Precision = Literal["float16", "float32"]
+Precision = Literal["float16", "float32", "int8"]
 
 
 class Category(TypedDict):

@@ -57,8 +57,7 @@ def verify_cache(path: Path, *, on_bytes: Callable[[int], object] = lambda count
             found, size = _check_files(path, record, on_bytes)
             total += size
             if not found:
-                spec = attributes.detector
-                SegmentReader(path, record, layers=spec.encoder_layers, has_c1=spec.c1 is not None)
+                SegmentReader(path, record, attributes)
         except DamagedCacheError as error:
             found.append(error.what)
         damages += [Damage(segment, what) for what in found]

@@ -128,10 +128,7 @@ class CacheReader:
         with self._lock:
             opened = self._opened.get(index)
             if opened is None:
-                spec = self.attributes.detector
-                opened = SegmentReader(
-                    self.path, self.records[index], layers=spec.encoder_layers, has_c1=spec.c1 is not None
-                )
+                opened = SegmentReader(self.path, self.records[index], self.attributes)
                 self._opened[index] = opened
             return opened
 

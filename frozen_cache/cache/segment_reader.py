@@ -12,9 +12,11 @@ import torch
 import zarr
 from torch import Tensor
 
+from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
+from frozen_cache.cache.quantise import dequantised
 from frozen_cache.cache.view import CachedView, GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.durable import file_checksum
@@ -23,10 +25,12 @@ from frozen_cache.durable import file_checksum
 class SegmentReader:
     """One segment of a cache. Opening checks every file's size and the checksums of its metadata."""
 
-    def __init__(self, cache: Path, record: SegmentRecord, *, layers: tuple[int, ...], has_c1: bool) -> None:
+    def __init__(self, cache: Path, record: SegmentRecord, attributes: CacheAttributes) -> None:
         self._cache, self._record = cache, record
         self._folder = cache / "segments" / segment_name(record.segment)
-        self._layers, self._has_c1 = layers, has_c1
+        self._layers = attributes.detector.encoder_layers
+        self._has_c1 = attributes.detector.c1 is not None
+        self._int8 = attributes.precision == "int8"
         self._arrays: dict[str, zarr.Array[Any]] = {}
         try:
             self._open()
@@ -44,6 +48,7 @@ class SegmentReader:
         self._views = self._read("views", slice(None))
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
+        self._scales = torch.from_numpy(self._read("scales", slice(None))) if self._int8 else None
         if self._views[:, 0].tolist() != list(self._record.image_ids):
             raise self._damaged("its images are not those of the ledger")
 
@@ -80,8 +85,10 @@ class SegmentReader:
         )
         c1_map = None
         if self._has_c1 and c1:
-            [c1_map] = self._maps("c1", self._span("c1", row), shapes[:1], dtype)
+            [c1_map] = self._maps("c1", row, shapes[:1], dtype, first_scale=0)
         level_shapes = shapes[1:] if self._has_c1 else shapes
+        c1_channels = shapes[0][0] if self._has_c1 else 0
+        channels = sum(shape[0] for shape in level_shapes)
         return CachedView(
             image_id=meta["image_id"],
             view=meta["view"],
@@ -93,16 +100,29 @@ class SegmentReader:
             labels=labels[:, 0].long(),
             c1=c1_map,
             encoder={
-                layer: self._maps(f"encoder/{layer}", self._span("encoder", row), level_shapes, dtype)
+                layer: self._maps(
+                    f"encoder/{layer}",
+                    row,
+                    level_shapes,
+                    dtype,
+                    first_scale=c1_channels + self._layers.index(layer) * channels,
+                )
                 for layer in layers
             },
             truth=self._truth(row, transform),
         )
 
-    def _maps(self, name: str, span: slice, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[Tensor]:
-        flat = torch.from_numpy(self._read(name, span)).to(dtype)
+    def _maps(
+        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype, *, first_scale: int
+    ) -> list[Tensor]:
+        flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
         parts = flat.split([math.prod(shape) for shape in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        maps = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        if self._scales is not None:
+            channels = [shape[0] for shape in shapes]
+            scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
+            maps = [dequantised(a_map, scale) for a_map, scale in zip(maps, scales, strict=True)]
+        return [a_map.to(dtype) for a_map in maps]
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)

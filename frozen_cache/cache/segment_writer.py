@@ -21,6 +21,7 @@ from frozen_cache.cache.layout import (
     write_table,
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
+from frozen_cache.cache.quantise import quantised
 from frozen_cache.cache.view import CachedView
 from frozen_cache.durable import checksums, flush_tree
 from frozen_cache.errors import UserError
@@ -37,6 +38,7 @@ class SegmentWriter:
         self._views: list[list[int]] = []
         self._offsets: list[list[int]] = [[0] * len(OFFSET_COLUMNS)]
         self._shapes: list[list[tuple[int, ...]]] = []
+        self._scales: list[list[float]] = []
         self._matched: list[int] = []
         self._broken: list[BrokenImage] = []
 
@@ -54,6 +56,7 @@ class SegmentWriter:
         levels = next(iter(view.encoder.values()), [])
         maps = [*([] if view.c1 is None else [view.c1]), *levels]
         self._shapes.append([tuple(a_map.shape) for a_map in maps])
+        self._scales.append([])
         c1_size = self._put_maps("c1", [view.c1], view) if view.c1 is not None else 0
         encoder_size = 0
         for layer, layer_levels in view.encoder.items():
@@ -81,6 +84,9 @@ class SegmentWriter:
         maps = len(self._shapes[0]) if self._shapes else 0
         shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, 3)
         write_table(self._group, "shapes", shapes, columns=("channels", "height", "width"))
+        if self._dtype == "int8":
+            scales = np.array(self._scales, dtype=np.float32).reshape(len(self._scales), -1 if self._scales else 0)
+            write_table(self._group, "scales", scales)
         self._group.update_attributes({"broken": [broken.model_dump() for broken in self._broken]})
         flush_tree(self.folder)
         return SegmentRecord(
@@ -96,10 +102,15 @@ class SegmentWriter:
         )
 
     def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
-        stored = torch.cat([a_map.flatten() for a_map in maps]).to(getattr(torch, self._dtype))
-        if not torch.isfinite(stored).all():
+        parts = [a_map if self._dtype == "int8" else a_map.to(getattr(torch, self._dtype)) for a_map in maps]
+        if not all(torch.isfinite(part).all() for part in parts):
             advice = "; try --precision float32" if self._dtype == "float16" else ""
             raise UserError(f"image {view.image_id}: `{name}` has values that are not finite in {self._dtype}{advice}")
+        if self._dtype == "int8":
+            pairs = [quantised(part) for part in parts]
+            parts = [values for values, _ in pairs]
+            self._scales[-1] += [scale for _, scales in pairs for scale in scales.tolist()]
+        stored = torch.cat([part.flatten() for part in parts])
         self._put(name, stored.numpy())
         return len(stored)
 

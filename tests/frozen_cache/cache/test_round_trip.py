@@ -4,6 +4,7 @@ import pickle
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,40 @@ def test_every_view_is_read_back_exactly(
             assert reader.shapes(index) == tuple(tuple(a_map.shape) for a_map in maps)
             assert reader.resized_size(index) == view.transform.resized_size
             assert reader.matched(index) == (view.truth.match >= 0).sum()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases, st.integers(1, 4), st.booleans())
+def test_int8_maps_are_read_back_to_half_a_step_and_all_else_exactly(
+    make_cache: Make, make_view: View, case: list, per_segment: int, c1: bool
+) -> None:
+    views = [
+        make_view(number * 7, size=size, rows=rows, objects=objects, c1=c1)
+        for number, (size, rows, objects) in enumerate(case)
+    ]
+    for view in views:  # channels of very different magnitude, one of them empty
+        for levels in view.encoder.values():
+            levels[0][0] *= 1000
+            levels[-1][-1] = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_cache(Path(folder) / "x.zarr", views, per_segment=per_segment, c1=c1, precision="int8")
+        reader = CacheReader(path)
+        for index, view in enumerate(views):
+            found = reader.read(index)
+            assert_same(replace(found, c1=view.c1, encoder=view.encoder), view)
+            pairs = [
+                (found.encoder[layer][at], level)
+                for layer in view.encoder
+                for at, level in enumerate(view.encoder[layer])
+            ]
+            if view.c1 is not None:
+                pairs.append((found.c1, view.c1))
+            for a_map, wanted in pairs:
+                step = wanted.float().abs().amax((1, 2), keepdim=True) / 127
+                assert ((a_map - wanted).abs() <= 0.5001 * step + 1e-12).all()
+            [layer] = list(view.encoder)[-1:]
+            alone = reader.read(index, encoder_layers=(layer,), c1=False)
+            assert all(torch.equal(a, b) for a, b in zip(alone.encoder[layer], found.encoder[layer], strict=True))
 
 
 @pytest.fixture(scope="module")
