@@ -13,6 +13,7 @@ def ablate(
     val_cache: Annotated[Path, typer.Option(help="Cache to evaluate on.")],
     grid: Annotated[str, typer.Option(help="A table of the paper (table2 ... table15), or a .toml file.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the plot.")],
+    preset: Annotated[str | None, typer.Option(help="Recipe under every variant. [default: the grid's]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the cached views, for every variant.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value for every variant.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
@@ -22,6 +23,8 @@ def ablate(
     from stages.ablate import ablate as stage
 
     overrides = ({} if epochs is None else {"optim.epochs": epochs}) | parse_set(set_ or [])
-    result = stage(cache=cache, val_cache=val_cache, grid=grid, out=out, overrides=overrides, device=device)
+    result = stage(
+        cache=cache, val_cache=val_cache, grid=grid, out=out, preset=preset, overrides=overrides, device=device
+    )
     typer.echo(f"{result.title}\n\n{result.markdown()}\n")
     typer.echo(f"table.csv, table.md and plot.png in {out}")

@@ -45,6 +45,7 @@ def ablate(
     val_cache: Path,
     grid: str,
     out: Path,
+    preset: str | None = None,
     overrides: dict[str, Any] | None = None,
     device: str = "auto",
     memory_bytes: int = 4 * 2**30,
@@ -52,9 +53,12 @@ def ablate(
     """Train and evaluate every variant of `grid`; what an earlier, stopped call finished is kept.
 
     Args:
+        preset: the recipe under the variants; None for the grid's own.
         overrides: by dotted key, over every variant (fewer epochs for a quick look).
     """
     parsed = load_grid(grid)
+    if preset is not None:
+        parsed = parsed.model_copy(update={"preset": preset})
     variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
     for variant in variants:  # a mistake in the last row should not wait for the first ones to train
         load_config(preset=parsed.preset, overrides=variant.set)

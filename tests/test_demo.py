@@ -63,7 +63,8 @@ def test_each_row_of_table_1_can_be_evaluated(demo, tmp_path, row):
 
 
 def test_an_ablation_of_table_3_runs_on_the_demo_s_caches(demo, tmp_path):
-    quick = ["--epochs", "0.05", "--set", "head.width=16", "--set", "head.roi_size=16", "--set", "head.image_layers=0"]
+    quick = ["--preset", "demo", "--epochs", "0.05"]
+    quick += ["--set", "head.width=16", "--set", "head.roi_size=16", "--set", "head.image_layers=0"]
     done = run(
         "ablate", "--cache", demo / "train.zarr", "--val-cache", demo / "val.zarr",
         "--grid", "table3", "--out", tmp_path / "table3", *quick,
