@@ -88,6 +88,13 @@ def baseline(work: Path, val: Path, name: str) -> dict[str, Any]:
     return json.loads((out / "metrics.json").read_text())
 
 
+def mean_iou(run: Path, val: Path) -> float:
+    """Mean IoU of a head's masks in the matched boxes."""
+    head, record, _ = load_head(run)
+    segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=torch.device("cpu"))
+    return matched_iou(CacheReader(val), segmenter)
+
+
 def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, Any], seed: int) -> dict[str, Any]:
     """One training and its evaluation."""
     folder = run_folder(work, name, seed)
@@ -96,14 +103,13 @@ def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, 
     )
     measured = folder / "measured.json"
     if not measured.is_file():
-        head, record, _ = load_head(folder / "run")
-        segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=torch.device("cpu"))
+        head, _, _ = load_head(folder / "run")
         metrics = evaluate(cache=val, head=folder / "run", out=folder / "results").metrics
         measured.write_text(
             json.dumps(
                 {
                     "parameters": sum(parameter.numel() for parameter in head.parameters()),
-                    "mean_iou": round(matched_iou(CacheReader(val), segmenter), 4),
+                    "mean_iou": round(mean_iou(folder / "run", val), 4),
                     "segm": metrics["segm"],
                     "bbox": metrics["bbox"],
                 }
