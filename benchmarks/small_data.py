@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from real_coco import BACKBONE_SCALE, VIEWS, caches, mean_iou, run_folder
 
+from frozen_cache.training.config import exact_epochs
 from stages.train import train_head
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -50,7 +51,7 @@ def measured(work: Path, name: str, epochs: float) -> dict[str, Any]:
         cache=train,
         out=run,
         preset="small-data",
-        overrides={"optim.epochs": passes, **CHANGES[name]},
+        overrides={**exact_epochs(passes), **CHANGES[name]},
         resume=True,
     )
     file = run.with_name(f"{run.name}.json")

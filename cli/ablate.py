@@ -19,10 +19,10 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Train and evaluate every variant of a grid from one cache; goes on where it stopped."""
-    from frozen_cache.training.config import parse_set
+    from frozen_cache.training.config import exact_epochs, parse_set
     from stages.ablate import ablate as stage
 
-    overrides = ({} if epochs is None else {"optim.epochs": epochs}) | parse_set(set_ or [])
+    overrides = ({} if epochs is None else exact_epochs(epochs)) | parse_set(set_ or [])
     result = stage(
         cache=cache, val_cache=val_cache, grid=grid, out=out, preset=preset, overrides=overrides, device=device
     )

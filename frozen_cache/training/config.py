@@ -62,6 +62,8 @@ class OptimConfig(BaseModel):
     weight_decay: float = Field(default=5e-5, ge=0)
     epochs: float = Field(default=6.0, gt=0)
     """Passes over all cached views."""
+    min_steps: int = Field(default=0, ge=0)
+    """At least so many steps: a recipe's `epochs` are few where views are many, and too few where they are not."""
     batch_size: int = Field(default=8, ge=1)
     """Views per step, over all processes."""
     schedule: Literal["step", "cosine"] = "step"
@@ -140,6 +142,11 @@ def validated(values: dict[str, Any]) -> TrainConfig:
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
         known = f" (known keys: {', '.join(_keys_beside(first['loc']))})" if first["type"] == "extra_forbidden" else ""
         raise UserError(f"configuration key `{where}`: {first['msg']}, got {first['input']!r}{known}") from error
+
+
+def exact_epochs(epochs: float) -> dict[str, Any]:
+    """Overrides for so many passes, no more even where a preset wants more steps."""
+    return {"optim.epochs": epochs, "optim.min_steps": 0}
 
 
 def parse_set(items: list[str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Trainer:
         self.indices = [at for at, (_, view) in enumerate(reader.views) if limit is None or view < limit]
         self.shapes = [reader.resized_size(at) for at in self.indices]
         self.steps_per_epoch = math.ceil(len(self.indices) / self.config.optim.batch_size)
-        self.total = max(1, round(self.config.optim.epochs * self.steps_per_epoch))
+        self.total = max(1, self.config.optim.min_steps, round(self.config.optim.epochs * self.steps_per_epoch))
         self.eval_steps = max(1, round(self.config.eval_every * self.steps_per_epoch))
         optim = self.config.optim
         self.optimizer = torch.optim.AdamW(

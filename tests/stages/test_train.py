@@ -190,3 +190,9 @@ def test_trainings_of_different_precision_follow_each_other_in_one_process(cache
     for precision in ("bf16", "no"):
         overrides = SMALL | {"optim.epochs": 0.1, "mixed_precision": precision}
         assert train_head(cache=cache, out=tmp_path / precision, overrides=overrides).steps > 0
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, 7), ({"optim.min_steps": 10}, 10), ({"optim.min_steps": 3}, 7)])
+def test_a_recipe_can_ask_for_a_least_number_of_steps(cache, tmp_path, options, steps):
+    overrides = SMALL | {"optim.epochs": 1} | options
+    assert train_head(cache=cache, out=tmp_path / "run", overrides=overrides).steps == steps

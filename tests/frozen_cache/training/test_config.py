@@ -1,7 +1,7 @@
 import pytest
 
 from frozen_cache.errors import UserError
-from frozen_cache.training.config import TrainConfig, load_config, parse_set, preset_names
+from frozen_cache.training.config import TrainConfig, exact_epochs, load_config, parse_set, preset_names
 
 
 def test_the_paper_s_preset_is_the_default_configuration():
@@ -44,3 +44,9 @@ def test_an_unknown_preset_names_the_known_ones():
 def test_set_without_an_equals_sign_is_an_error():
     with pytest.raises(UserError, match="key=value"):
         parse_set(["optim.lr"])
+
+
+def test_exact_epochs_are_not_lengthened_by_a_preset():
+    assert load_config(preset="small-data").optim.min_steps > 0
+    optim = load_config(preset="small-data", overrides=exact_epochs(0.5)).optim
+    assert (optim.epochs, optim.min_steps) == (0.5, 0)
