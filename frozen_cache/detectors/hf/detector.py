@@ -88,8 +88,10 @@ class TransformersDetector:
         """Run on images (B, 3, H, W) float32, prepared by `spec.input`, on the model's device; no gradient.
 
         Every pixel counts as the image's: no padding. Autocast is the caller's choice; scores and boxes are float32.
-        With a `backbone_scale` above 1 the same views enlarged by it are needed too.
+        With a `backbone_scale` above 1 the same views enlarged by it are needed too; without them a ValueError.
         """
+        if (enlarged is None) != (self._scale == 1):
+            raise ValueError(f"backbone_scale is {self._scale}: give `enlarged` images if and only if it is above 1")
         output, named = self._run(images, enlarged)
         return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
 

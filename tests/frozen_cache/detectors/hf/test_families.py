@@ -205,6 +205,8 @@ def test_a_backbone_scale_makes_the_backbones_maps_finer_and_leaves_the_rest(sma
     enlarged = torch.nn.functional.interpolate(images, scale_factor=2.0, mode="bilinear")
     assert finer.spec.backbone_scale == 2
     assert (plain.spec.c1.stride, finer.spec.c1.stride) == (4, 2)
+    with pytest.raises(ValueError, match="backbone_scale is 2"):
+        finer(images)
     expected, found = plain(images), finer(images, enlarged)
     for part in ("queries", "boxes", "scores"):
         assert torch.equal(getattr(found, part), getattr(expected, part))
