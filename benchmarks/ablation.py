@@ -17,7 +17,7 @@ from stages.ablate import ablate
 from stages.demo import run_demo
 
 RESULT = Path(__file__).with_suffix(".json")
-OPTIONS = {"optim.epochs": 3, "head.width": 64, "head.roi_size": 16, "head.image_layers": 0}
+OPTIONS = {"optim.epochs": 2, "head.width": 64, "head.roi_size": 16, "head.image_layers": 0}
 
 
 def main() -> None:
