@@ -13,8 +13,8 @@ import platform
 import time
 from pathlib import Path
 
-from stages.ablate import ablate
-from stages.demo import run_demo
+from frozen_cache.stages.ablate import ablate
+from frozen_cache.stages.demo import run_demo
 
 RESULT = Path(__file__).with_suffix(".json")
 OPTIONS = {"optim.epochs": 2, "head.width": 64, "head.roi_size": 16, "head.image_layers": 0}

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.demo import run_demo
+from frozen_cache.stages.demo import run_demo
 
 RESULT = Path(__file__).with_suffix(".json")
 

@@ -28,7 +28,7 @@ from extract import write_images
 from frozen_cache.attention.compiled import find_kernel
 from frozen_cache.detectors.official import NAMED, OfficialDetector
 from frozen_cache.detectors.official.layout import build_model, official_layout
-from stages.extract import extract_features
+from frozen_cache.stages.extract import extract_features
 
 RESULT = Path(__file__).with_suffix(".json")
 SIZE = (800, 1333)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from real_coco import RECIPES, caches, extract, run_folder, trained
 
 from frozen_cache.cache.attributes import Precision
-from stages.evaluate import evaluate
+from frozen_cache.stages.evaluate import evaluate
 
 RESULT = Path(__file__).with_suffix(".json")
 RECIPE, SEED = "small-data", 0

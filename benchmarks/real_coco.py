@@ -23,10 +23,10 @@ from frozen_cache.cache.attributes import Precision
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import matched_iou
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
+from frozen_cache.stages.evaluate import BASELINES, evaluate
+from frozen_cache.stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.train import train_head
 from frozen_cache.training.trained_head import load_head
-from stages.evaluate import BASELINES, evaluate
-from stages.extract import ExtractSummary, extract_features
-from stages.train import train_head
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 RESULT = Path(__file__).with_suffix(".json")

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from real_coco import BACKBONE_SCALE, VIEWS, caches, mean_iou, run_folder
 
+from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import exact_epochs, load_config
-from stages.train import train_head
 
 RESULT = Path(__file__).with_suffix(".json")
 REAL_COCO = RESULT.with_name("real_coco.json")

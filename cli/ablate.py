@@ -19,8 +19,8 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Train and evaluate every variant of a grid from one cache; goes on where it stopped."""
+    from frozen_cache.stages.ablate import ablate as stage
     from frozen_cache.training.config import exact_epochs, parse_set
-    from stages.ablate import ablate as stage
 
     overrides = ({} if epochs is None else exact_epochs(epochs)) | parse_set(set_ or [])
     result = stage(

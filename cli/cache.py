@@ -15,7 +15,7 @@ CachePath = Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_de
 @app.command("info")
 def info(cache: CachePath) -> None:
     """Say what a cache holds: data, detector, segments, bytes per view."""
-    from stages.cache_tools import cache_info
+    from frozen_cache.stages.cache_tools import cache_info
 
     print(cache_info(cache).text())
 
@@ -24,7 +24,7 @@ def info(cache: CachePath) -> None:
 def verify(cache: CachePath) -> None:
     """Read every chunk; exit with 2 naming what is damaged."""
     from frozen_cache.errors import UserError
-    from stages.cache_tools import cache_verify
+    from frozen_cache.stages.cache_tools import cache_verify
 
     found = cache_verify(cache)
     for damage in found.damages:
@@ -55,8 +55,8 @@ def repair(
     workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
 ) -> None:
     """Extract just the damaged segments again."""
-    from cli.extract import whole_numbers
-    from stages.cache_tools import cache_repair
+    from frozen_cache.cli.extract import whole_numbers
+    from frozen_cache.stages.cache_tools import cache_repair
 
     repaired = cache_repair(
         cache,

@@ -14,7 +14,7 @@ def demo(
     ),
 ) -> None:
     """All stages on embedded data: scenes, a small detector, its cache, a trained head, pictures."""
-    from stages.demo import run_demo
+    from frozen_cache.stages.demo import run_demo
 
     summary = run_demo(out=out)
     typer.echo(summary.table())

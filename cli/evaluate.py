@@ -22,7 +22,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """COCO mask AP and box AP of a head, or of a baseline that needs no training."""
-    from stages.evaluate import evaluate as stage
+    from frozen_cache.stages.evaluate import evaluate as stage
 
     result = stage(cache=cache, out=out, head=head, baseline=baseline, device=device)
     typer.echo(result.table())

@@ -41,7 +41,7 @@ def extract_features(
     shard: Annotated[str | None, typer.Option(help="i/n: only every n-th segment, for a job array.")] = None,
 ) -> None:
     """Run a frozen detector over a data set once and cache its outputs. The same command again continues."""
-    from stages.extract import extract_features as stage
+    from frozen_cache.stages.extract import extract_features as stage
 
     summary = stage(
         detector=detector,

@@ -28,8 +28,8 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: parameters, macs, modules.")] = False,
 ) -> None:
     """Print a head's modules, shapes, parameters and multiply-adds, in the paper's counting."""
+    from frozen_cache.stages.describe import describe as stage
     from frozen_cache.training.config import parse_set
-    from stages.describe import describe as stage
 
     found = stage(
         preset=preset or "paper",

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cli import ablate, cache, demo, detectors, evaluate, extract, head, train
+from frozen_cache.cli import ablate, cache, demo, detectors, evaluate, extract, head, train
 
 app = typer.Typer(
     name="frozen-cache",
@@ -42,18 +42,18 @@ def run() -> None:
 
 def exit_code(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code."""
-    from frozen_cache.errors import UserError
+    from frozen_cache.errors import FrozenCacheError
 
     try:
         result = app(arguments, standalone_mode=False)
     except USAGE_ERROR as error:
         error.show()
         return 2
-    except (UserError, OSError) as error:
+    except (FrozenCacheError, OSError) as error:
         if debug:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.exit_code if isinstance(error, FrozenCacheError) else 2
     except (KeyboardInterrupt, typer.Abort):
         if debug:
             raise

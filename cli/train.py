@@ -23,8 +23,8 @@ def train_head(
     memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
 ) -> None:
     """Train a mask head from a cache alone."""
+    from frozen_cache.stages.train import train_head as stage
     from frozen_cache.training.config import exact_epochs, parse_set
-    from stages.train import train_head as stage
 
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)

@@ -1,5 +1,19 @@
-"""The one kind of error that a user can cause and mend."""
+"""The errors that the library raises on purpose, and the exit code of each."""
 
 
-class UserError(Exception):
-    """Bad input. One line: what is wrong, where, what to do. The command line prints it, exits with 2."""
+class FrozenCacheError(Exception):
+    """What went wrong, where, what to do, in one line. The command line prints it and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UserError(FrozenCacheError):
+    """Bad input: files, options, a cache or run that does not fit. Nothing has been harmed."""
+
+    exit_code = 2
+
+
+class NotFiniteError(FrozenCacheError):
+    """A loss, gradient, weight or prediction is not finite; what was saved before stays as it was."""
+
+    exit_code = 3

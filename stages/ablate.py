@@ -15,11 +15,11 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.head.describe import describe_head
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import load_config
 from frozen_cache.training.grid import Grid, Row, load_grid
 from frozen_cache.training.run_directory import load_record
-from stages.evaluate import evaluate
-from stages.train import train_head
 
 COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
 

@@ -100,7 +100,7 @@ def cache_repair(
     Raises:
         UserError: as `extract_features` does, before anything is taken away.
     """
-    from stages.extract import extract_features
+    from frozen_cache.stages.extract import extract_features
 
     attributes = read_attributes(path)
     if not segments_node_is_intact(path):

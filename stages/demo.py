@@ -16,9 +16,9 @@ from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import truth_annotations
 from frozen_cache.pictures import GalleryRow, save_gallery
-from stages.evaluate import evaluate
-from stages.extract import extract_features
-from stages.train import train_head
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.train import train_head
 
 TRAIN_IMAGES, VAL_IMAGES = 240, 60
 TRAIN_SEED, VAL_SEED = 20_000, 30_000

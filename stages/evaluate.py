@@ -17,8 +17,8 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.stages.device import pick_device
 from frozen_cache.training.trained_head import check_fits, load_head
-from stages.device import pick_device
 
 BASELINES: dict[str, dict[str, bool] | None] = {
     "training-free": {"roi_align": True, "c1": True},

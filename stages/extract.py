@@ -28,7 +28,7 @@ from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector, ScaledDetector
 from frozen_cache.errors import UserError
-from stages.device import pick_device
+from frozen_cache.stages.device import pick_device
 
 VIEWS_PER_SEGMENT = 64
 BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}

@@ -16,13 +16,13 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.stages.device import pick_device
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run
 from frozen_cache.training.run_directory import RunDirectory, RunRecord, load_record
 from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
-from stages.device import pick_device
 
 
 @dataclass(frozen=True)

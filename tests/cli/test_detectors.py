@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner
 
-from cli.detectors import detectors
+from frozen_cache.cli.detectors import detectors
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.official import NAMED
 

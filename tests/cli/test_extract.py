@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import cache, extract
+from frozen_cache.cli import cache, extract
 from frozen_cache.errors import UserError
 
 FAKE = Path(__file__).parents[1] / "stages" / "fake_detector.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.main import exit_code
+from frozen_cache.cli.main import exit_code
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.errors import UserError
-from stages.extract import extract_features
+from frozen_cache.stages.extract import extract_features
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
 FACTORY = REAL / "deimv2_atto" / "load.py"

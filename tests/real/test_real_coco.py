@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluate import evaluate
-from stages.extract import extract_features
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.extract import extract_features
 
 
 @pytest.fixture(scope="module")

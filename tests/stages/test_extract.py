@@ -25,13 +25,13 @@ from frozen_cache.cache.locks import SegmentLocks
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.errors import UserError
-from stages.cache_tools import cache_info, cache_repair
-from stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.cache_tools import cache_info, cache_repair
+from frozen_cache.stages.extract import ExtractSummary, extract_features
 
 Folder = tuple[Path, Path]
 FAKE = Path(__file__).parent / "fake_detector.py"
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stages.extract"])
+PROCESSES.set_forkserver_preload(["frozen_cache.stages.extract"])
 """torch is imported once, by a process without threads from which the others are forked."""
 
 
@@ -353,7 +353,7 @@ def test_broken_images_are_left_out_and_recorded_when_asked(folder: Folder, fake
 def test_an_image_that_breaks_underway_keeps_the_finished_segments(
     folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.extract.check_images", lambda *args, **options: iter(()))
+    monkeypatch.setattr("frozen_cache.stages.extract.check_images", lambda *args, **options: iter(()))
     damage(folder[0] / "006.png")
     with pytest.raises(UserError, match=r"006.png .*--skip-broken leaves such images out"):
         extract(folder, tmp_path / "x.zarr", fake.detector(), batch_size=1)

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from frozen_cache.errors import UserError
-from stages.evaluate import evaluate
-from stages.extract import extract_features
-from stages.train import train_head
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.train import train_head
 
 SMALL = {
     "head.width": 16,
@@ -84,7 +84,7 @@ def test_a_stopped_run_resumed_ends_with_the_same_weights(cache, tmp_path, signa
     script = f"""
 import torch; torch.set_num_threads({torch.get_num_threads()})
 from pathlib import Path
-from stages.train import train_head
+from frozen_cache.stages.train import train_head
 train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "run")!r}), overrides={overrides!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.main import exit_code
+from frozen_cache.cli.main import exit_code
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.describe import describe_head
 from frozen_cache.head.paper_rows import PAPER_ROWS
