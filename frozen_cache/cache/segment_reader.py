@@ -17,7 +17,8 @@ from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.quantise import dequantised
-from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.durable import file_checksum
 

@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """The G annotated objects of one view, in pixels of its crop frame (original resolution, after crop and flip)."""
-
-    boxes: np.ndarray
-    """(G, 4) float32 xyxy, in pixels of the crop frame."""
-    categories: np.ndarray
-    """(G,) int64 index into the cache's categories."""
-    crowd: np.ndarray
-    """(G,) bool."""
-    areas: np.ndarray
-    """(G,) float32, in pixels: the annotation's own area for a plain view, the mask's for others."""
-    masks: list[dict[str, Any]]
-    """G compressed RLEs as pycocotools takes them: {"size": [h, w], "counts": bytes}."""
-    annotation_ids: np.ndarray
-    """(G,) int64, the annotation ids of the data set."""
-    match: np.ndarray
-    """(G,) int64 row of the view's arrays that Hungarian matching gave the object; -1 for crowds and unmatched ones."""
 
 
 @dataclass(frozen=True)

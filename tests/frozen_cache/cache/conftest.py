@@ -11,8 +11,9 @@ import torch
 from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, detector_fingerprint
-from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.output import DetectorSpec, FeatureSpec

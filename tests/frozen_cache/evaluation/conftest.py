@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 
 

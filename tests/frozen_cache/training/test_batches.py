@@ -9,7 +9,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.head.inputs import ImageFeatures
 from frozen_cache.training.batches import make_batch
