@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
+from frozen_cache.cache.hints import Hints, absolute_detector, write_hints
 from frozen_cache.cache.recording import Recorder
 from frozen_cache.cache.writer import CacheWriter, existing_cache
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
@@ -118,7 +119,15 @@ def extract_features(
     dataset = read_coco(annotations)
     found = find_images(dataset, images, limit=limit, skip_missing=skip_missing)
     torch_device = _device(device)
+    hints = None
     if isinstance(detector, str):
+        hints = Hints(
+            detector=absolute_detector(detector),
+            weights=None if weights is None else weights.resolve(),
+            backbone_strides=backbone_strides,
+            images=images.resolve(),
+            annotations=annotations.resolve(),
+        )
         detector = load_detector(
             detector,
             weights=weights,
@@ -148,6 +157,8 @@ def extract_features(
         _check_images(found, images, workers)
     writer = CacheWriter(out, attributes)
     try:
+        if hints is not None:
+            write_hints(out, hints)
         for segment in repair:
             writer.withdraw(segment)
         pending = [segment for segment in writer.pending() if segment in mine]

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from frozen_cache.cache.hints import HINTS_FILE
 from frozen_cache.cache.integrity import verify_cache
 from frozen_cache.cache.locks import SegmentLocks
 from frozen_cache.cache.reader import CacheReader
@@ -42,11 +43,11 @@ def extract(folder: Folder, out: Path, detector: Any, **options: Any) -> Extract
 
 
 def tree(cache: Path) -> dict[str, bytes]:
-    """Every file but the lock."""
+    """Every file but the lock and the hints, which hold paths."""
     return {
         path.relative_to(cache).as_posix(): path.read_bytes()
         for path in sorted(cache.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != HINTS_FILE and path.name != ".lock"
     }
 
 
