@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import evaluate_cache
@@ -21,6 +22,7 @@ from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run
 from frozen_cache.training.run_directory import RunDirectory, RunRecord, load_record
+from frozen_cache.training.source import source_of
 from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
 
@@ -63,6 +65,7 @@ def train_head(
         detector_fingerprint=reader.attributes.detector_fingerprint,
         cache_fingerprint=reader.attributes.fingerprint,
         categories=reader.attributes.categories,
+        source=source_of(reader.attributes, read_hints(cache)),
     )
     val_reader = None
     if val_cache is not None:

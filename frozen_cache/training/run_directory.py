@@ -13,6 +13,7 @@ from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.training.config import TrainConfig
+from frozen_cache.training.source import RunSource
 
 RUN_FILE = "run.json"
 
@@ -31,6 +32,8 @@ class RunRecord(BaseModel):
     detector_fingerprint: str
     cache_fingerprint: str
     categories: list[Category]
+    source: RunSource | None = None
+    """Where the features came from; None in runs of earlier versions. Paths move, so it decides no comparison."""
 
 
 class RunDirectory:
@@ -103,7 +106,7 @@ def load_record(path: Path) -> RunRecord:
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
     """`key: old, now new` for everything in which two records differ."""
-    before, now = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, now = (_flat(record.model_dump(mode="json", exclude={"source"})) for record in (old, new))
     return [
         f"{key.removeprefix('config.')} was {before.get(key)}, now {now.get(key)}"
         for key in sorted(before.keys() | now.keys())

@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from frozen_cache.cache.hints import HINTS_FILE
 from frozen_cache.errors import UserError
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
+from frozen_cache.training.run_directory import load_record
 
 SMALL = {
     "head.width": 16,
@@ -85,6 +87,7 @@ def test_a_stopped_run_resumed_ends_with_the_same_weights(cache, tmp_path, signa
 import torch; torch.set_num_threads({torch.get_num_threads()})
 from pathlib import Path
 from frozen_cache.stages.train import train_head
+from frozen_cache.training.run_directory import load_record
 train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "run")!r}), overrides={overrides!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
@@ -196,3 +199,29 @@ def test_trainings_of_different_precision_follow_each_other_in_one_process(cache
 def test_a_recipe_can_ask_for_a_least_number_of_steps(cache, tmp_path, options, steps):
     overrides = SMALL | {"optim.epochs": 1} | options
     assert train_head(cache=cache, out=tmp_path / "run", overrides=overrides).steps == steps
+
+
+def test_a_run_remembers_where_its_detector_lay(fake, tmp_path):
+    images, annotations = fake.write_folder(tmp_path / "data")
+    named = f"{Path(fake.__file__)}:uneven"
+    extract_features(detector=named, images=images, annotations=annotations, out=tmp_path / "x.zarr")
+    train_head(cache=tmp_path / "x.zarr", out=tmp_path / "run", overrides=SMALL | {"optim.epochs": 0.1})
+    source = load_record(tmp_path / "run").source
+    assert source is not None
+    assert source.detector == named
+    assert source.spec.weights_sha256 == fake.uneven().spec.weights_sha256
+    assert source.label_to_category == {0: 3, 1: 5, 2: 9}
+    (tmp_path / "x.zarr" / HINTS_FILE).unlink()
+    train_head(cache=tmp_path / "x.zarr", out=tmp_path / "run", resume=True)
+    assert load_record(tmp_path / "run").source == source
+
+
+def test_a_run_of_an_earlier_version_has_no_source_and_is_resumed(cache, tmp_path):
+    overrides = SMALL | {"optim.epochs": 0.1}
+    train_head(cache=cache, out=tmp_path / "run", overrides=overrides)
+    file = tmp_path / "run" / "run.json"
+    old = json.loads(file.read_text())
+    del old["source"]
+    file.write_text(json.dumps(old))
+    assert train_head(cache=cache, out=tmp_path / "run", overrides=overrides, resume=True).steps == 1
+    assert load_record(tmp_path / "run").source is None
