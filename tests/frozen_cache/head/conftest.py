@@ -79,6 +79,31 @@ def make_batch():
     return make
 
 
+@pytest.fixture
+def noise():
+    """A function that makes the same normal float64 numbers for the same shape and seed."""
+
+    def noise(*shape, seed=0):
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    return noise
+
+
+@pytest.fixture
+def settled():
+    """A function that gives a module in float64 and eval mode, every parameter of it drawn anew and none near zero."""
+
+    def settle(module, *, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        module.double().eval()
+        with torch.no_grad():
+            for value in module.parameters():
+                value.copy_(0.4 * torch.randn(value.shape, generator=generator, dtype=torch.float64) + 0.1)
+        return module.requires_grad_(False)
+
+    return settle
+
+
 @pytest.fixture(scope="session")
 def oracles():
     """Figures of detectron2; the test is skipped where they are absent."""

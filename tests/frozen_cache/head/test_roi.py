@@ -1,7 +1,8 @@
-"""RoIAlign of the head, against detectron2's figures."""
+"""RoIAlign of the head, against detectron2's figures and torchvision's operator."""
 
+import pytest
 import torch
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, roi_align
 
 from frozen_cache.head.roi import RoiAlign
 
@@ -42,3 +43,34 @@ def test_the_reference_is_reproduced_for_boxes_within_the_image(oracles):
         found = cut(roi["feat"], roi["boxes"][within], sampling=sampling, size=(98, 149))
         expected = roi[f"aligned1_sr{sampling}_32"][within]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [0, 2, 3])
+def test_it_is_torchvisions_aligned_roi_align_of_boxes_in_pixels(noise, sampling):
+    feature = noise(2, 3, 13, 19)
+    boxes_xyxy = torch.tensor([[10.0, 5.0, 70.0, 33.0], [-9.0, 20.0, 31.0, 60.0], [40.0, 1.0, 44.0, 50.0]]).double()
+    image = torch.tensor([1, 0, 1])
+    sizes = [(50, 73), (51, 74)]  # the maps' sizes, times the stride, rounded up
+    units = torch.tensor([[sizes[at][1], sizes[at][0]] * 2 for at in image])
+    align = RoiAlign(size=5, sampling=sampling, stride=4)
+    found = align(feature, image, box_convert(boxes_xyxy / units, "xyxy", "cxcywh"), sizes)
+    rois = torch.cat([image[:, None], boxes_xyxy], 1)
+    expected = roi_align(feature, rois, 5, spatial_scale=1 / 4, sampling_ratio=sampling, aligned=True)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_view_of_unknown_size_ends_where_its_map_ends(noise):
+    feature = noise(1, 3, 6, 8)
+    box, image = torch.tensor([[0.4, 0.6, 0.5, 0.4]]).double(), torch.tensor([0])
+    align = RoiAlign(size=4, sampling=2, stride=4)
+    torch.testing.assert_close(align(feature, image, box, [None]), align(feature, image, box, [(24, 32)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_maps_are_cut_in_float32(noise, dtype):
+    feature = noise(1, 3, 6, 8).to(dtype)
+    box, image = torch.tensor([[0.413, 0.611, 0.511, 0.423]]), torch.tensor([0])
+    align = RoiAlign(size=4, sampling=2, stride=4)
+    found = align(feature, image, box, [(23, 31)])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, align(feature.float(), image, box, [(23, 31)]), rtol=0, atol=0)
