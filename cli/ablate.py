@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.paths import need_cache
+
 
 def ablate(
     cache: Annotated[Path, typer.Option(help="Cache to train from.")],
@@ -19,6 +21,8 @@ def ablate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Train and evaluate every variant of a grid from one cache; goes on where it stopped."""
+    for path in (cache, val_cache):
+        need_cache(path)
     from frozen_cache.stages.ablate import ablate as stage
     from frozen_cache.training.config import exact_epochs, parse_set
 

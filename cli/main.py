@@ -4,28 +4,61 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
 from frozen_cache.cli import ablate, cache, demo, detectors, evaluate, extract, head, train
+from frozen_cache.cli.examples import epilog
+from frozen_cache.progress import Mode, showing
 
 app = typer.Typer(
     name="frozen-cache",
     help="Turn a trained DETR detector into an instance segmenter: run it once, then train a mask head from its cache.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog="With every command: --quiet (results and errors only), --progress or --no-progress, --debug (tracebacks).",
+    # Rich would take the brackets of `[default: ...]` for its own and drop them.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("extract-features")(extract.extract_features)
-app.command("train-head")(train.train_head)
-app.command("evaluate")(evaluate.evaluate)
-app.command("ablate")(ablate.ablate)
-app.command("detectors")(detectors.detectors)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"frozen-cache {version('frozen-cache')}")
+        raise typer.Exit
+
+
+@app.callback()
+def general(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of no single command; those that go with every command are taken by `exit_code`."""
+
+
+for _name, _function, _short in (
+    ("demo", demo.demo, "The whole job on embedded data."),
+    ("extract-features", extract.extract_features, "Run a frozen detector over a data set once; make a cache."),
+    ("train-head", train.train_head, "Train a mask head from a cache alone."),
+    ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
+    ("ablate", ablate.ablate, "Train and evaluate every variant of a grid."),
+    ("detectors", detectors.detectors, "List the detectors that --detector takes."),
+):
+    app.command(_name, short_help=_short, epilog=epilog(_name))(_function)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")
-app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, multiply-adds.")
+app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, MACs.")
+
+GENERAL: dict[str, Mode | None] = {
+    "--debug": None,
+    "--quiet": "off",
+    "--progress": None,
+    "--no-progress": "plain",
+}
+"""Options of every command -> what they show of progress; None for what suits the terminal."""
 
 # typer brings its own copy of click or uses the installed one, by version; either way this is click's UsageError.
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -36,16 +69,17 @@ def run() -> None:
     # Idle OpenMP threads that spin take a core from whoever shares the machine; must be set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    sys.exit(exit_code(arguments, debug=len(arguments) < len(sys.argv) - 1))
+    sys.exit(exit_code(sys.argv[1:]))
 
 
-def exit_code(arguments: list[str], *, debug: bool = False) -> int:
+def exit_code(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     from frozen_cache.errors import FrozenCacheError
 
+    debug, mode, arguments = _general_options(arguments)
     try:
-        result = app(arguments, standalone_mode=False)
+        with showing(mode):
+            result = app(arguments, standalone_mode=False)
     except USAGE_ERROR as error:
         error.show()
         return 2
@@ -60,3 +94,12 @@ def exit_code(arguments: list[str], *, debug: bool = False) -> int:
         print("stopped; the same command goes on where it left off", file=sys.stderr)
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _general_options(arguments: list[str]) -> tuple[bool, Mode | None, list[str]]:
+    """(--debug, what progress is shown, the other arguments): general options may stand anywhere before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given = [argument for argument in arguments[:end] if argument in GENERAL]
+    rest = [argument for argument in arguments[:end] if argument not in GENERAL] + arguments[end:]
+    modes = [GENERAL[argument] for argument in given if argument != "--debug"]
+    return "--debug" in given, modes[-1] if modes else None, rest

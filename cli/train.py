@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.paths import need_cache
+
 
 def train_head(
     cache: Annotated[Path, typer.Option(help="Cache to train from, made by extract-features.")],
@@ -23,6 +25,9 @@ def train_head(
     memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
 ) -> None:
     """Train a mask head from a cache alone."""
+    for path in (cache, val_cache):
+        if path is not None:
+            need_cache(path)
     from frozen_cache.stages.train import train_head as stage
     from frozen_cache.training.config import exact_epochs, parse_set
 

@@ -15,6 +15,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.head.describe import describe_head
+from frozen_cache.progress import say
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import load_config
@@ -67,7 +68,7 @@ def ablate(
     rows = []
     for at, variant in enumerate(variants):
         folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
-        print(f"[{at + 1}/{len(variants)}] {variant.name}")
+        say(f"[{at + 1}/{len(variants)}] {variant.name}")
         trained = train_head(
             cache=cache,
             out=folder / "run",

@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.integrity import (
     Verification,
@@ -18,6 +16,7 @@ from frozen_cache.cache.integrity import (
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record
 from frozen_cache.detectors.output import FeatureSpec
 from frozen_cache.errors import UserError
+from frozen_cache.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def cache_verify(path: Path) -> Verification:
     """
     if not segments_node_is_intact(path) and read_attributes(path):
         raise UserError(f"cache {path} is damaged: segments/zarr.json has changed; `cache repair` writes it anew")
-    with tqdm(unit="B", unit_scale=True, desc="verify") as bar:
+    with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
         return verify_cache(path, on_bytes=bar.update)
 
 
@@ -105,7 +104,7 @@ def cache_repair(
     attributes = read_attributes(path)
     if not segments_node_is_intact(path):
         restore_segments_node(path)
-    with tqdm(unit="B", unit_scale=True, desc="verify") as bar:
+    with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
         found = verify_cache(path, on_bytes=bar.update)
     damaged = sorted({damage.segment for damage in found.damages})
     if damaged:

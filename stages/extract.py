@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from tqdm import tqdm
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
 from frozen_cache.cache.hints import Hints, absolute_detector, write_hints
@@ -29,6 +28,7 @@ from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector, ScaledDetector
 from frozen_cache.errors import UserError
+from frozen_cache.progress import progress_bar
 from frozen_cache.stages.device import pick_device
 
 VIEWS_PER_SEGMENT = 64
@@ -301,7 +301,7 @@ def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
 
 
 def _check_images(found: FoundImages, folder: Path, workers: int) -> None:
-    with tqdm(total=len(found.images), unit="img", desc="check", leave=False) as bar:
+    with progress_bar(total=len(found.images), unit="img", desc="check", leave=False) as bar:
         try:
             for _ in check_images(found.images, folder, workers=workers):
                 bar.update()

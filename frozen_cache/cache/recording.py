@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager
 from queue import Queue
 from types import TracebackType
 
-from tqdm import tqdm
-
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import ViewBatch
 from frozen_cache.data.truth import view_truth
 from frozen_cache.detectors.output import DetectorOutput
+from frozen_cache.progress import progress_bar
 
 Item = tuple[ViewBatch, DetectorOutput | None]
 
@@ -47,7 +46,7 @@ class Recorder:
         self._queue.put((batch, output))
 
     def __enter__(self) -> Recorder:
-        self._bar = tqdm(total=self._total, unit="img", desc="extract", smoothing=0.05, disable=not self._total)
+        self._bar = progress_bar(total=self._total, unit="img", desc="extract", smoothing=0.05)
         self._thread.start()
         return self
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torchvision.ops import box_convert
-from tqdm import tqdm
 
 from frozen_cache.boxes import to_pixels
 from frozen_cache.cache.reader import CacheReader
@@ -15,6 +14,7 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
 from frozen_cache.masks.rle import paste_rles
+from frozen_cache.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
     results: dict[str, list[dict[str, Any]]]
 
 
-def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool = True) -> Evaluation:
+def evaluate_cache(reader: CacheReader, segmenter: Segmenter) -> Evaluation:
     """Segment every image's plain view and compare with the cached ground truth (pycocotools)."""
     layer = segmenter.encoder_layer
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
@@ -33,7 +33,8 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
-    for at in tqdm(plain, desc="evaluate", unit="img", disable=not progress, leave=False):
+    bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
+    for at in plain:
         view = reader.read(
             at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32
         )
@@ -43,6 +44,8 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, progress: bool 
         found = view_results(view, segmenter(view), categories)
         results["segm"] += found["segm"]
         results["bbox"] += found["bbox"]
+        bar.update()
+    bar.close()
     named = list(reader.attributes.categories)
     truth = coco_in_memory({"images": images, "annotations": annotations, "categories": named})
     metrics = {

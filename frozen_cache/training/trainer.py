@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.progress import progress_bar, say
 from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches, read_ahead
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from frozen_cache.training.config import TrainConfig
@@ -106,12 +106,12 @@ class Trainer:
         main = self.accelerator.is_main_process
         writer = SummaryWriter(str(self.run.events), purge_step=self.progress.step) if main else None
         roi_side = self.config.head.mask_side
-        bar = tqdm(
+        bar = progress_bar(
             total=self.total * self.config.optim.batch_size,
             initial=self.progress.step * self.config.optim.batch_size,
             unit="img",
             desc="train",
-            disable=not main,
+            shown=main,
         )
         batches = read_ahead(self.store, self._steps(), self.config, roi_side=roi_side, threads=READING_THREADS)
         with _StopSignals(self):
@@ -201,7 +201,7 @@ class Trainer:
             self.run.log({"step": step, "epoch": step / self.steps_per_epoch, "val": metrics})
             for name, value in metrics["segm"].items():
                 writer.add_scalar(f"val_segm/{name}", value, step)
-            bar.write(f"step {step}: mask AP {ap:.4f}")
+            say(f"step {step}: mask AP {ap:.4f}")
             if self.progress.best_ap is None or ap > self.progress.best_ap:
                 self.progress.best_ap, self.progress.best_step = ap, step
                 weights: dict[str, Tensor] = {f"head.{name}": value for name, value in head.state_dict().items()}

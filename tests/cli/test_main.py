@@ -11,13 +11,13 @@ from frozen_cache.cli.main import exit_code
     ("arguments", "said"),
     [
         (["train-head", "--cache", "nowhere.zarr", "--out", "run"], "nowhere.zarr"),
-        (["train-head", "--cache", "nowhere.zarr", "--out", "run", "--set", "optim.lr"], "key=value"),
+        (["head", "describe", "--set", "head.width"], "key=value"),
         (["evaluate", "--cache", "nowhere.zarr", "--out", "results"], "--head"),
         (["evaluate", "--cache", "nowhere.zarr", "--out", "results", "--baseline", "box"], "nowhere.zarr"),
         (["evaluate", "--cache", "nowhere.zarr", "--out", "results", "--baseline", "bok"], "no baseline"),
         (["cache", "info", "nowhere.zarr"], "nowhere.zarr"),
         (["cache", "verify", "nowhere.zarr"], "nowhere.zarr"),
-        (["ablate", "--cache", "a.zarr", "--val-cache", "b.zarr", "--grid", "table99", "--out", "o"], "no grid"),
+        (["ablate", "--cache", "a.zarr", "--val-cache", "b.zarr", "--grid", "table2", "--out", "o"], "no cache a.zarr"),
         (
             [
                 "extract-features",
@@ -57,7 +57,7 @@ def test_debug_shows_the_traceback(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):
-        exit_code(["cache", "info", "nowhere.zarr"], debug=True)
+        exit_code(["cache", "info", "nowhere.zarr", "--debug"])
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,74 @@ def test_detectors_are_listed(capsys):
 def test_the_paper_s_head_is_described(capsys):
     assert exit_code(["head", "describe", "--json"]) == 0
     assert '"parameters": 3261712' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "extract-features", "train-head", "evaluate", "ablate", "head describe", "cache repair"]
+)
+def test_every_default_stands_in_the_help(command, capsys):
+    """Rich takes brackets in help texts for markup and drops them."""
+    import typer
+
+    from frozen_cache.cli.main import app
+
+    found = typer.main.get_command(app)
+    for name in command.split():
+        found = found.commands[name]
+    written = [option.help for option in found.params if option.help and "[default:" in option.help]
+    assert exit_code([*command.split(), "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(" ".join(text.split()) in shown for text in written)
+
+
+def test_a_command_s_help_has_an_example_that_its_options_know(capsys):
+    from frozen_cache.cli.examples import EXAMPLES
+
+    for command, example in EXAMPLES.items():
+        assert exit_code([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(line.strip() in shown for line in example.split("\n"))
+        assert all(word in shown for word in example.split() if word.startswith("--"))
+
+
+def test_the_version_is_printed(capsys):
+    from importlib.metadata import version
+
+    assert exit_code(["--version"]) == 0
+    assert capsys.readouterr().out == f"frozen-cache {version('frozen-cache')}\n"
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--no-progress", "--progress", "--debug"])
+def test_general_options_stand_anywhere(option, capsys):
+    assert exit_code([option, "detectors"]) == exit_code(["detectors", option]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["train-head", "ablate"])
+def test_a_mistyped_path_is_found_before_torch_is_imported(command, tmp_path):
+    import subprocess
+    import sys
+
+    options = {"train-head": ["--out", "run"], "ablate": ["--val-cache", "b", "--grid", "table2", "--out", "o"]}
+    arguments = [command, "--cache", "nowhere.zarr", *options[command]]
+    code = f"""import sys
+from frozen_cache.cli.main import exit_code
+code = exit_code({arguments!r})
+sys.exit(code + 10 * ("torch" in sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: there is no cache nowhere.zarr")
+
+
+@pytest.mark.parametrize("module", ["frozen_cache", "cli"])
+def test_python_m_runs_the_command(module):
+    import runpy
+    import sys
+
+    arguments, sys.argv = sys.argv, ["frozen-cache", "--version"]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__")
+    finally:
+        sys.argv = arguments
+    assert ended.value.code == 0
