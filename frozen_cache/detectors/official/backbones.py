@@ -11,26 +11,10 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
+from frozen_cache.detectors.official.backbone import Backbone
 from frozen_cache.detectors.official.config import BackboneConfig, FocalNetConfig, ResNetConfig
-
-
-class Backbone(nn.Module):
-    """Interface of a backbone."""
-
-    channels: tuple[int, ...]
-    """Of the four stages."""
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """The four maps (B, C, H, W) of images (B, 3, H, W), strides 4, 8, 16, 32."""
-        raise NotImplementedError
-
-    def official_name(self, name: str) -> str:
-        """The official name, below the backbone's prefix, of one of this module's state-dict names."""
-        return name
-
-    def official_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the official weight has: the library may store a linear layer as a 1x1 convolution."""
-        return shape
+from frozen_cache.detectors.official.focalnet import FocalNet
+from frozen_cache.detectors.official.swin import Swin
 
 
 class ResNet50(Backbone):
@@ -64,9 +48,5 @@ def build_backbone(config: BackboneConfig, *, first_stage: int) -> Backbone:
     if isinstance(config, ResNetConfig):
         return ResNet50()
     if isinstance(config, FocalNetConfig):
-        from frozen_cache.detectors.official.focalnet import FocalNet
-
         return FocalNet(config=config, first_stage=first_stage)
-    from frozen_cache.detectors.official.swin import Swin
-
     return Swin(config=config, first_stage=first_stage)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from frozen_cache.detectors.official.backbones import Backbone, build_backbone
+from frozen_cache.detectors.official.backbone import Backbone
+from frozen_cache.detectors.official.backbones import build_backbone
 from frozen_cache.detectors.official.config import OfficialConfig
 from frozen_cache.detectors.official.decoder import MLP, DecoderLayer, inverse_sigmoid, level_references
 from frozen_cache.detectors.official.encoder import Encoder

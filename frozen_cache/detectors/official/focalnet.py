@@ -10,7 +10,7 @@ from timm.models.focalnet import FocalNet as TimmFocalNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frozen_cache.detectors.official.backbones import Backbone
+from frozen_cache.detectors.official.backbone import Backbone
 from frozen_cache.detectors.official.config import FocalNetConfig
 
 PATCH = 4

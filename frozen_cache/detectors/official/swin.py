@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.swin_transformer import ShiftedWindowAttention, SwinTransformer, SwinTransformerBlock
 
-from frozen_cache.detectors.official.backbones import Backbone
+from frozen_cache.detectors.official.backbone import Backbone
 from frozen_cache.detectors.official.config import SwinConfig
 
 PATCH = 4
