@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.device import pick_device
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
@@ -17,7 +18,6 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
-from frozen_cache.stages.device import pick_device
 from frozen_cache.training.trained_head import check_fits, load_head
 
 BASELINES: dict[str, dict[str, bool] | None] = {

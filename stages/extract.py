@@ -6,10 +6,9 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -26,10 +25,11 @@ from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
-from frozen_cache.detectors.output import DetectorOutput, FrozenDetector, ScaledDetector
+from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
+from frozen_cache.detectors.run import run_detector
+from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
-from frozen_cache.stages.device import pick_device
 
 VIEWS_PER_SEGMENT = 64
 BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}
@@ -251,17 +251,12 @@ def _extract(
 def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: CacheAttributes) -> DetectorOutput:
     """The batch's output on the CPU, its maps in the precision that is stored, float32 for int8."""
     assert batch.pixels is not None
-    rule = detector.spec.input
-    pixels = rule.normalise(batch.pixels.to(device))
-    enlarged = None if batch.enlarged is None else rule.normalise(batch.enlarged.to(device))
-    context = torch.autocast(device.type, getattr(torch, how.autocast)) if how.autocast else nullcontext()
-    with context:
-        output = detector(pixels) if enlarged is None else cast(ScaledDetector, detector)(pixels, enlarged)
+    output = run_detector(detector, batch.pixels, batch.enlarged, device=device, autocast=how.autocast)
     stored = torch.float32 if how.precision == "int8" else getattr(torch, how.precision)
     return DetectorOutput(
-        queries=output.queries.float().cpu(),
-        boxes=output.boxes.float().cpu(),
-        scores=output.scores.float().cpu(),
+        queries=output.queries.cpu(),
+        boxes=output.boxes.cpu(),
+        scores=output.scores.cpu(),
         labels=output.labels.cpu(),
         c1=None if output.c1 is None else output.c1.to(stored).cpu(),
         encoder={layer: [level.to(stored).cpu() for level in levels] for layer, levels in output.encoder.items()},

@@ -12,12 +12,12 @@ from accelerate.state import AcceleratorState
 
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.stages.device import pick_device
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run

@@ -32,6 +32,19 @@ class GroundTruth:
     match: np.ndarray
     """(G,) int64 row of the view's arrays that Hungarian matching gave the object; -1 for crowds and unmatched ones."""
 
+    @classmethod
+    def none(cls) -> GroundTruth:
+        """Of an image that nobody has annotated: G is 0."""
+        return cls(
+            boxes=np.zeros((0, 4), dtype=np.float32),
+            categories=np.zeros(0, dtype=np.int64),
+            crowd=np.zeros(0, dtype=bool),
+            areas=np.zeros(0, dtype=np.float32),
+            masks=[],
+            annotation_ids=np.zeros(0, dtype=np.int64),
+            match=np.zeros(0, dtype=np.int64),
+        )
+
 
 def view_truth(image: CocoImage, view: ViewTransform, category_index: dict[int, int]) -> GroundTruth:
     """The objects of one view in its crop frame, none matched yet (`match` is -1).

@@ -1,4 +1,4 @@
-"""The device that a stage runs on."""
+"""The device that things run on."""
 
 from __future__ import annotations
 
