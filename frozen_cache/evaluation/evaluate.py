@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torchvision.ops import box_convert
 
-from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
-from frozen_cache.masks.rle import paste_rles
+from frozen_cache.inference.instances import Instances
 from frozen_cache.progress import progress_bar
 
 
@@ -74,20 +74,9 @@ def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str,
 
 def view_results(view: CachedView, found: Segmentation, categories: list[int]) -> dict[str, list[dict[str, Any]]]:
     """COCO result dicts of one plain view: `bbox` with the detector's scores, `segm` with the masks' scores."""
-    boxes = to_pixels(view.boxes[: view.selected], view.transform.crop_size)
-    covered = to_pixels(found.boxes, view.transform.crop_size)
-    rles = paste_rles(found.masks, covered, view.transform.crop_size)
-    corners = box_convert(boxes, "xyxy", "xywh").tolist()
-    common = [
-        {"image_id": view.image_id, "category_id": categories[int(label)]} for label in view.labels[: view.selected]
-    ]
+    nameless: list[Category] = [{"id": category, "name": ""} for category in categories]
+    instances = Instances.of_view(view, found, nameless)
     return {
-        "bbox": [
-            base | {"bbox": box, "score": score}
-            for base, box, score in zip(common, corners, view.scores[: view.selected].tolist(), strict=True)
-        ],
-        "segm": [
-            base | {"segmentation": rle, "score": score}
-            for base, rle, score in zip(common, rles, found.scores.tolist(), strict=True)
-        ],
+        "bbox": instances.to_coco(view.image_id, kind="bbox"),
+        "segm": instances.to_coco(view.image_id, kind="segm"),
     }

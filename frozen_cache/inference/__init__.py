@@ -1,0 +1,1 @@
+"""Masks on pictures that nobody has annotated: image -> detector -> mask head -> `Instances`."""

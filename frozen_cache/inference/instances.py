@@ -1,0 +1,130 @@
+"""`Instances`: what was found in one image. Masks are pasted when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.attributes import Category
+from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.segmenters import Segmentation
+from frozen_cache.masks.paste import paste_masks
+from frozen_cache.masks.rle import paste_rles
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """N instances of one image of H x W pixels. Arrays are numpy's, in the detector's order: by falling box score.
+
+    `len(instances)` is N; `instances[where]` picks some of them, by anything that indexes an array.
+    """
+
+    size: tuple[int, int]
+    """(H, W) of the image, in pixels."""
+    boxes: np.ndarray
+    """(N, 4) float32 xyxy, in pixels: the detector's boxes. They may leave the image a little."""
+    labels: np.ndarray
+    """(N,) int64 category ids of the data set that the head was trained on."""
+    scores: np.ndarray
+    """(N,) float32 in 0..1, of the masks: those that `evaluate` ranks by."""
+    box_scores: np.ndarray
+    """(N,) float32 in 0..1, of the boxes: the detector's own."""
+    names: list[str]
+    """N class names."""
+    probabilities: np.ndarray
+    """(N, R, R) float32 in 0..1, the head's masks; each covers its `mask_boxes`."""
+    mask_boxes: np.ndarray
+    """(N, 4) float32 xyxy, in pixels."""
+    mask_threshold: float = 0.5
+    """From which probability a pixel belongs to a mask."""
+
+    @classmethod
+    def of_view(
+        cls, view: CachedView, found: Segmentation, categories: Sequence[Category], *, mask_threshold: float = 0.5
+    ) -> Instances:
+        """The selected pairs of a plain view, with what a segmenter found for them."""
+        labels = view.labels[: view.selected].tolist()
+        frame = view.transform.crop_size
+        return cls(
+            size=frame,
+            boxes=to_pixels(view.boxes[: view.selected], frame).numpy(),
+            labels=np.array([categories[label]["id"] for label in labels], dtype=np.int64),
+            scores=found.scores.numpy(),
+            box_scores=view.scores[: view.selected].numpy(),
+            names=[categories[label]["name"] for label in labels],
+            probabilities=found.masks.numpy(),
+            mask_boxes=to_pixels(found.boxes, frame).numpy(),
+            mask_threshold=mask_threshold,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, where: Any) -> Instances:
+        rows = np.atleast_1d(np.arange(len(self))[where])
+        return Instances(
+            size=self.size,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            box_scores=self.box_scores[rows],
+            names=[self.names[row] for row in rows],
+            probabilities=self.probabilities[rows],
+            mask_boxes=self.mask_boxes[rows],
+            mask_threshold=self.mask_threshold,
+        )
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """(N, H, W) bool, at the image's own size. Large for many instances in a large image; `rles` is not."""
+        covered = torch.from_numpy(self.mask_boxes)
+        masks = torch.from_numpy(self.probabilities)
+        return paste_masks(masks, covered, self.size, threshold=self.mask_threshold).numpy()
+
+    @cached_property
+    def rles(self) -> list[dict[str, Any]]:
+        """N masks as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`."""
+        covered = torch.from_numpy(self.mask_boxes)
+        return paste_rles(torch.from_numpy(self.probabilities), covered, self.size, threshold=self.mask_threshold)
+
+    def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
+        """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs."""
+        common = [{"image_id": image_id, "category_id": label} for label in self.labels.tolist()]
+        if kind == "segm":
+            return [
+                base | {"segmentation": rle, "score": score}
+                for base, rle, score in zip(common, self.rles, self.scores.tolist(), strict=True)
+            ]
+        corner, extent = self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]
+        boxes = np.concatenate([corner, extent], axis=1).tolist()
+        return [
+            base | {"bbox": box, "score": score}
+            for base, box, score in zip(common, boxes, self.box_scores.tolist(), strict=True)
+        ]
+
+    def to_supervision(self) -> Detections:
+        """As `supervision.Detections`: xyxy, mask, confidence (`scores`), class_id (`labels`), data["class_name"].
+
+        Raises:
+            ImportError: supervision is not installed; `pip install frozen-cache[supervision]` brings it.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise ImportError("to_supervision() needs supervision: pip install 'frozen-cache[supervision]'") from error
+        return Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )

@@ -1,0 +1,219 @@
+"""`InstanceSegmenter`: a frozen detector and its mask head, called on pictures."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+from typing_extensions import Unpack
+
+from frozen_cache.cache.collect import LabelTable, collect_view
+from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth
+from frozen_cache.data.view import ViewTransform
+from frozen_cache.data.views import apply_view, make_view
+from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.detectors.run import run_detector
+from frozen_cache.device import pick_device
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.segmenters import FeatureSegmenter
+from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
+from frozen_cache.inference.images import ImageLike, as_picture
+from frozen_cache.inference.instances import Instances
+from frozen_cache.inference.load import load_model
+from frozen_cache.inference.model import Model
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """One picture, resized for the detector."""
+
+    transform: ViewTransform
+    """The plain view of the picture."""
+    pixels: tuple[Tensor, ...]
+    """(3, H, W) in 0..255; behind it the enlarged one, where the detector wants it."""
+
+
+class CallOptions(TypedDict, total=False):
+    """The keyword arguments of a call of `InstanceSegmenter`, which explains them."""
+
+    threshold: float
+    classes: Sequence[str | int] | None
+    max_detections: int | None
+    mask_threshold: float
+    batch_size: int
+
+
+class InstanceSegmenter:
+    """Finds the instances in pictures: boxes by the frozen detector, masks by the head that was trained on it.
+
+    The same code as `frozen-cache evaluate`, from the picture on: same boxes, masks and scores. Threads may share one:
+    the networks run for one call at a time, pictures are read and masks pasted side by side.
+    """
+
+    def __init__(self, model: Model, *, device: str = "auto") -> None:
+        """Put a model on a device; `InstanceSegmenter.load` is the usual way here."""
+        self._device = pick_device(device)
+        self._model = model
+        self._detector = model.detector.to(self._device)
+        self._head = FeatureSegmenter(model.head, encoder_layer=model.encoder_layer, device=self._device)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        detector: str | FrozenDetector | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> InstanceSegmenter:
+        """The segmenter of a run directory of train-head, or of a folder that `frozen-cache export` made.
+
+        Args:
+            path: the run or folder.
+            detector: where a run's detector is now, as `--detector` takes it, or the detector itself; None for where
+                it was when its features were cached. A folder has its own.
+            weights: the checkpoint of a named detector.
+            device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+
+        Raises:
+            UserError: nothing of the kind is there, or the detector is gone or has changed.
+        """
+        given = None if weights is None else Path(weights)
+        return cls(load_model(Path(path), detector=detector, weights=given), device=device)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Category id -> class name."""
+        return {category["id"]: category["name"] for category in self._model.categories}
+
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...], **options: Unpack[CallOptions]) -> list[Instances]: ...
+
+    @overload
+    def __call__(self, images: ImageLike, **options: Unpack[CallOptions]) -> Instances: ...
+
+    def __call__(
+        self,
+        images: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        threshold: float = THRESHOLD,
+        classes: Sequence[str | int] | None = None,
+        max_detections: int | None = None,
+        mask_threshold: float = 0.5,
+        batch_size: int = 1,
+    ) -> Instances | list[Instances]:
+        """Segment one image, or a list of them.
+
+        Args:
+            images: a path (turned upright as its EXIF data says), a PIL image, a numpy array (H, W, 3) uint8 RGB, or
+                a tensor (3, H, W), uint8 or floats in 0..1; or a list or tuple of such.
+            threshold: instances with a lower score are left out; 0 keeps all that the detector selects.
+            classes: names or category ids to keep; None for all.
+            max_detections: at most so many of the best; None for all.
+            mask_threshold: from which probability a pixel belongs to a mask.
+            batch_size: images of a list that go through the detector together, where their resized sizes are equal.
+
+        Returns:
+            `Instances` of the image, or a list with those of each image.
+
+        Raises:
+            UserError: an image that cannot be read or has another form, a class that is not known.
+        """
+        choice = self.choice(
+            threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
+        )
+        asked = images if isinstance(images, list | tuple) else [images]
+        prepared = (self.prepare(as_picture(image)) for image in asked)
+        found = [
+            self.segment(view, choice) for batch in in_batches(prepared, batch_size) for view in self.detect(batch)
+        ]
+        return found if asked is images else found[0]
+
+    def choice(
+        self,
+        *,
+        threshold: float = THRESHOLD,
+        classes: Sequence[str | int] | None = None,
+        max_detections: int | None = None,
+        mask_threshold: float = 0.5,
+    ) -> Choice:
+        """What to keep of the detections, checked; the arguments are those of a call."""
+        return Choice(
+            threshold=threshold,
+            classes=None if classes is None else places_of(classes, self._model.categories),
+            max_detections=max_detections,
+            mask_threshold=mask_threshold,
+        )
+
+    def prepare(self, picture: Image.Image) -> PreparedImage:
+        """An RGB picture in the detector's size. Needs no device: any thread may do it."""
+        spec = self._detector.spec
+        transform = make_view(spec.input, (picture.height, picture.width), image_id=0, view_index=0)
+        scales = sorted({1, spec.backbone_scale})
+        return PreparedImage(
+            transform, tuple(apply_view(picture, transform, spec.input, scale=scale) for scale in scales)
+        )
+
+    @torch.inference_mode()
+    def detect(self, batch: Sequence[PreparedImage]) -> list[CachedView]:
+        """Run the detector on images of one resized size: what a cache would hold of each, its maps on the device."""
+        sizes = [torch.stack(each) for each in zip(*(image.pixels for image in batch), strict=True)]
+        model = self._model
+        with self._lock:
+            output = run_detector(self._detector, *sizes, device=self._device, autocast=model.autocast)
+        output = replace(
+            output,
+            queries=output.queries.cpu(),
+            boxes=output.boxes.cpu(),
+            scores=output.scores.cpu(),
+            labels=output.labels.cpu(),
+        )
+        ids = [category["id"] for category in model.categories]
+        table = LabelTable.build(output.labels, model.label_to_category, ids)
+        return [
+            collect_view(
+                output,
+                index,
+                image_id=0,
+                view=0,
+                transform=image.transform,
+                truth=GroundTruth.none(),
+                table=table,
+                top_k=model.top_k,
+                one_label_per_query=self._detector.spec.one_label_per_query,
+            )
+            for index, image in enumerate(batch)
+        ]
+
+    def segment(self, view: CachedView, choice: Choice) -> Instances:
+        """Masks for the pairs of a view that are to be kept."""
+        if self._model.head.mask_depends_on_query_alone:
+            # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
+            view = choice.of_view(view)
+        with self._lock:
+            found = self._head(view)
+        instances = Instances.of_view(view, found, self._model.categories, mask_threshold=choice.mask_threshold)
+        return choice.of_instances(instances, view.labels[: view.selected])
+
+
+def in_batches(images: Iterable[PreparedImage], batch_size: int) -> Iterator[list[PreparedImage]]:
+    """Runs of images of equal resized size, at most `batch_size` each, in their order."""
+    if batch_size < 1:
+        raise UserError(f"batch_size {batch_size}: give 1 or more")
+    batch: list[PreparedImage] = []
+    for image in images:
+        if batch and (len(batch) == batch_size or batch[0].transform.resized_size != image.transform.resized_size):
+            yield batch
+            batch = []
+        batch.append(image)
+    if batch:
+        yield batch
