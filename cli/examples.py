@@ -8,6 +8,7 @@ EXAMPLES = {
     "train-head": r"""frozen-cache train-head --cache train.zarr --val-cache val.zarr \
     --preset small-data --out run""",
     "evaluate": "frozen-cache evaluate --cache val.zarr --head run --out results",
+    "convert": "frozen-cache convert my-yolo-data --out my-coco",
     "ablate": r"""frozen-cache ablate --cache train.zarr --val-cache val.zarr \
     --grid table3 --out table3""",
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from frozen_cache.cli import ablate, cache, demo, detectors, evaluate, extract, head, train
+from frozen_cache.cli import ablate, cache, convert, demo, detectors, evaluate, extract, head, train
 from frozen_cache.cli.examples import epilog
 from frozen_cache.progress import Mode, showing
 
@@ -46,6 +46,7 @@ for _name, _function, _short in (
     ("train-head", train.train_head, "Train a mask head from a cache alone."),
     ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
     ("ablate", ablate.ablate, "Train and evaluate every variant of a grid."),
+    ("convert", convert.convert, "Write COCO files from YOLO, VOC, LabelMe, CVAT, masks."),
     ("detectors", detectors.detectors, "List the detectors that --detector takes."),
 ):
     app.command(_name, short_help=_short, epilog=epilog(_name))(_function)

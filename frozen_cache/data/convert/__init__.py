@@ -1,0 +1,1 @@
+"""Other tools' instance annotations as COCO instances files; one reader a format."""

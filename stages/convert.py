@@ -1,0 +1,132 @@
+"""Other tools' annotations as COCO instances files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from frozen_cache.data.convert.builder import CocoBuilder
+from frozen_cache.data.convert.cvat import find_xml, read_cvat
+from frozen_cache.data.convert.labelme import is_labelme, read_labelme
+from frozen_cache.data.convert.masks import read_mask_folder, read_voc
+from frozen_cache.data.convert.yolo import find_yaml, read_yolo
+from frozen_cache.durable import write_durably
+from frozen_cache.errors import UserError
+
+FORMATS: dict[str, Callable[[Path], dict[str, tuple[Path, CocoBuilder]]]] = {
+    "yolo": read_yolo,
+    "voc": read_voc,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
+    "masks": read_mask_folder,
+}
+"""Name -> reader: split -> (image folder, COCO document)."""
+
+
+@dataclass(frozen=True)
+class ConvertedSplit:
+    """One COCO file that was written, and what it holds."""
+
+    annotations: Path
+    images: Path
+    image_count: int
+    object_count: int
+    categories: tuple[str, ...]
+    left_out: dict[str, int]
+
+    def text(self) -> str:
+        """What the command prints of it."""
+        lines = [
+            f"{self.annotations}: {self.image_count} images, {self.object_count} objects, "
+            f"{len(self.categories)} categories ({', '.join(self.categories[:8])}"
+            f"{' ...' if len(self.categories) > 8 else ''})",
+            *(f"  left out: {count} {why}" for why, count in self.left_out.items() if count),
+            f"  next: frozen-cache extract-features --detector ... --images {self.images} "
+            f"--annotations {self.annotations} --out {self.annotations.stem}.zarr",
+        ]
+        return "\n".join(lines)
+
+
+def find_format(source: Path) -> str:
+    """The format of a data set, by the files that it has; UserError where none fits or it is COCO's own already."""
+    if not source.exists():
+        raise UserError(f"there is no data set {source}")
+    if find_yaml(source) is not None:
+        return "yolo"
+    if find_xml(source) is not None:
+        return "cvat"
+    if (source / "SegmentationObject").is_dir():
+        return "voc"
+    if (source / "images").is_dir() and (source / "masks").is_dir():
+        return "masks"
+    if is_labelme(source):
+        return "labelme"
+    coco = coco_files(source)
+    if coco:
+        raise UserError(
+            f"{coco[0]} has COCO's format already, nothing is to be converted: give it to extract-features as "
+            "--annotations, and the folder of its images as --images"
+        )
+    raise UserError(f"{source}: no known format is found in it; name it with --format ({', '.join(FORMATS)})")
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """Files below a folder that begin like a COCO instances file (also Roboflow's and CVAT's), by name."""
+    if folder.is_file():
+        return [folder] if _is_coco(folder) else []
+    return [path for path in sorted(folder.rglob("*.json")) if _is_coco(path)]
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bool = False) -> list[ConvertedSplit]:
+    """Write a COCO instances file for each split of the data set `source` into the folder `out`.
+
+    Args:
+        format: one of `FORMATS`; None for what the files look like.
+
+    Raises:
+        UserError: nothing to read, a malformed file, or files in `out` that would be overwritten.
+    """
+    if format is not None and format not in FORMATS:
+        raise UserError(f"--format {format}: give one of {', '.join(FORMATS)}")
+    if not source.exists():
+        raise UserError(f"there is no data set {source}")
+    splits = FORMATS[format or find_format(source)](source)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file: name a folder")
+    for split, (_, builder) in splits.items():
+        if not builder.document["annotations"]:
+            raise UserError(f"{source}: split {split} has no object with a mask{_reasons(builder)}")
+        if (out / f"{split}.json").exists() and not overwrite:
+            raise UserError(f"{out / f'{split}.json'} is there already: add --overwrite, or choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for split, (images, builder) in splits.items():
+        document = builder.document
+        file = out / f"{split}.json"
+        write_durably(file, json.dumps(document).encode())
+        written.append(
+            ConvertedSplit(
+                annotations=file,
+                images=images,
+                image_count=len(document["images"]),
+                object_count=len(document["annotations"]),
+                categories=tuple(category["name"] for category in document["categories"]),
+                left_out=dict(builder.left_out),
+            )
+        )
+    return written
+
+
+def _reasons(builder: CocoBuilder) -> str:
+    reasons = [f"{count} {why}" for why, count in builder.left_out.items() if count]
+    return f" (left out: {', '.join(reasons)})" if reasons else ""
