@@ -39,7 +39,8 @@ from frozen_cache.detectors.official import NAMED, OfficialDetector
 from frozen_cache.detectors.official.layout import build_model
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
 from frozen_cache.device import pick_device
-from frozen_cache.stages.extract import VIEWS_PER_SEGMENT, extract_features, plan_views
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.extract_plan import VIEWS_PER_SEGMENT, plan_views
 
 RESULT = {"cpu": Path(__file__).with_suffix(".json"), "cuda": Path(__file__).with_name("extract-cuda.json")}
 SIZE = (480, 640)

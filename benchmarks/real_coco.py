@@ -24,7 +24,8 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import matched_iou
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.stages.evaluate import BASELINES, evaluate
-from frozen_cache.stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.extract_summary import ExtractSummary
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.trained_head import load_head
 

@@ -7,66 +7,23 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
-from frozen_cache.cache.hints import Hints, absolute_detector, write_hints
+from frozen_cache.cache.attributes import CacheAttributes, Precision
+from frozen_cache.cache.hints import write_hints
 from frozen_cache.cache.recording import Recorder
-from frozen_cache.cache.writer import CacheWriter, existing_cache
+from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
-from frozen_cache.data.coco import CocoDataset, read_coco
-from frozen_cache.data.fingerprint import data_fingerprint
-from frozen_cache.data.folder import FoundImages, check_images, find_images
+from frozen_cache.data.folder import FoundImages, check_images
 from frozen_cache.data.images import BrokenImageError
-from frozen_cache.data.views import make_view
-from frozen_cache.detectors.input_rule import InputRule
-from frozen_cache.detectors.labels import match_labels
-from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
-from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
-
-VIEWS_PER_SEGMENT = 64
-BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}
-"""Pixels of a default batch: one 1333 x 800 image on the CPU, four on a GPU."""
-
-
-@dataclass(frozen=True)
-class ExtractSummary:
-    """How an extraction ended."""
-
-    out: Path
-    images: int
-    """Images that the cache is made of."""
-    views: int
-    """Views extracted by this run; 0 where nothing was left to do."""
-    skipped_missing: int
-    skipped_broken: int
-    segments_left: int
-    """Segments that are still not committed: other processes' shares."""
-    seconds: float
-
-    def text(self) -> str:
-        """What the command prints in the end."""
-        lines = []
-        if self.views:
-            rate = self.views / max(self.seconds, 1e-9)
-            lines.append(f"extracted {self.views} views in {self.seconds:.1f} s ({rate:.1f} img/s)")
-        elif not self.segments_left:
-            lines.append("nothing is left to do")
-        if self.skipped_missing:
-            lines.append(f"left out {self.skipped_missing} images that are not there")
-        if self.skipped_broken:
-            lines.append(f"left out {self.skipped_broken} broken images, named by `frozen-cache cache info {self.out}`")
-        if self.segments_left:
-            lines.append(f"{self.segments_left} segments are still open: other processes' shares, or run it again")
-        lines.append(f"cache: {self.out}")
-        return "\n".join(lines)
+from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
+from frozen_cache.stages.extract_summary import ExtractSummary
 
 
 def extract_features(
@@ -114,66 +71,37 @@ def extract_features(
     """
     started = time.perf_counter()
     _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
-    there = existing_cache(out)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
-    dataset = read_coco(annotations)
-    found = find_images(dataset, images, limit=limit, skip_missing=skip_missing)
-    torch_device = _device(device)
-    hints = None
-    if isinstance(detector, str):
-        hints = Hints(
-            detector=absolute_detector(detector),
-            weights=None if weights is None else weights.resolve(),
-            backbone_strides=backbone_strides,
-            images=images.resolve(),
-            annotations=annotations.resolve(),
-        )
-        detector = load_detector(
-            detector,
-            weights=weights,
-            encoder_layers=encoder_layers,
-            backbone_strides=backbone_strides,
-            backbone_scale=backbone_scale,
-        )
-    planned = plan_views(found, detector.spec.input, views=views)
-    attributes = CacheAttributes(
-        detector=detector.spec,
-        detector_fingerprint=detector_fingerprint(detector.spec),
-        label_to_category=match_labels(
-            detector.spec, [{"id": key, "name": name} for key, name in dataset.categories.items()]
-        ),
-        data=_data_attributes(dataset, found, limit),
+    plan = plan_extraction(
+        detector=detector,
+        images=images,
+        annotations=annotations,
+        out=out,
+        weights=weights,
+        encoder_layers=encoder_layers,
+        backbone_strides=backbone_strides,
+        backbone_scale=backbone_scale,
         views=views,
-        top_k=top_k or detector.spec.top_k,
+        top_k=top_k,
         precision=precision,
+        batch_size=batch_size,
+        device=device,
         autocast=autocast,
-        batch_size=batch_size
-        or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
-        views_total=len(planned),
-        views_per_segment=segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
+        limit=limit,
+        skip_missing=skip_missing,
+        segment_views=segment_views,
     )
-    mine = _own_segments(attributes.segment_count, shard)
-    if there is None and not skip_broken:
-        _check_images(found, images, workers)
-    writer = CacheWriter(out, attributes)
+    mine = _own_segments(plan.attributes.segment_count, shard)
+    if plan.is_new and not skip_broken:
+        _check_images(plan.found, images, workers)
+    writer = CacheWriter(out, plan.attributes)
     try:
-        if hints is not None:
-            write_hints(out, hints)
+        if plan.hints is not None:
+            write_hints(out, plan.hints)
         for segment in repair:
             writer.withdraw(segment)
         pending = [segment for segment in writer.pending() if segment in mine]
-        done = _extract(
-            writer,
-            detector.to(torch_device),
-            torch_device,
-            planned=planned,
-            pending=pending,
-            batch_size=attributes.batch_size,
-            images=images,
-            dataset=dataset,
-            workers=workers,
-            skip_broken=skip_broken,
-        )
+        done = _extract(writer, plan, pending, workers=workers, skip_broken=skip_broken)
         left = len(writer.pending())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -185,73 +113,52 @@ def extract_features(
         writer.close()
     return ExtractSummary(
         out=out,
-        images=len(found.images),
+        images=len(plan.found.images),
         views=done.views,
-        skipped_missing=len(found.missing),
+        skipped_missing=len(plan.found.missing),
         skipped_broken=len(done.broken),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
 
 
-def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[PlannedView]:
-    """All views in the order of the cache: by size, so that batches fill up, then by image and view."""
-    planned = [
-        PlannedView(image, view, make_view(rule, (image.height, image.width), image_id=image.id, view_index=view))
-        for image in found.images
-        for view in range(views)
-    ]
-    return sorted(planned, key=lambda view: (view.transform.resized_size, view.image.id, view.view))
-
-
 def _extract(
-    writer: CacheWriter,
-    detector: FrozenDetector,
-    device: torch.device,
-    *,
-    planned: list[PlannedView],
-    pending: list[int],
-    batch_size: int,
-    images: Path,
-    dataset: CocoDataset,
-    workers: int,
-    skip_broken: bool,
+    writer: CacheWriter, plan: ExtractPlan, pending: list[int], *, workers: int, skip_broken: bool
 ) -> Recorder:
-    size = writer.attributes.views_per_segment
     recorder = Recorder(
         writer,
-        category_ids=list(dataset.categories),
-        total=sum(len(planned[n * size : (n + 1) * size]) for n in pending),
+        category_ids=list(plan.dataset.categories),
+        total=sum(len(plan.views_of(segment)) for segment in pending),
     )
 
     def claimed() -> Iterator[tuple[int, list[PlannedView]]]:
         for segment in pending:
             if writer.claim(segment):
-                yield segment, planned[segment * size : (segment + 1) * size]
+                yield segment, plan.views_of(segment)
 
     with recorder:
         batches = load_batches(
             claimed(),
-            folder=images,
-            rule=detector.spec.input,
-            batch_size=batch_size,
+            folder=plan.images,
+            rule=plan.detector.spec.input,
+            batch_size=writer.attributes.batch_size,
             workers=workers,
-            scale=detector.spec.backbone_scale,
+            scale=plan.detector.spec.backbone_scale,
         )
         with closing(batches):
             for batch in batches:
                 if batch.broken and not skip_broken:
                     raise UserError(f"{batch.broken[0][1]}; --skip-broken leaves such images out")
-                output = None if batch.pixels is None else _run(detector, batch, device, writer.attributes)
+                output = None if batch.pixels is None else _run(plan, batch, writer.attributes)
                 recorder.put(batch, output)
     return recorder
 
 
 @torch.inference_mode()
-def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: CacheAttributes) -> DetectorOutput:
+def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorOutput:
     """The batch's output on the CPU, its maps in the precision that is stored, float32 for int8."""
     assert batch.pixels is not None
-    output = run_detector(detector, batch.pixels, batch.enlarged, device=device, autocast=how.autocast)
+    output = run_detector(plan.detector, batch.pixels, batch.enlarged, device=plan.device, autocast=how.autocast)
     stored = torch.float32 if how.precision == "int8" else getattr(torch, how.precision)
     return DetectorOutput(
         queries=output.queries.cpu(),
@@ -261,31 +168,6 @@ def _run(detector: FrozenDetector, batch: ViewBatch, device: torch.device, how: 
         c1=None if output.c1 is None else output.c1.to(stored).cpu(),
         encoder={layer: [level.to(stored).cpu() for level in levels] for layer, levels in output.encoder.items()},
     )
-
-
-def _device(name: str) -> torch.device:
-    """As `pick_device`; each rank of torchrun takes a GPU of its own."""
-    device = pick_device(name)
-    if device.type == "cuda" and device.index is None and torch.cuda.device_count():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    return device
-
-
-def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None) -> DataAttributes:
-    sized = ((image, found.file_sizes[image.id]) for image in found.images)
-    return DataAttributes(
-        fingerprint=data_fingerprint(sized, dataset.categories),
-        annotations=dataset.path.name,
-        images=len(found.images),
-        missing=tuple(found.missing),
-        limit=limit,
-        categories=tuple({"id": key, "name": name} for key, name in dataset.categories.items()),
-    )
-
-
-def _default_batch_size(planned: list[PlannedView], device: torch.device, scale: int) -> int:
-    height, width = max((view.transform.resized_size for view in planned), key=lambda size: size[0] * size[1])
-    return max(1, min(32, BATCH_PIXELS.get(device.type, BATCH_PIXELS["cpu"]) // (height * width * scale**2)))
 
 
 def _own_segments(count: int, shard: tuple[int, int] | None) -> range:

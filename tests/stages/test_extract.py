@@ -27,7 +27,8 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.errors import UserError
 from frozen_cache.stages.cache_tools import cache_info, cache_repair
-from frozen_cache.stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.extract_summary import ExtractSummary
 
 Folder = tuple[Path, Path]
 FAKE = Path(__file__).parent / "fake_detector.py"

@@ -1,0 +1,159 @@
+"""What an extraction will do, known before it does it: images, views, attributes of the cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
+from frozen_cache.cache.hints import Hints, absolute_detector
+from frozen_cache.cache.writer import existing_cache
+from frozen_cache.data.batches import PlannedView
+from frozen_cache.data.coco import CocoDataset, read_coco
+from frozen_cache.data.fingerprint import data_fingerprint
+from frozen_cache.data.folder import FoundImages, find_images
+from frozen_cache.data.views import make_view
+from frozen_cache.detectors.input_rule import InputRule
+from frozen_cache.detectors.labels import match_labels
+from frozen_cache.detectors.load import load_detector
+from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.device import pick_device
+
+VIEWS_PER_SEGMENT = 64
+BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}
+"""Pixels of a default batch: one 1333 x 800 image on the CPU, four on a GPU."""
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """An extraction that has read its annotations and its detector, and written nothing."""
+
+    out: Path
+    images: Path
+    dataset: CocoDataset
+    found: FoundImages
+    detector: FrozenDetector
+    """On `device`."""
+    device: torch.device
+    planned: list[PlannedView]
+    """All views in the order of the cache."""
+    attributes: CacheAttributes
+    hints: Hints | None
+    """None for a detector that was given as an object."""
+    is_new: bool
+    """Whether there is no cache at `out` yet."""
+
+    def views_of(self, segment: int) -> list[PlannedView]:
+        """The views of one segment."""
+        size = self.attributes.views_per_segment
+        return self.planned[segment * size : (segment + 1) * size]
+
+
+def plan_extraction(
+    *,
+    detector: str | FrozenDetector,
+    images: Path,
+    annotations: Path,
+    out: Path,
+    weights: Path | None,
+    encoder_layers: tuple[int, ...] | None,
+    backbone_strides: tuple[int, ...],
+    backbone_scale: int,
+    views: int,
+    top_k: int | None,
+    precision: Precision,
+    batch_size: int | None,
+    device: str,
+    autocast: str | None,
+    limit: int | None,
+    skip_missing: bool,
+    segment_views: int | None,
+) -> ExtractPlan:
+    """Read and check all that an extraction starts from. The arguments are those of `extract_features`."""
+    there = existing_cache(out)
+    dataset = read_coco(annotations)
+    found = find_images(dataset, images, limit=limit, skip_missing=skip_missing)
+    torch_device = _device(device)
+    hints = None
+    if isinstance(detector, str):
+        hints = Hints(
+            detector=absolute_detector(detector),
+            weights=None if weights is None else weights.resolve(),
+            backbone_strides=backbone_strides,
+            images=images.resolve(),
+            annotations=annotations.resolve(),
+        )
+        detector = load_detector(
+            detector,
+            weights=weights,
+            encoder_layers=encoder_layers,
+            backbone_strides=backbone_strides,
+            backbone_scale=backbone_scale,
+        )
+    planned = plan_views(found, detector.spec.input, views=views)
+    attributes = CacheAttributes(
+        detector=detector.spec,
+        detector_fingerprint=detector_fingerprint(detector.spec),
+        label_to_category=match_labels(
+            detector.spec, [{"id": key, "name": name} for key, name in dataset.categories.items()]
+        ),
+        data=_data_attributes(dataset, found, limit),
+        views=views,
+        top_k=top_k or detector.spec.top_k,
+        precision=precision,
+        autocast=autocast,
+        batch_size=batch_size
+        or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
+        views_total=len(planned),
+        views_per_segment=segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
+    )
+    return ExtractPlan(
+        out=out,
+        images=images,
+        dataset=dataset,
+        found=found,
+        detector=detector.to(torch_device),
+        device=torch_device,
+        planned=planned,
+        attributes=attributes,
+        hints=hints,
+        is_new=there is None,
+    )
+
+
+def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[PlannedView]:
+    """All views in the order of the cache: by size, so that batches fill up, then by image and view."""
+    planned = [
+        PlannedView(image, view, make_view(rule, (image.height, image.width), image_id=image.id, view_index=view))
+        for image in found.images
+        for view in range(views)
+    ]
+    return sorted(planned, key=lambda view: (view.transform.resized_size, view.image.id, view.view))
+
+
+def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None) -> DataAttributes:
+    sized = ((image, found.file_sizes[image.id]) for image in found.images)
+    return DataAttributes(
+        fingerprint=data_fingerprint(sized, dataset.categories),
+        annotations=dataset.path.name,
+        images=len(found.images),
+        missing=tuple(found.missing),
+        limit=limit,
+        categories=tuple({"id": key, "name": name} for key, name in dataset.categories.items()),
+    )
+
+
+def _default_batch_size(planned: list[PlannedView], device: torch.device, scale: int) -> int:
+    height, width = max((view.transform.resized_size for view in planned), key=lambda size: size[0] * size[1])
+    return max(1, min(32, BATCH_PIXELS.get(device.type, BATCH_PIXELS["cpu"]) // (height * width * scale**2)))
+
+
+def _device(name: str) -> torch.device:
+    """As `pick_device`; each rank of torchrun takes a GPU of its own."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None and torch.cuda.device_count():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    return device
