@@ -89,7 +89,7 @@ def ablate(
         )
         rows.append(
             {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
-            | metrics["segm"]
+            | {name: metrics["segm"][name] for name in METRICS}
             | {"minutes": trained.seconds / 60}
         )
         _write(out, parsed.title, rows)

@@ -1,8 +1,11 @@
+import copy
 import json
 
+import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
 
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import METRICS, RECALLS, coco_in_memory, coco_metrics, coco_scores
 
 PUBLISHED = {
     "segm": {"AP": 0.320, "AP50": 0.562, "AP75": 0.299},
@@ -45,3 +48,76 @@ def test_the_given_results_stay_as_they_are():
     before = json.dumps(result)
     coco_metrics(_truth(), result, "bbox")
     assert json.dumps(result) == before
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Five images, three classes (one without an object), boxes of all sizes, detections by chance."""
+    rng = np.random.default_rng(0)
+
+    def box():
+        x, y = rng.integers(0, 150, 2)
+        w, h = rng.choice([9, 40, 140], 2)
+        return [float(value) for value in (x, y, w, h)]
+
+    annotations, results = [], []
+    for image in range(1, 6):
+        for _ in range(6):
+            at, category = box(), int(rng.integers(1, 3))
+            crowd = int(rng.random() < 0.2)
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": at, "iscrowd": crowd}
+                | {"area": at[2] * at[3]}
+            )
+            moved = [value + float(rng.normal(0, 4)) for value in at]
+            results.append({"image_id": image, "category_id": category, "bbox": moved, "score": float(rng.random())})
+            results.append({"image_id": image, "category_id": 3, "bbox": box(), "score": float(rng.random())})
+    names = {1: "one", 2: "two", 3: "none"}
+    truth = {
+        "images": [{"id": image, "height": 300, "width": 300} for image in range(1, 6)],
+        "annotations": annotations,
+        "categories": [{"id": key, "name": name} for key, name in names.items()],
+    }
+    return truth, results
+
+
+def only(truth, category):
+    kept = [annotation for annotation in truth["annotations"] if annotation["category_id"] == category]
+    return coco_in_memory({**truth, "annotations": kept, "categories": [{"id": category, "name": "x"}]})
+
+
+def test_metrics_of_a_class_are_pycocotools_metrics_of_a_data_set_with_that_class_alone(several):
+    truth, results = several
+    scores = coco_scores(coco_in_memory(copy.deepcopy(truth)), results, "bbox")
+    for entry in scores.classes[:2]:
+        mine = [result for result in results if result["category_id"] == entry.id]
+        expected = coco_metrics(only(copy.deepcopy(truth), entry.id), mine, "bbox")
+        assert entry.metrics == {name: expected[name] for name in (*METRICS, "AR100")}
+        assert 0 < entry.metrics["AP"] < 1
+        assert entry.objects == sum(
+            annotation["category_id"] == entry.id and not annotation["iscrowd"] for annotation in truth["annotations"]
+        )
+    assert [entry.name for entry in scores.classes] == ["one", "two", "none"]
+    assert scores.classes[2].objects == 0
+    assert set(scores.classes[2].metrics.values()) == {-1.0}
+
+
+def test_the_mean_over_classes_and_the_curves_mean_are_ap(several):
+    truth, results = several
+    scores = coco_scores(coco_in_memory(copy.deepcopy(truth)), results, "bbox")
+    known = [entry.metrics["AP"] for entry in scores.classes if entry.objects]
+    assert np.mean(known) == pytest.approx(scores.metrics["AP"], abs=1e-6)
+    for name, metric in (("mean", "AP"), ("0.50", "AP50"), ("0.75", "AP75")):
+        assert len(scores.precision[name]) == 101
+        assert np.mean(scores.precision[name]) == pytest.approx(scores.metrics[metric], abs=1e-5)
+
+
+def test_average_recall_is_pycocotools_own(several, capsys):
+    truth, results = several
+    metrics = coco_metrics(coco_in_memory(copy.deepcopy(truth)), results, "bbox")
+    coco = coco_in_memory(copy.deepcopy(truth))
+    evaluator = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    assert [metrics[name] for name in RECALLS] == pytest.approx(evaluator.stats[6:].tolist(), abs=1e-6)
