@@ -13,3 +13,12 @@ def need_cache(path: Path) -> None:
         raise UserError(f"there is no cache {path}; `frozen-cache extract-features --out {path}` makes one")
     if not (path / "zarr.json").is_file():
         raise UserError(f"{path} is not a cache: it holds no zarr.json")
+
+
+def need_run(path: Path) -> None:
+    """UserError where there is surely no run of train-head at `path`, nor a checkpoint of one."""
+    if not path.exists():
+        raise UserError(f"there is no run {path}; `frozen-cache train-head --out {path}` makes one")
+    folder = path if path.is_dir() else path.parent
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{path} is no run of train-head: there is no run.json in {folder}")

@@ -21,8 +21,7 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
         raise UserError(f"--head {path} does not exist: give a run directory of train-head")
     folder = path if path.is_dir() else path.parent
     record = load_record(folder)
-    best = folder / "best.safetensors"
-    file = path if path.is_file() else best if best.is_file() else folder / "last.safetensors"
+    file = checkpoint_of(path)
     tensors, _ = load_checkpoint(file, prefix="head.")
     head = MaskHead(config=record.config.head, inputs=record.inputs)
     try:
@@ -30,6 +29,12 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     except RuntimeError as error:
         raise UserError(f"{file} does not fit the configuration in {folder}: {str(error).splitlines()[0]}") from error
     return head.eval(), record, file
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint of a run directory, its `best` where it has one; a file is itself."""
+    best = path / "best.safetensors"
+    return path if path.is_file() else best if best.is_file() else path / "last.safetensors"
 
 
 def check_fits(record: RunRecord, reader: CacheReader, *, head: Path, cache: Path) -> None:

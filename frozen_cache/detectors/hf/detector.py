@@ -59,6 +59,7 @@ class TransformersDetector:
             raise UserError(f"{name} is a {model_type} model; the families known are {', '.join(FAMILIES)}")
         self.family = FAMILIES[model_type]
         self.model = model.eval().requires_grad_(False)
+        self.processor = processor
         self.backbone = backbone_of(model, self.family)
         try:
             head, count = class_head_of(model, self.family), layer_count(model, self.family)
@@ -77,6 +78,11 @@ class TransformersDetector:
         if backbone_scale not in (1, 2, 4):
             raise UserError(f"a backbone scale of {backbone_scale} is not supported: choose 1, 2 or 4")
         self.spec = self._describe(name, model_type, rule_from_processor(processor))
+
+    @property
+    def backbone_strides(self) -> tuple[int, ...]:
+        """Strides of the backbone maps that were added to the encoder's levels."""
+        return self._added
 
     def to(self, device: torch.device | str) -> TransformersDetector:
         """Move to a device and return itself."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from frozen_cache.detectors.official import NAMED, NamedDetector, load_official
 from frozen_cache.detectors.official.config import OfficialConfig, SwinConfig
+from frozen_cache.detectors.official.export import load_exported, save_weights
 from frozen_cache.detectors.official.layout import build_model, official_layout
 from frozen_cache.errors import UserError
 
@@ -234,3 +235,21 @@ def _saved(folder: Path, weights: dict[str, Tensor]) -> Path:
     path = folder / "checkpoint.pth"
     torch.save({"model": weights}, path)
     return path
+
+
+@pytest.mark.parametrize("name", ["small-hdetr", "small-dino"])
+def test_exported_weights_give_the_same_detector(tmp_path: Path, small: Any, state: Any, name: str) -> None:
+    detector = load_official(name, _saved(tmp_path, state(name)))
+    save_weights(detector, tmp_path / "own.safetensors")
+    spec = detector.spec
+    again = load_exported(
+        name,
+        tmp_path / "own.safetensors",
+        queries=detector.model.config.queries,
+        encoder_layers=spec.encoder_layers,
+        top_k=7,
+    )
+    assert again.spec == spec.model_copy(update={"top_k": 7})
+    assert again.model.config == detector.model.config
+    with pytest.raises(UserError, match="no detector is named"):
+        load_exported("hdetr-r51", tmp_path / "own.safetensors", queries=None, encoder_layers=(4,), top_k=7)

@@ -1,0 +1,71 @@
+"""A trained head and its detector as one folder to hand on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from frozen_cache.durable import flush_tree, move_durably
+from frozen_cache.errors import UserError
+from frozen_cache.export.card import model_card, trained_metrics
+from frozen_cache.export.manifest import MANIFEST
+from frozen_cache.export.read import load_folder
+from frozen_cache.export.write import check_same, write_folder
+from frozen_cache.inference.model import load_run
+from frozen_cache.training.trained_head import checkpoint_of
+
+LICENSE = "not stated; the detector's own license applies to its weights"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where the folder is, and how large."""
+
+    out: Path
+    bytes: int
+
+    def text(self) -> str:
+        """What the command prints in the end."""
+        return (
+            f"model in {self.out}, {self.bytes / 1e6:.1f} MB: README.md says what it is\n"
+            f"next: frozen-cache predict --model {self.out} PICTURES --out masks"
+        )
+
+
+def export_model(
+    *,
+    run: Path,
+    out: Path,
+    detector: str | None = None,
+    weights: Path | None = None,
+    license: str = LICENSE,
+) -> ExportResult:
+    """Write the folder `out`: detector, head, record and model card; then read it back and compare.
+
+    Args:
+        run: a run directory of train-head, or one checkpoint in it.
+        out: a folder that is not there yet, or is empty.
+        detector: where the run's detector is now; None for where it was.
+        weights: the checkpoint of a named detector.
+        license: of the model, for the card.
+
+    Raises:
+        UserError: `out` holds something; the detector cannot be found, or is code that no folder can hold.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not empty: choose another path")
+    model, record = load_run(run, detector=detector, weights=weights)
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        manifest = write_folder(aside, model, cache_fingerprint=record.cache_fingerprint, license=license)
+        (aside / "README.md").write_text(model_card(manifest, record, trained_metrics(checkpoint_of(run))))
+        check_same(model, load_folder(aside), aside)
+        flush_tree(aside)
+        move_durably(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    sizes = sum(facts.size for facts in manifest.files.values()) + (out / MANIFEST).stat().st_size
+    return ExportResult(out=out, bytes=sizes)
