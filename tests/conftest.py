@@ -22,3 +22,41 @@ def shared() -> Path:
 def oracles(shared: Path) -> dict:
     """Outputs of the lineage's public code for small inputs."""
     return torch.load(shared / "parity" / "oracles.pt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of the demo's drawn scenes: `images`, `annotations.json`."""
+    from frozen_cache.demo import write_scenes
+
+    folder = tmp_path_factory.mktemp("scenes") / "scenes"
+    write_scenes(folder, images=3, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scene_cache(scenes: Path) -> Path:
+    """Their cache by the demo's detector, a backbone map added."""
+    from frozen_cache.demo import DETECTOR_DIR
+    from frozen_cache.stages.extract import extract_features
+
+    cache = scenes.parent / "x.zarr"
+    extract_features(
+        detector=f"hf:{DETECTOR_DIR}",
+        images=scenes / "images",
+        annotations=scenes / "annotations.json",
+        out=cache,
+        backbone_strides=(8,),
+    )
+    return cache
+
+
+@pytest.fixture(scope="session")
+def scene_run(scene_cache: Path) -> Path:
+    """A head trained on it for a moment, and evaluated."""
+    from frozen_cache.stages.train import train_head
+
+    small = {"head.width": 16, "head.roi_size": 16, "head.image_layers": 0, "head.box_layers": 1, "loss.points": 16}
+    out = scene_cache.parent / "run"
+    train_head(cache=scene_cache, val_cache=scene_cache, out=out, overrides=small | {"optim.epochs": 1})
+    return out

@@ -17,6 +17,17 @@ from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages.export import export_model
 
 
+@pytest.fixture(scope="module")
+def run(scene_run: Path) -> Path:
+    return scene_run
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    """The exported folder."""
+    return export_model(run=run, out=run.parent / "model", license="CC0-1.0").out
+
+
 def segment(model: Path, scenes: Path) -> list[Any]:
     pictures = sorted((scenes / "images").iterdir())
     return [found.to_coco() for found in InstanceSegmenter.load(model, device="cpu")(pictures, threshold=0.01)]

@@ -1,0 +1,168 @@
+"""`extract`, `train`, `evaluate` as functions, with the options of the commands of these names.
+
+They return what came out as objects and print nothing. Errors are `FrozenCacheError`s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from frozen_cache.cache.attributes import Precision
+from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.stages import evaluate as evaluate_stage
+from frozen_cache.stages.evaluate import EvaluateResult
+from frozen_cache.stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.train import TrainResult, train_head
+from frozen_cache.training.config import exact_epochs
+
+PathLike = str | os.PathLike[str]
+
+
+def extract(
+    detector: str | FrozenDetector,
+    *,
+    images: PathLike,
+    annotations: PathLike,
+    out: PathLike,
+    weights: PathLike | None = None,
+    views: int = 1,
+    top_k: int | None = None,
+    encoder_layers: Sequence[int] | None = None,
+    backbone_strides: Sequence[int] = (),
+    backbone_scale: int = 1,
+    batch_size: int | None = None,
+    precision: Precision = "float16",
+    autocast: str | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    skip_missing: bool = False,
+    skip_broken: bool = False,
+    workers: int | None = None,
+    segment_images: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> ExtractSummary:
+    """Run a frozen detector over a data set once and cache its outputs; `frozen-cache extract-features`.
+
+    Called again with the same arguments it goes on where it stopped.
+
+    Args:
+        detector: a name (with `weights`), `hf:DIR_OR_HUB_ID`, `FILE.py:FACTORY`, or a frozen detector itself.
+        images: folder of the images.
+        annotations: COCO instances file.
+        out: the cache, `NAME.zarr`.
+        weights: checkpoint of a named detector.
+        views: views per image; view 0 is the plain resize, the others are augmented.
+        top_k: (query, label) pairs to keep; None for the detector's own number.
+        encoder_layers: encoder layers to keep, from 1; None for the detector's default.
+        backbone_strides: backbone maps to add as encoder levels.
+        backbone_scale: backbone maps and C1 from the image at 2 or 4 times the input size.
+        batch_size: images per batch at most; None for what fits their size.
+        precision: of C1 and the encoder's levels.
+        autocast: `bfloat16` or `float16`; None computes in float32.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        limit: only the first images by id.
+        skip_missing: leave out images without a file.
+        skip_broken: leave out files that cannot be read.
+        workers: threads that read images; None for the number of cores, at most 8.
+        segment_images: views per segment; None for 64.
+        shard: (i, n): only every n-th segment, from the i-th.
+
+    Raises:
+        FrozenCacheError: bad input, or a cache at `out` that was made from something else.
+    """
+    return extract_features(
+        detector=detector,
+        images=Path(images),
+        annotations=Path(annotations),
+        out=Path(out),
+        weights=_path(weights),
+        views=views,
+        top_k=top_k,
+        encoder_layers=None if encoder_layers is None else tuple(encoder_layers),
+        backbone_strides=tuple(backbone_strides),
+        backbone_scale=backbone_scale,
+        batch_size=batch_size,
+        precision=precision,
+        autocast=autocast,
+        device=device,
+        limit=limit,
+        skip_missing=skip_missing,
+        skip_broken=skip_broken,
+        workers=workers,
+        segment_views=segment_images,
+        shard=shard,
+    )
+
+
+def train(
+    cache: PathLike,
+    *,
+    out: PathLike,
+    val_cache: PathLike | None = None,
+    preset: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    memory_gb: float = 4.0,
+) -> TrainResult:
+    """Train a mask head from a cache alone; `frozen-cache train-head`.
+
+    Args:
+        cache: made by `extract`.
+        out: run directory: configuration, metrics, checkpoints.
+        val_cache: cache to evaluate on; picks the best checkpoint.
+        preset: a shipped recipe or a TOML file; None for `paper`.
+        epochs: passes over the cached views.
+        batch_size: views per step.
+        lr: learning rate.
+        seed: of weights, order and sampling.
+        settings: any configuration value by dotted key, as `--set` takes it: `{"head.width": 96}`.
+        resume: go on with the run in `out`.
+        device: `auto`, `cpu`, `cuda`.
+        memory_gb: for cached views that are kept between epochs.
+
+    Raises:
+        FrozenCacheError: bad input, another run in `out`, numbers that are not finite.
+    """
+    given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
+    overrides = {} if epochs is None else exact_epochs(epochs)
+    overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})
+    return train_head(
+        cache=Path(cache),
+        out=Path(out),
+        val_cache=_path(val_cache),
+        preset=preset,
+        overrides=overrides,
+        resume=resume,
+        device=device,
+        memory_bytes=int(memory_gb * 2**30),
+    )
+
+
+def evaluate(
+    cache: PathLike, *, out: PathLike, head: PathLike | None = None, baseline: str | None = None, device: str = "auto"
+) -> EvaluateResult:
+    """COCO mask AP and box AP of a head or a baseline on a cache; `frozen-cache evaluate`.
+
+    Args:
+        cache: to evaluate on; it holds the ground truth.
+        out: folder for `metrics.json` and the COCO result files.
+        head: run directory of a trained head, or a checkpoint.
+        baseline: instead of a head: `box`, `training-free` or one of its variants.
+        device: `auto`, `cpu`, `cuda`.
+
+    Raises:
+        FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
+    """
+    return evaluate_stage.evaluate(cache=Path(cache), out=Path(out), head=_path(head), baseline=baseline, device=device)
+
+
+def _path(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
