@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from frozen_cache.cli import ablate, cache, convert, demo, detectors, evaluate, export, extract, head, train
+from frozen_cache.cli import ablate, cache, convert, demo, detectors, evaluate, export, extract, head, predict, train
 from frozen_cache.cli.examples import epilog
 from frozen_cache.progress import Mode, showing
 
@@ -45,6 +45,7 @@ for _name, _function, _short in (
     ("extract-features", extract.extract_features, "Run a frozen detector over a data set once; make a cache."),
     ("train-head", train.train_head, "Train a mask head from a cache alone."),
     ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
+    ("predict", predict.predict, "Masks on pictures and videos of your own."),
     ("export", export.export, "A head and its detector as one folder to hand on."),
     ("ablate", ablate.ablate, "Train and evaluate every variant of a grid."),
     ("convert", convert.convert, "Write COCO files from YOLO, VOC, LabelMe, CVAT, masks."),

@@ -22,3 +22,11 @@ def need_run(path: Path) -> None:
     folder = path if path.is_dir() else path.parent
     if not (folder / "run.json").is_file():
         raise UserError(f"{path} is no run of train-head: there is no run.json in {folder}")
+
+
+def need_model(path: Path) -> None:
+    """UserError where there is surely neither a run of train-head nor an exported folder at `path`."""
+    if not (path / "model.json").is_file():
+        if not path.exists():
+            raise UserError(f"there is no model {path}: give a run directory of train-head, or a folder made by export")
+        need_run(path)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, overload
+from typing import Any, TypedDict, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -29,6 +29,8 @@ from frozen_cache.inference.images import ImageLike, as_picture
 from frozen_cache.inference.instances import Instances
 from frozen_cache.inference.load import load_model
 from frozen_cache.inference.model import Model
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ class InstanceSegmenter:
         asked = images if isinstance(images, list | tuple) else [images]
         prepared = (self.prepare(as_picture(image)) for image in asked)
         found = [
-            self.segment(view, choice) for batch in in_batches(prepared, batch_size) for view in self.detect(batch)
+            self.segment(view, choice)
+            for batch in in_batches(prepared, batch_size, prepared=lambda image: image)
+            for view in self.detect(batch)
         ]
         return found if asked is images else found[0]
 
@@ -205,13 +209,16 @@ class InstanceSegmenter:
         return choice.of_instances(instances, view.labels[: view.selected])
 
 
-def in_batches(images: Iterable[PreparedImage], batch_size: int) -> Iterator[list[PreparedImage]]:
-    """Runs of images of equal resized size, at most `batch_size` each, in their order."""
+def in_batches(
+    images: Iterable[Item], batch_size: int, *, prepared: Callable[[Item], PreparedImage]
+) -> Iterator[list[Item]]:
+    """Runs of items whose prepared images have one resized size, at most `batch_size` each, in their order."""
     if batch_size < 1:
         raise UserError(f"batch_size {batch_size}: give 1 or more")
-    batch: list[PreparedImage] = []
+    batch: list[Item] = []
     for image in images:
-        if batch and (len(batch) == batch_size or batch[0].transform.resized_size != image.transform.resized_size):
+        size = prepared(image).transform.resized_size
+        if batch and (len(batch) == batch_size or prepared(batch[0]).transform.resized_size != size):
             yield batch
             batch = []
         batch.append(image)

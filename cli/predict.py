@@ -1,0 +1,62 @@
+"""`frozen-cache predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frozen_cache.cli.paths import need_model
+
+SAVE = "overlays, masks, label-map, cutouts, yolo"
+
+
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Image and video files, folders, patterns like 'in/*.jpg'.")],
+    model: Annotated[Path, typer.Option(help="Run directory of train-head, or a folder made by export.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    threshold: Annotated[float, typer.Option(help="Leave out instances with a lower score; 0 keeps all.")] = 0.3,
+    classes: Annotated[str | None, typer.Option(help="Only these: names or ids with commas between them.")] = None,
+    max_detections: Annotated[int | None, typer.Option(help="At most so many of the best in a picture.")] = None,
+    mask_threshold: Annotated[float, typer.Option(help="From which probability a pixel belongs to a mask.")] = 0.5,
+    save: Annotated[list[str] | None, typer.Option(help=f"What else to write, once each: {SAVE}.")] = None,
+    overlays: Annotated[bool, typer.Option(help="Write the pictures with masks on them.")] = True,
+    batch_size: Annotated[int, typer.Option(help="Pictures of one size that go through the detector together.")] = 1,
+    frame_step: Annotated[int, typer.Option(help="Every so many frames of a video.")] = 1,
+    detector: Annotated[
+        str | None, typer.Option(help="Where a run's detector is now. [default: where it was when it was cached]")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector, if it has moved.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads to read and write. [default: cores, at most 8]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in --out.")] = False,
+) -> None:
+    """Masks on pictures and videos of your own. Exit code 1 says that some files could not be read."""
+    need_model(model)
+    from frozen_cache.stages.predict import predict as stage
+
+    summary = stage(
+        model=model,
+        inputs=inputs,
+        out=out,
+        detector=detector,
+        weights=weights,
+        threshold=threshold,
+        classes=None if classes is None else [_name_or_id(text.strip()) for text in classes.split(",")],
+        max_detections=max_detections,
+        mask_threshold=mask_threshold,
+        save=[*(["overlays"] if overlays else []), *(save or [])],
+        batch_size=batch_size,
+        frame_step=frame_step,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    typer.echo(summary.text())
+    if summary.skipped:
+        raise typer.Exit(1)
+
+
+def _name_or_id(text: str) -> str | int:
+    return int(text) if text.isdigit() else text

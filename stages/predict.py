@@ -1,0 +1,226 @@
+"""Masks on pictures and videos of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from frozen_cache.data.images import BrokenImageError
+from frozen_cache.durable import write_durably
+from frozen_cache.errors import UserError
+from frozen_cache.inference.choice import THRESHOLD
+from frozen_cache.inference.images import read_picture
+from frozen_cache.inference.inputs import InputFile, find_inputs
+from frozen_cache.inference.outputs import KINDS, OutputFolder, Picture
+from frozen_cache.inference.segmenter import InstanceSegmenter, PreparedImage, in_batches
+from frozen_cache.inference.video import need_video, read_frames
+from frozen_cache.progress import progress_bar, say
+
+MARKER = "predict.json"
+RESULTS = ("segm_results.json", "bbox_results.json", "images.json")
+
+
+@dataclass
+class PredictSummary:
+    """What was done."""
+
+    out: Path
+    images: int = 0
+    """Pictures segmented, frames of videos included."""
+    instances: int = 0
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    """Files that could not be read, and why."""
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """What the command prints in the end."""
+        rate = self.images / max(self.seconds, 1e-9)
+        lines = [f"{self.instances} instances in {self.images} pictures, {self.seconds:.1f} s ({rate:.1f} img/s)"]
+        lines += [f"skipped: {reason}" for _, reason in self.skipped]
+        return "\n".join([*lines, f"results in {self.out}"])
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A picture on its way to the detector."""
+
+    file: InputFile
+    name: str
+    image: Image.Image
+    prepared: PreparedImage
+
+
+def predict(
+    *,
+    model: Path,
+    inputs: Sequence[str],
+    out: Path,
+    detector: str | None = None,
+    weights: Path | None = None,
+    threshold: float = THRESHOLD,
+    classes: Sequence[str | int] | None = None,
+    max_detections: int | None = None,
+    mask_threshold: float = 0.5,
+    save: Sequence[str] = ("overlays",),
+    batch_size: int = 1,
+    frame_step: int = 1,
+    device: str = "auto",
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> PredictSummary:
+    """Segment pictures and videos and write the results into `out`.
+
+    `segm_results.json` and `bbox_results.json` are COCO results, `images.json` explains their image ids; the kinds in
+    `save` (of `KINDS`) each get a folder. Files that cannot be read are named and left out.
+
+    Args:
+        model: a run directory of train-head, or an exported folder.
+        inputs: image files, video files, folders, patterns.
+        frame_step: every so many frames of a video.
+        workers: threads that read and write; None for the number of cores, at most 8.
+        overwrite: results of an earlier call in `out` are removed first.
+
+    The other arguments are those of `InstanceSegmenter`.
+
+    Raises:
+        UserError: nothing to segment, no model, a wrong option, an `out` that holds other things.
+    """
+    started = time.perf_counter()
+    kinds = list(dict.fromkeys(save))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--save {kind}: give one of {', '.join(KINDS)}")
+    for name, value in (("--batch-size", batch_size), ("--frame-step", frame_step)):
+        if value < 1:
+            raise UserError(f"{name} {value}: give 1 or more")
+    files = find_inputs(inputs, apart_from=out)
+    if any(file.is_video for file in files):
+        need_video()
+    _check_out(out, overwrite=overwrite)
+    segmenter = InstanceSegmenter.load(model, detector=detector, weights=weights, device=device)
+    choice = segmenter.choice(
+        threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
+    )
+    _clear(out)
+    folder = OutputFolder(out, kinds=kinds, names=segmenter.names)
+    summary = PredictSummary(out)
+    images: list[dict[str, Any]] = []
+    results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
+    workers = workers if workers is not None else min(8, os.cpu_count() or 1)
+    writing: deque[Future[None]] = deque()
+    bar = progress_bar(desc="predict", unit="img", total=None if any(file.is_video for file in files) else len(files))
+    with ThreadPoolExecutor(max(1, workers)) as pool, closing(bar):
+        loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)
+        with closing(loaded):
+            for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
+                views = segmenter.detect([each.prepared for each in batch])
+                for each, view in zip(batch, views, strict=True):
+                    found = segmenter.segment(view, choice)
+                    summary.images += 1
+                    summary.instances += len(found)
+                    height, width = found.size
+                    images.append(
+                        {
+                            "id": summary.images,
+                            "file_name": each.file.path.as_posix(),
+                            "output_name": each.name,
+                            "height": height,
+                            "width": width,
+                        }
+                    )
+                    results["segm"] += found.to_coco(summary.images, kind="segm")
+                    results["bbox"] += found.to_coco(summary.images, kind="bbox")
+                    writing.append(pool.submit(folder.write, Picture(each.name, each.image, found)))
+                    while len(writing) > 2 * workers:
+                        writing.popleft().result()
+                bar.update(len(batch))
+        while writing:
+            writing.popleft().result()
+    categories = [{"id": category, "name": name} for category, name in segmenter.names.items()]
+    _write_json(out / "images.json", {"images": images, "categories": categories})
+    for kind, entries in results.items():
+        _write_json(out / f"{kind}_results.json", entries)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def _load(
+    files: list[InputFile],
+    segmenter: InstanceSegmenter,
+    summary: PredictSummary,
+    *,
+    pool: ThreadPoolExecutor,
+    step: int,
+    ahead: int,
+) -> Generator[_Loaded, None, None]:
+    """All pictures that can be read, in order, `ahead` of them being read while one is used."""
+
+    def load(file: InputFile, name: str, image: Image.Image | None) -> _Loaded:
+        picture = read_picture(file.path) if image is None else image
+        return _Loaded(file, name, picture, segmenter.prepare(picture))
+
+    def skip(file: InputFile, error: Exception) -> None:
+        summary.skipped.append((file.path, " ".join(str(error).split())))
+        say(f"skipped: {error}")
+
+    waiting: deque[tuple[InputFile, Future[_Loaded]]] = deque()
+
+    def ready(most: int) -> Iterator[_Loaded]:
+        while len(waiting) > most:
+            file, future = waiting.popleft()
+            try:
+                yield future.result()
+            except (BrokenImageError, PermissionError) as error:
+                skip(file, error)
+
+    for file in files:
+        if not file.is_video:
+            waiting.append((file, pool.submit(load, file, file.name, None)))
+            yield from ready(ahead)
+            continue
+        try:
+            for number, frame in read_frames(file.path, step=step):
+                waiting.append((file, pool.submit(load, file, f"{file.name}.{number:06d}", frame)))
+                yield from ready(ahead)
+        except (BrokenImageError, PermissionError) as error:
+            skip(file, error)
+    yield from ready(0)
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """UserError where `out` is not ours to write into; it is tried for writing, not after the work."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} exists and is a file: choose another path")
+    names = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    known = {MARKER, *RESULTS, *KINDS}
+    foreign = [name for name in names if name not in known]
+    if foreign or (names and MARKER not in names):
+        raise UserError(f"--out {out} exists and holds other things ({(foreign or names)[0]}): choose another path")
+    if names and not overwrite:
+        raise UserError(f"--out {out} holds results already: add --overwrite, or choose another path")
+
+
+def _clear(out: Path) -> None:
+    """An `out` with nothing in it but the mark that it is ours."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / MARKER, {"made_by": "frozen-cache predict"})
+    for name in (*RESULTS, *KINDS):
+        if (out / name).is_dir() and not (out / name).is_symlink():
+            shutil.rmtree(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, values: Any) -> None:
+    write_durably(path, (json.dumps(values) + "\n").encode())
