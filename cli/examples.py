@@ -2,6 +2,8 @@
 
 EXAMPLES = {
     "demo": "frozen-cache demo --out demo-out",
+    "init": "frozen-cache init coco",
+    "run": "frozen-cache run frozen-cache.toml",
     "extract-features": r"""frozen-cache extract-features --detector hf:PekingU/rtdetr_v2_r18vd \
     --images coco/val2017 \
     --annotations coco/annotations/instances_val2017.json --out val.zarr""",

@@ -5,19 +5,37 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from frozen_cache.cli import ablate, cache, convert, demo, detectors, evaluate, export, extract, head, predict, train
+from frozen_cache.cli import (
+    ablate,
+    cache,
+    convert,
+    demo,
+    detectors,
+    evaluate,
+    export,
+    extract,
+    head,
+    init,
+    predict,
+    train,
+)
+from frozen_cache.cli import run as run_
 from frozen_cache.cli.examples import epilog
-from frozen_cache.progress import Mode, showing
+from frozen_cache.cli.general import HELP, general_options
+from frozen_cache.cli.project import read_project
+from frozen_cache.errors import FrozenCacheError, UserError
+from frozen_cache.progress import showing
 
 app = typer.Typer(
     name="frozen-cache",
     help="Turn a trained DETR detector into an instance segmenter: run it once, then train a mask head from its cache.",
     no_args_is_help=True,
-    epilog="With every command: --quiet (results and errors only), --progress or --no-progress, --debug (tracebacks).",
+    epilog=HELP,
     # Rich would take the brackets of `[default: ...]` for its own and drop them.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -42,6 +60,8 @@ def general(
 
 for _name, _function, _short in (
     ("demo", demo.demo, "The whole job on embedded data."),
+    ("init", init.init, "Look at a folder and write a project file."),
+    ("run", run_.run, "Do what a project file says."),
     ("extract-features", extract.extract_features, "Run a frozen detector over a data set once; make a cache."),
     ("train-head", train.train_head, "Train a mask head from a cache alone."),
     ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
@@ -54,14 +74,6 @@ for _name, _function, _short in (
     app.command(_name, short_help=_short, epilog=epilog(_name))(_function)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")
 app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, MACs.")
-
-GENERAL: dict[str, Mode | None] = {
-    "--debug": None,
-    "--quiet": "off",
-    "--progress": None,
-    "--no-progress": "plain",
-}
-"""Options of every command -> what they show of progress; None for what suits the terminal."""
 
 # typer brings its own copy of click or uses the installed one, by version; either way this is click's UsageError.
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -77,12 +89,11 @@ def run() -> None:
 
 def exit_code(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
-    from frozen_cache.errors import FrozenCacheError
-
-    debug, mode, arguments = _general_options(arguments)
+    debug = "--debug" in arguments
     try:
-        with showing(mode):
-            result = app(arguments, standalone_mode=False)
+        general, arguments = general_options(arguments)
+        with showing(general.mode):
+            result = invoke(arguments, config=general.config)
     except USAGE_ERROR as error:
         error.show()
         return 2
@@ -99,10 +110,15 @@ def exit_code(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _general_options(arguments: list[str]) -> tuple[bool, Mode | None, list[str]]:
-    """(--debug, what progress is shown, the other arguments): general options may stand anywhere before a `--`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    given = [argument for argument in arguments[:end] if argument in GENERAL]
-    rest = [argument for argument in arguments[:end] if argument not in GENERAL] + arguments[end:]
-    modes = [GENERAL[argument] for argument in given if argument != "--debug"]
-    return "--debug" in given, modes[-1] if modes else None, rest
+def invoke(arguments: list[str], *, config: Path | None = None) -> Any:
+    """Run one command, what is not given taken from its table in a project file: once for each part of the table."""
+    if config is None:
+        return app(arguments, standalone_mode=False)
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parts = read_project(config).get(name, [{}])
+    if len(parts) > 1 and "--out" in arguments:
+        raise UserError(f"--out: [{name}] in {config} has {len(parts)} parts, each with an --out of its own")
+    result = None
+    for defaults in parts:
+        result = app(arguments, standalone_mode=False, default_map={name: defaults})
+    return result

@@ -12,6 +12,7 @@ from frozen_cache.data.convert.cvat import find_xml, read_cvat
 from frozen_cache.data.convert.labelme import is_labelme, read_labelme
 from frozen_cache.data.convert.masks import read_mask_folder, read_voc
 from frozen_cache.data.convert.yolo import find_yaml, read_yolo
+from frozen_cache.data.walk import files_below
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 
@@ -76,7 +77,7 @@ def coco_files(folder: Path) -> list[Path]:
     """Files below a folder that begin like a COCO instances file (also Roboflow's and CVAT's), by name."""
     if folder.is_file():
         return [folder] if _is_coco(folder) else []
-    return [path for path in sorted(folder.rglob("*.json")) if _is_coco(path)]
+    return [path for path in files_below(folder, (".json",)) if _is_coco(path)]
 
 
 def _is_coco(path: Path) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from frozen_cache.data.walk import files_below
 from frozen_cache.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -77,7 +78,7 @@ class CocoBuilder:
 
 def images_below(folder: Path) -> list[Path]:
     """Image files under a folder, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(files_below(folder, IMAGE_SUFFIXES))
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -15,12 +15,13 @@ from pycocotools import mask as coco_mask
 
 from frozen_cache.data.convert.builder import CocoBuilder, image_size, inside
 from frozen_cache.data.segmentation import segmentation_to_rle
+from frozen_cache.data.walk import files_below
 from frozen_cache.errors import UserError
 
 
 def is_labelme(source: Path) -> bool:
     """Whether a folder holds LabelMe's files."""
-    first = next(iter(sorted(source.rglob("*.json"))), None) if source.is_dir() else None
+    first = next(files_below(source, (".json",)), None) if source.is_dir() else None
     if first is None:
         return False
     try:
@@ -33,7 +34,7 @@ def is_labelme(source: Path) -> bool:
 def read_labelme(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
     """The folder's files as one split. Shapes of one label with one `group_id` are one object."""
     builder = CocoBuilder()
-    for file in sorted(source.rglob("*.json")):
+    for file in files_below(source, (".json",)):
         content = _load(file)
         image = inside(source, (file.parent / content["imagePath"]).relative_to(source).as_posix(), named_by=file)
         height, width = image_size(image)

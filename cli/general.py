@@ -1,0 +1,47 @@
+"""Options that go with every command, wherever they stand on the line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from frozen_cache.errors import UserError
+from frozen_cache.progress import Mode
+
+MODES: dict[str, Mode | None] = {"--quiet": "off", "--progress": None, "--no-progress": "plain"}
+"""Option -> what is shown of progress; None for what suits the terminal."""
+HELP = (
+    "With every command: --config FILE (options from a project file), --quiet (results and errors only), "
+    "--progress or --no-progress, --debug (tracebacks)."
+)
+
+
+@dataclass(frozen=True)
+class General:
+    """What the general options said."""
+
+    debug: bool
+    mode: Mode | None
+    config: Path | None
+    """The project file."""
+
+
+def general_options(arguments: list[str]) -> tuple[General, list[str]]:
+    """The general options among the arguments before a `--`, and the other arguments."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug, mode, config = False, None, None
+    rest = []
+    words = iter(arguments[:end])
+    for word in words:
+        if word == "--debug":
+            debug = True
+        elif word in MODES:
+            mode = MODES[word]
+        elif word == "--config" or word.startswith("--config="):
+            value = next(words, None) if word == "--config" else word.partition("=")[2]
+            if not value:
+                raise UserError("--config: name the project file; `frozen-cache init` writes one")
+            config = Path(value)
+        else:
+            rest.append(word)
+    return General(debug=debug, mode=mode, config=config), rest + arguments[end:]

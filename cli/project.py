@@ -1,0 +1,84 @@
+"""The project file: a TOML table a command, its keys the command's options; what is not given comes from there.
+
+A table may have tables of its own (`[extract-features.train]`): then the command runs once for each, with the keys of
+the table above it in common. Paths are relative to the file. The values become click's `default_map`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+
+from frozen_cache.errors import UserError
+
+PROJECT_FILE = "frozen-cache.toml"
+
+
+def read_project(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Command -> the defaults of each of its runs, by parameter name; UserError names the key that is not known.
+
+    Groups (`cache`) take a table a command (`[cache.repair]`), but no parts.
+    """
+    from frozen_cache.cli.main import app
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if not path.is_file():
+        raise UserError(f"--config {path}: there is no such file; `frozen-cache init` writes one")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {path} is not TOML that can be read: {error}") from None
+    project = {}
+    for name, table in content.items():
+        command = _known(commands, name, where=str(path), what="command")
+        if not isinstance(table, dict):
+            raise UserError(f"{path}: `{name}` is to be a table, [{name}]")
+        if hasattr(command, "commands"):
+            where = f"{path} [{name}]"
+            subs = {sub: _known(command.commands, sub, where=where, what="command") for sub in table}
+            project[name] = [{sub: _values(subs[sub], sub, keys, path) for sub, keys in table.items()}]
+            continue
+        common = {key: value for key, value in table.items() if not isinstance(value, dict)}
+        parts = [value for value in table.values() if isinstance(value, dict)] or [{}]
+        project[name] = [_values(command, name, common | part, path) for part in parts]
+    return project
+
+
+def _values(command: Any, name: str, table: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: `{name}` is to be a table, [{name}]")
+    options = {text.removeprefix("--"): option for option in command.params for text in (*option.opts, option.name)}
+    values = {}
+    for key, value in table.items():
+        option = _known(options, key, where=f"{path} [{name}]", what="option")
+        values[option.name] = _value(option, value, path.parent, is_path=option.name in _paths(command.callback))
+    return values
+
+
+def _paths(function: Any) -> set[str]:
+    """The names of a command's parameters that are paths."""
+    hints = get_type_hints(function)
+    return {name for name, hint in hints.items() if hint is Path or Path in get_args(hint)}
+
+
+def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
+    if isinstance(value, list) and not option.multiple and option.nargs == 1:
+        return ",".join(map(str, value))
+    if is_path and isinstance(value, str):
+        return str(base / value)
+    if option.name == "detector" and isinstance(value, str) and value.startswith("hf:"):
+        folder = base / value.removeprefix("hf:")
+        return f"hf:{folder}" if folder.is_dir() else value
+    return value
+
+
+def _known(known: dict[str, Any], name: str, *, where: str, what: str) -> Any:
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    advice = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
+    raise UserError(f"{where}: there is no {what} `{name}`: {advice}")

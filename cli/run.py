@@ -1,0 +1,33 @@
+"""`frozen-cache run`: all that a project file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frozen_cache.cli.project import PROJECT_FILE
+from frozen_cache.errors import UserError
+
+ORDER = ("convert", "extract-features", "train-head", "evaluate", "visualize", "export")
+"""The commands that `run` takes from a project file, each if it has a table there."""
+
+
+def run(
+    project: Annotated[Path, typer.Argument(help="The project file, as `frozen-cache init` writes it.")] = Path(
+        PROJECT_FILE
+    ),
+) -> None:
+    """Do what a project file says, in order: extract, train, evaluate. The same command goes on where it stopped."""
+    from frozen_cache.cli.main import invoke
+    from frozen_cache.cli.project import read_project
+    from frozen_cache.progress import say
+
+    tables = read_project(project)
+    steps = [name for name in ORDER if name in tables]
+    if not steps:
+        raise UserError(f"{project} has nothing to run: give it a table [extract-features], [train-head] or [evaluate]")
+    for name in steps:
+        say(f"== {name}")
+        invoke([name], config=project)

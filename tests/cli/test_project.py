@@ -1,0 +1,125 @@
+"""The project file: what `init` writes, `--config` and `run` take; mistakes in it are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from frozen_cache.cli.main import exit_code
+from frozen_cache.cli.project import read_project
+from frozen_cache.errors import UserError
+
+
+def coco_folder(root: Path) -> None:
+    """Two splits of one image each, and a saved model's configuration."""
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir(parents=True)
+        Image.new("RGB", (8, 6)).save(root / split / f"{split}.png")
+        content = {
+            "images": [{"id": 1, "file_name": f"{split}.png", "height": 6, "width": 8}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[0, 0, 4, 0, 4, 4]]}],
+            "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "unused"}],
+        }
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    (root / "model").mkdir()
+    (root / "model" / "config.json").write_text('{"model_type": "d_fine"}')
+
+
+def test_init_finds_splits_images_and_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "disk").mkdir()
+    coco_folder(tmp_path / "disk")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "data").symlink_to(tmp_path / "disk")  # data sets are often links
+    assert exit_code(["init", str(tmp_path / "project")]) == 0
+    assert "train: " in capsys.readouterr().out
+    project = read_project(tmp_path / "project" / "frozen-cache.toml")
+    data = tmp_path / "project" / "data"
+    assert project["extract-features"] == [
+        {
+            "detector": f"hf:{data / 'model'}",
+            "images": str(data / split),
+            "annotations": str(data / "annotations" / f"instances_{split}.json"),
+            "out": str(tmp_path / "project" / "caches" / f"{name}.zarr"),
+        }
+        for split, name in (("train2017", "train"), ("val2017", "val"))
+    ]
+    assert project["train-head"][0]["val_cache"] == str(tmp_path / "project" / "caches" / "val.zarr")
+    assert project["train-head"][0]["preset"] == "small-data"
+    text = (tmp_path / "project" / "frozen-cache.toml").read_text()
+    assert "1 images, 1 objects: cat" in text and "unused" not in text
+    assert exit_code(["init", str(tmp_path / "project")]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_init_says_how_to_go_on_where_there_is_no_coco_file(tmp_path: Path, capsys) -> None:
+    assert exit_code(["init", str(tmp_path)]) == 2
+    assert "no known format" in capsys.readouterr().err
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    assert exit_code(["init", str(tmp_path)]) == 2
+    assert f"frozen-cache convert {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[extract-featurs]\n", "no command `extract-featurs`: did you mean `extract-features`"),
+        ("[train-head]\npresett = 'paper'\n", "no option `presett`: did you mean `preset`"),
+        ("[train-head.more]\nval_cach = 'a'\n", "did you mean `val_cache`"),
+        ("train-head = 3\n", "is to be a table"),
+        ("[cache.inform]\n", "no command `inform`: did you mean `info`"),
+        ("[train-head\n", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_project(file)
+
+
+def test_keys_are_options_with_dashes_or_underscores_and_lists_have_commas(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(
+        "[extract-features]\nbackbone-strides = [8, 16]\nskip_missing = true\nout = '/a/x.zarr'\n"
+        "[train-head]\nset = ['head.width=64', 'seed=1']\n[cache.repair]\nimages = 'pictures'\n"
+    )
+    project = read_project(file)
+    assert project["extract-features"] == [{"backbone_strides": "8,16", "skip_missing": True, "out": "/a/x.zarr"}]
+    assert project["train-head"] == [{"set_": ["head.width=64", "seed=1"]}]
+    assert project["cache"] == [{"repair": {"images": str(tmp_path / "pictures")}}]
+
+
+def test_the_file_gives_what_the_line_does_not(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.toml").write_text("[evaluate]\ncache = 'there.zarr'\nhead = 'run'\nout = 'results'\n")
+    assert exit_code(["evaluate", "--config", "p.toml", "--cache", "here.zarr"]) == 2
+    assert "here.zarr" in capsys.readouterr().err
+    assert exit_code(["--config=p.toml", "evaluate"]) == 2
+    assert "there.zarr" in capsys.readouterr().err
+    assert exit_code(["run", "p.toml"]) == 2
+    assert "there.zarr" in capsys.readouterr().err
+    assert exit_code(["run"]) == 2
+    assert "frozen-cache.toml: there is no such file" in capsys.readouterr().err
+    assert exit_code(["evaluate", "--config"]) == 2
+    assert "name the project file" in capsys.readouterr().err
+
+
+def test_a_table_of_parts_runs_once_for_each(tmp_path: Path, monkeypatch) -> None:
+    from frozen_cache.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    called = []
+    monkeypatch.setattr(
+        main.app.__class__,
+        "__call__",
+        lambda app, arguments, **options: called.append(options["default_map"]["evaluate"]),
+    )
+    Path("p.toml").write_text("[evaluate]\nhead = 'run'\n[evaluate.a]\nout = 'a'\n[evaluate.b]\nout = 'b'\n")
+    assert exit_code(["evaluate", "--config", "p.toml"]) == 0
+    assert called == [{"head": "run", "out": "a"}, {"head": "run", "out": "b"}]
+    assert exit_code(["evaluate", "--config", "p.toml", "--out", "c"]) == 2
