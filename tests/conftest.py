@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,17 @@ def shared() -> Path:
 def oracles(shared: Path) -> dict:
     """Outputs of the lineage's public code for small inputs."""
     return torch.load(shared / "parity" / "oracles.pt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished demo, made by the command."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    command = [Path(sys.executable).with_name("frozen-cache"), "demo", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "mask AP of the trained head" in done.stdout
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -17,16 +17,6 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([FROZEN_CACHE, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    """A finished demo."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    done = run("demo", "--out", out)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "mask AP of the trained head" in done.stdout
-    return out
-
-
 def test_the_demo_reaches_what_it_promises(demo):
     summary = json.loads((demo / "summary.json").read_text())
     assert summary["box_ap"] >= 0.60
