@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from benchmarks.extract import make_detector
 from frozen_cache.cache.attributes import Category
 from frozen_cache.detectors.hf import TransformersDetector
-from frozen_cache.detectors.official import OfficialDetector
+from frozen_cache.detectors.load import load_detector
+from frozen_cache.detectors.official import NAMED, OfficialDetector
+from frozen_cache.detectors.official.layout import build_model
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.device import pick_device
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
@@ -166,10 +167,10 @@ def main() -> None:
     given = parser.parse_args()
     device = pick_device(given.device)
     files = [file.path for file in find_inputs([given.images], apart_from=Path("nowhere"))[: given.count]]
-    detector = make_detector(given.detector, given.weights, None)
+    detector = _detector(given.detector, given.weights)
     trained = given.weights is not None or not isinstance(detector, OfficialDetector)
     kinds = {"every pair": 0.0} | ({"score from 0.3": 0.3} if trained else {})
-    size = segmenter_size(detector, files[0])
+    size = _input_size(detector, files[0])
     result = {
         "conditions": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
@@ -192,7 +193,15 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def segmenter_size(detector: FrozenDetector, file: Path) -> tuple[int, int]:
+def _detector(name: str, weights: Path | None) -> FrozenDetector:
+    """The detector, a named one with random weights where none are given."""
+    if name not in NAMED or weights is not None:
+        return load_detector(name, weights=weights)
+    torch.manual_seed(0)
+    return OfficialDetector(model=build_model(NAMED[name].config), name=name, top_k=NAMED[name].top_k)
+
+
+def _input_size(detector: FrozenDetector, file: Path) -> tuple[int, int]:
     """(height, width) of the detector's input for a picture."""
     image = read_picture(file)
     return detector.spec.input.resized_size(height=image.height, width=image.width)
