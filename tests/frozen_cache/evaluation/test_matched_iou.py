@@ -28,8 +28,13 @@ def with_object(view, *, match: int):
     """The object is the left half of the detection's box."""
     mask = np.zeros((64, 80), dtype=np.uint8)
     mask[24:40, 30:40] = 1
-    truth = replace(view.truth, masks=[coco_mask.encode(np.asfortranarray(mask))], match=np.array([match]), areas=np.array([160.0]),
-        annotation_ids=np.array([1]))  # fmt: skip
+    truth = replace(
+        view.truth,
+        masks=[coco_mask.encode(np.asfortranarray(mask))],
+        match=np.array([match]),
+        areas=np.array([160.0]),
+        annotation_ids=np.array([1]),
+    )
     return replace(view, truth=truth)
 
 
