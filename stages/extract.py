@@ -21,6 +21,7 @@ from frozen_cache.data.images import BrokenImageError
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
+from frozen_cache.processes import process_share
 from frozen_cache.progress import progress_bar
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
@@ -171,7 +172,7 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
 
 
 def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
-    index, shards = shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    index, shards = shard or process_share()
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)
