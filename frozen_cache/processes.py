@@ -7,8 +7,11 @@ import os
 from frozen_cache.errors import UserError
 
 
-def process_share() -> tuple[int, int]:
+def process_share(*, without_launcher: str = "") -> tuple[int, int]:
     """(RANK, WORLD_SIZE); (0, 1) without a launcher.
+
+    Args:
+        without_launcher: another way to say the same, for the error.
 
     Raises:
         UserError: the variables are no numbers, do not fit each other, or nothing has launched the other processes,
@@ -20,7 +23,7 @@ def process_share() -> tuple[int, int]:
     if world > 1 and not os.environ.get("MASTER_ADDR"):
         raise UserError(
             f"WORLD_SIZE={world} is set in the environment, but no launcher started this process (MASTER_ADDR is not "
-            f"set): {_WAY_ON}"
+            f"set): {_WAY_ON}{f', {without_launcher}' if without_launcher else ''}"
         )
     return rank, world
 

@@ -73,6 +73,7 @@ def extract_features(
     started = time.perf_counter()
     _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
+    shard = shard or process_share(without_launcher="or give --shard I/N")
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -171,8 +172,8 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
     )
 
 
-def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
-    index, shards = shard or process_share()
+def _own_segments(count: int, shard: tuple[int, int]) -> range:
+    index, shards = shard
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)

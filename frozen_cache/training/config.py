@@ -203,7 +203,9 @@ def _meant(key: str) -> str:
     same = [known for known in keys if known.rpartition(".")[2] == last]
     beside = [known for known in keys if known.rpartition(".")[0] == section]
     near = get_close_matches(key, keys, n=3) or [
-        known for name in get_close_matches(last, [k.rpartition(".")[2] for k in keys], n=2) for known in keys
+        known
+        for name in get_close_matches(last, [k.rpartition(".")[2] for k in keys], n=2)
+        for known in keys
         if known.rpartition(".")[2] == name
     ]
     if same or near:

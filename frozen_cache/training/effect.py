@@ -29,8 +29,8 @@ RULES: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = 
     ),
     (
         ("head.box_layers",),
-        lambda config: config.head.box_encoder == "none" and (
-            config.head.query_layers is not None or not config.head.query_blocks
+        lambda config: (
+            config.head.box_encoder == "none" and (config.head.query_layers is not None or not config.head.query_blocks)
         ),
         "head.box_encoder is none: choose one",
     ),

@@ -12,7 +12,9 @@ from frozen_cache.training.config import LossConfig
 from frozen_cache.training.losses import bce_loss, dice_loss, mask_iou, scoring_loss
 
 
-def objective(output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor) -> dict[str, Tensor]:
+def objective(
+    output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor
+) -> dict[str, Tensor]:
     """The weighted losses by name; their sum is what is minimised.
 
     Args:

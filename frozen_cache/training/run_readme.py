@@ -6,8 +6,8 @@ import shlex
 
 from frozen_cache.durable import write_durably
 from frozen_cache.training.config import TrainConfig, non_defaults
-from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start
 from frozen_cache.training.progress import Progress
+from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start
 
 FILES = """\
 | file | what it is |

@@ -14,7 +14,10 @@ WIDTH = 100
 def config_text(config: TrainConfig, *, title: str) -> str:
     """Every key with its value, what it means, and its default where that is another; unset ones as comments."""
     default = TrainConfig()
-    lines = [f"# {title}", "# Set any of it on the command line: --set KEY=VALUE, KEY with its section (head.width=96)."]
+    lines = [
+        f"# {title}",
+        "# Set any of it on the command line: --set KEY=VALUE, KEY with its section (head.width=96).",
+    ]
     keys = sorted(all_keys().items(), key=lambda item: "." in item[0])
     section = ""
     for key, field in keys:

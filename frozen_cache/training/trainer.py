@@ -250,10 +250,12 @@ class Trainer:
         if not (self._logs() or self._evaluates() or self._saves(stopping=stopping)):
             return {}
         values = self.watch.check()
-        if self.watch.rois == 0 and (self.watch.steps >= self.steps_per_epoch or step == self.watch.steps == self.total):
+        if self.watch.rois == 0 and (
+            self.watch.steps >= self.steps_per_epoch or step == self.watch.steps == self.total
+        ):
             raise UserError(
-                f"no box to train on in {self.watch.steps} steps: no object has a mask in a box that {self.config.rois} "
-                "asks for; look at the objects and matches that `frozen-cache cache info` counts"
+                f"no box to train on in {self.watch.steps} steps: no object has a mask in a box that the `rois` "
+                "section of the configuration asks for; look at what `frozen-cache cache info` counts"
             )
         return values
 
