@@ -1,4 +1,4 @@
-"""Put the benchmarks' figures into README and docs, between their markers: `python benchmarks/fill_pages.py [--check]`."""
+"""Put the results into README and docs, between their markers: `python benchmarks/fill_pages.py [--check]`."""
 
 from __future__ import annotations
 
