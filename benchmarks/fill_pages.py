@@ -137,8 +137,9 @@ MAKERS = {
 def filled(text: str) -> str:
     """A page with every section between `<!-- NAME -->` and `<!-- end -->` made anew."""
     for name, make in MAKERS.items():
-        new = f"<!-- {name} -->\n{make()}\n<!-- end -->"
-        text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, new=new: new, text, flags=re.DOTALL)
+        section = re.search(rf"<!-- {name} -->.*?<!-- end -->", text, flags=re.DOTALL)
+        if section is not None:
+            text = f"{text[: section.start()]}<!-- {name} -->\n{make()}\n<!-- end -->{text[section.end() :]}"
     return text
 
 
