@@ -17,7 +17,7 @@ from frozen_cache.cache.recording import Recorder
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.folder import FoundImages, check_images
-from frozen_cache.data.images import BrokenImageError
+from frozen_cache.data.images import BrokenImageError, ImageReader
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
@@ -46,6 +46,8 @@ def extract_features(
     limit: int | None = None,
     skip_missing: bool = False,
     skip_broken: bool = False,
+    bit_depth: int | None = None,
+    max_pixels: int | None = None,
     workers: int | None = None,
     segment_views: int | None = None,
     shard: tuple[int, int] | None = None,
@@ -61,6 +63,8 @@ def extract_features(
         batch_size: None for what the cache was begun with, else a size that fits the images.
         autocast: `bfloat16` or `float16`; None computes in float32.
         limit: the first images by id only.
+        bit_depth: of images with more than 8 bits, where their type does not tell it; see `ImageReader`.
+        max_pixels: images with more are refused before they are decoded.
         workers: threads that read and resize images; None for the number of cores, at most 8.
         segment_views: views per segment; None for what the cache was begun with, else 64.
         shard: (i, n): only segments i, i + n ...; None takes RANK and WORLD_SIZE from the environment.
@@ -72,6 +76,7 @@ def extract_features(
     """
     started = time.perf_counter()
     _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
+    reader = ImageReader(bit_depth=bit_depth, max_pixels=max_pixels)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
     shard = shard or process_share(without_launcher="or give --shard I/N")
     plan = plan_extraction(
@@ -95,7 +100,7 @@ def extract_features(
     )
     mine = _own_segments(plan.attributes.segment_count, shard)
     if plan.is_new and not skip_broken:
-        _check_images(plan.found, images, workers)
+        _check_images(plan.found, images, reader, workers)
     writer = CacheWriter(out, plan.attributes)
     try:
         if plan.hints is not None:
@@ -103,7 +108,7 @@ def extract_features(
         for segment in repair:
             writer.withdraw(segment)
         pending = [segment for segment in writer.pending() if segment in mine]
-        done = _extract(writer, plan, pending, workers=workers, skip_broken=skip_broken)
+        done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken)
         left = len(writer.pending())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -119,13 +124,20 @@ def extract_features(
         views=done.views,
         skipped_missing=len(plan.found.missing),
         skipped_broken=len(done.broken),
+        notes=(*([plan.found.hint] if plan.found.hint else []), *reader.notes()),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
 
 
 def _extract(
-    writer: CacheWriter, plan: ExtractPlan, pending: list[int], *, workers: int, skip_broken: bool
+    writer: CacheWriter,
+    plan: ExtractPlan,
+    pending: list[int],
+    *,
+    reader: ImageReader,
+    workers: int,
+    skip_broken: bool,
 ) -> Recorder:
     recorder = Recorder(
         writer,
@@ -142,6 +154,7 @@ def _extract(
         batches = load_batches(
             claimed(),
             folder=plan.images,
+            reader=reader,
             rule=plan.detector.spec.input,
             batch_size=writer.attributes.batch_size,
             workers=workers,
@@ -179,10 +192,10 @@ def _own_segments(count: int, shard: tuple[int, int]) -> range:
     return range(index, count, shards)
 
 
-def _check_images(found: FoundImages, folder: Path, workers: int) -> None:
+def _check_images(found: FoundImages, folder: Path, reader: ImageReader, workers: int) -> None:
     with progress_bar(total=len(found.images), unit="img", desc="check", leave=False) as bar:
         try:
-            for _ in check_images(found.images, folder, workers=workers):
+            for _ in check_images(found.images, folder, reader=reader, workers=workers):
                 bar.update()
         except BrokenImageError as error:
             raise UserError(f"{error}; --skip-broken leaves such images out") from None
