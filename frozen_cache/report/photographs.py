@@ -9,7 +9,7 @@ from PIL import Image
 
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.data.coco import CocoImage
-from frozen_cache.data.images import image_path, read_image
+from frozen_cache.data.images import ImageReader, image_path
 from frozen_cache.errors import UserError
 
 GROUND = (58, 60, 66)
@@ -32,7 +32,7 @@ class Photographs:
         if self.folder is not None and name is not None:
             entry = CocoImage(id=image_id, file_name=name, height=size[0], width=size[1])
             try:
-                return read_image(image_path(self.folder, entry), height=size[0], width=size[1])
+                return ImageReader().read(image_path(self.folder, entry), height=size[0], width=size[1])
             except (UserError, OSError):
                 pass  # a picture less is no reason to go without a report
         return Image.new("RGB", (size[1], size[0]), GROUND)
