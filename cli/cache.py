@@ -35,6 +35,8 @@ def verify(cache: CachePath) -> None:
             f"{damaged} of {damaged + len(found.intact)} segments of {cache} are damaged, the first is "
             f"{found.damages[0]}; `frozen-cache cache repair {cache}` extracts just those again"
         )
+    for path in found.strange[:10]:
+        print(f"note: {path} is no file of the cache; it is never read")
     print(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")
     if found.open:
         print(f"{len(found.open)} segments are not extracted yet: run extract-features again")
@@ -44,9 +46,11 @@ def verify(cache: CachePath) -> None:
 @app.command("repair")
 def repair(
     cache: CachePath,
-    detector: Annotated[str, typer.Option(help="The detector that the cache was made with.")],
-    images: Annotated[Path, typer.Option(help="Folder of the images.")],
-    annotations: Annotated[Path, typer.Option(help="COCO instances file.")],
+    detector: Annotated[
+        str | None, typer.Option(help="The detector that the cache was made with, where it has moved.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, where it has moved.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO instances file, where it has moved.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector.")] = None,
     backbone_strides: Annotated[
         str | None, typer.Option(help="Backbone maps that were added as encoder levels: 8 or 8,16.")
@@ -54,7 +58,7 @@ def repair(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
 ) -> None:
-    """Extract just the damaged segments again."""
+    """Extract just the damaged and missing segments, from where the cache was made unless told otherwise."""
     from frozen_cache.cli.extract import whole_numbers
     from frozen_cache.stages.cache_tools import cache_repair
 
@@ -64,9 +68,9 @@ def repair(
         weights=weights,
         images=images,
         annotations=annotations,
-        backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
+        backbone_strides=whole_numbers("--backbone-strides", backbone_strides),
         device=device,
         workers=workers,
     )
-    print(f"extracted again: {', '.join(map(str, repaired))}" if repaired else "nothing is damaged")
+    print(repaired.text())
     print(f"cache: {cache}")

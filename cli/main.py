@@ -28,6 +28,7 @@ from frozen_cache.cli import run as run_
 from frozen_cache.cli.examples import epilog
 from frozen_cache.cli.general import HELP, general_options
 from frozen_cache.cli.project import read_project
+from frozen_cache.disk_errors import explain
 from frozen_cache.errors import FrozenCacheError, UserError
 from frozen_cache.progress import showing
 
@@ -100,7 +101,8 @@ def exit_code(arguments: list[str]) -> int:
     except (FrozenCacheError, OSError) as error:
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        text = explain(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, FrozenCacheError) else 2
     except (KeyboardInterrupt, typer.Abort):
         if debug:

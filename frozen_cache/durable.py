@@ -1,13 +1,41 @@
-"""Files that are on disk when we say so: written aside, flushed, renamed into place."""
+"""Files that are on disk when we say so: written aside, flushed, put into place; the first one wins where one may."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import google_crc32c
+
+from frozen_cache.aside import aside_path
+
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""How file systems say that they have no hard links."""
+NO_FOLDER_FLUSH = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""How file systems say that they do not flush folders."""
+
+
+@contextmanager
+def errors_name(path: Path, *, below: Path | None = None) -> Iterator[None]:
+    """An OSError of the block names `path`, which the user knows, and not what was written aside for it.
+
+    Args:
+        below: change only errors that name something in this folder; all where it is not given.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename is None or below is None or Path(os.fsdecode(error.filename)).is_relative_to(below)
+        if error.errno is None or not named:
+            raise
+        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
 
 
 def flush_file(path: Path) -> None:
@@ -15,19 +43,79 @@ def flush_file(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (error.errno in NO_FOLDER_FLUSH and path.is_dir()):
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)
 
 
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """The content of a file; ValueError where it is no regular file or has more than `limit` bytes."""
+    with errors_name(path):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise ValueError(f"{path} is no regular file of at most {limit} bytes")
+        return path.read_bytes()
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Put a whole file at `path`: readers see the old content or the new, never a part, also after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    flush_file(path.parent)
+    aside = aside_path(path)
+    with errors_name(path):
+        try:
+            _write_flushed(aside, content)
+            aside.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink()
+            raise
+        flush_file(path.parent)
+
+
+def create_durably(path: Path, content: bytes) -> bool:
+    """Put a whole file at `path` unless one is there; False where another was first.
+
+    By a hard link, which appears whole; where the file system has none by exclusive creation: there a crash may leave
+    a part of the content at `path`.
+    """
+    aside = aside_path(path)
+    with errors_name(path):
+        try:
+            _write_flushed(aside, content)
+            created = _link(aside, path, content)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+        if created:
+            flush_file(path.parent)
+    return created
+
+
+def first_one_wins(folder: Path) -> bool:
+    """Whether `create_durably` keeps its promise in `folder`: False where neither links nor creation are exclusive."""
+    probe = aside_path(folder / "probe")
+    with errors_name(folder):
+        try:
+            _write_flushed(probe, b"1")
+            return not _link(probe, probe, b"2")
+        finally:
+            with suppress(OSError):
+                probe.unlink()
+
+
+def make_folder_durably(path: Path) -> None:
+    """Make a folder and what is missing above it, and flush the folders in which the new names stand."""
+    missing = []
+    folder = path
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            folder.mkdir()
+    for folder in missing:
+        flush_file(folder.parent)
 
 
 def flush_tree(folder: Path) -> None:
@@ -38,25 +126,71 @@ def flush_tree(folder: Path) -> None:
 
 
 def move_durably(source: Path, target: Path) -> None:
-    """Rename a flushed directory into place; a leftover at `target` goes first."""
-    if target.exists():
-        shutil.rmtree(target)
+    """Rename a flushed directory to a name that nobody else uses."""
     source.rename(target)
     flush_file(target.parent)
     flush_file(source.parent)
 
 
-def checksums(folder: Path) -> dict[str, tuple[int, int]]:
-    """Relative path (with `/`) -> (size in bytes, CRC-32C), of every file under `folder`, by name."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_checksum(path) for path in paths}
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that is of no use any more; what cannot be removed stays for the next who tries."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def file_checksum(path: Path) -> tuple[int, int]:
-    """(size in bytes, CRC-32C) of one file, read in parts of 8 MiB."""
+def file_crc32(path: Path) -> tuple[int, int]:
+    """(size in bytes, CRC-32) of one file.
+
+    Not CRC-32C: a file whose parts end in their own CRC-32C, as zarr's do, has the same CRC-32C whatever it holds.
+    """
+    return _checksum(path, zlib.crc32)
+
+
+def file_crc32c(path: Path) -> tuple[int, int]:
+    """(size in bytes, CRC-32C) of one file, as ledgers of the first kind have it."""
+    return _checksum(path, lambda part, crc: google_crc32c.extend(crc, part))
+
+
+def _checksum(path: Path, update: Callable[[bytes, int], int]) -> tuple[int, int]:
     size, crc = 0, 0
-    with path.open("rb") as file:
+    with errors_name(path), path.open("rb") as file:
         while part := file.read(8 << 20):
             size += len(part)
-            crc = google_crc32c.extend(crc, part)
+            crc = update(part, crc)
     return size, crc
+
+
+def _write_flushed(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(aside: Path, path: Path, content: bytes) -> bool:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        # A network file system may have made the link, lost the answer, and asked again.
+        return aside != path and aside.samefile(path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _create(path, content)
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return True

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
-from frozen_cache.cache.integrity import (
-    Verification,
-    restore_segments_node,
-    segments_node_is_intact,
-    verify_cache,
-)
-from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record
+from frozen_cache.cache.hints import read_hints
+from frozen_cache.cache.integrity import Verification, verify_cache
+from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_record
+from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
 from frozen_cache.detectors.output import FeatureSpec
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
@@ -79,43 +76,81 @@ def cache_verify(path: Path) -> Verification:
     """
     if not segments_node_is_intact(path) and read_attributes(path):
         raise UserError(f"cache {path} is damaged: segments/zarr.json has changed; `cache repair` writes it anew")
-    with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
-        return verify_cache(path, on_bytes=bar.update)
+    return _verify(path)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What `cache_repair` did."""
+
+    damaged: list[int]
+    """Segments that were damaged, and have been extracted again."""
+    opened: list[int]
+    """Segments that were open, and have been extracted."""
+    node: bool
+    """Whether `segments/zarr.json` was written anew."""
+
+    def text(self) -> str:
+        """For people."""
+        lines = []
+        if self.node:
+            lines.append("segments/zarr.json written anew")
+        if self.damaged:
+            lines.append(f"{_segments(self.damaged)} damaged and extracted again")
+        if self.opened:
+            lines.append(f"{_segments(self.opened)} not extracted yet, now done")
+        return "\n".join(lines) or "nothing is damaged"
 
 
 def cache_repair(
     path: Path,
     *,
-    detector: str,
-    images: Path,
-    annotations: Path,
+    detector: str | None = None,
+    images: Path | None = None,
+    annotations: Path | None = None,
     weights: Path | None = None,
-    backbone_strides: tuple[int, ...] = (),
+    backbone_strides: tuple[int, ...] | None = None,
     device: str = "auto",
     workers: int | None = None,
-) -> list[int]:
-    """Extract the damaged segments again, and return their numbers; all other options come from the cache.
+) -> Repair:
+    """Extract the damaged and the open segments, one at a time; all that is not given comes from the cache: its
+    attributes, and the paths on which it was made (`Hints`).
+
+    A damaged segment's line stays in the ledger until what replaces it is whole; a repair that is killed and run again
+    goes on.
 
     Raises:
-        UserError: as `extract_features` does, before anything is taken away.
+        UserError: as `extract_features` does, before anything is taken away; a path is needed and not known.
+        OSError: something cannot be read: no damage, nothing is changed.
     """
     from frozen_cache.stages.extract import extract_features
 
     attributes = read_attributes(path)
-    if not segments_node_is_intact(path):
+    node = not segments_node_is_intact(path)
+    if node:
         restore_segments_node(path)
-    with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
-        found = verify_cache(path, on_bytes=bar.update)
-    damaged = sorted({damage.segment for damage in found.damages})
-    if damaged:
+    lines = {segment: read_line(path, segment) for segment in committed_segments(path)}
+    found = _verify(path)
+    damaged = sorted({damage.segment for damage in found.damages if damage.segment < attributes.segment_count})
+    if damaged or found.open:
+        hints = read_hints(path)
+        given = (detector, images, annotations)
+        if hints is None and None in given:
+            names = [n for n, value in zip(("detector", "images", "annotations"), given, strict=True) if value is None]
+            raise UserError(
+                f"cache {path} does not know where it was made from: give {', '.join(f'--{name}' for name in names)}"
+            )
+        records = [read_record(path, segment, attributes.fingerprint) for segment in found.intact]
         extract_features(
-            detector=detector,
-            weights=weights,
-            images=images,
-            annotations=annotations,
+            detector=detector or hints.detector,  # type: ignore[union-attr]
+            weights=weights or (hints.weights if hints and not detector else None),
+            images=images or hints.images,  # type: ignore[union-attr]
+            annotations=annotations or hints.annotations,  # type: ignore[union-attr]
             out=path,
             encoder_layers=attributes.detector.encoder_layers,
-            backbone_strides=backbone_strides,
+            backbone_strides=backbone_strides
+            if backbone_strides is not None
+            else (hints.backbone_strides if hints and not detector else ()),
             backbone_scale=attributes.detector.backbone_scale,
             views=attributes.views,
             top_k=attributes.top_k,
@@ -125,11 +160,21 @@ def cache_repair(
             device=device,
             workers=workers,
             skip_missing=bool(attributes.data.missing),
-            skip_broken=True,
+            skip_broken=any(record.broken for record in records),
             shard=(0, 1),
-            repair=frozenset(damaged),
+            condemned={segment: line for segment in damaged if (line := lines[segment]) is not None},
         )
-    return damaged
+    return Repair(damaged, found.open, node)
+
+
+def _verify(path: Path) -> Verification:
+    with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
+        return verify_cache(path, on_start=bar.reset, on_bytes=bar.update)
+
+
+def _segments(numbers: list[int]) -> str:
+    names = ", ".join(map(str, numbers[:20])) + (" ..." if len(numbers) > 20 else "")
+    return f"segment {names} was" if len(numbers) == 1 else f"{len(numbers)} segments ({names}) were"
 
 
 def _part(name: str) -> str:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from frozen_cache.cache.attributes import CacheAttributes, Precision
+from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import write_hints
 from frozen_cache.cache.recording import Recorder
+from frozen_cache.cache.same_images import compare_images
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.folder import FoundImages, check_images
-from frozen_cache.data.images import BrokenImageError, ImageReader
+from frozen_cache.data.images import BrokenImageError
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
-from frozen_cache.processes import process_share
-from frozen_cache.progress import progress_bar
+from frozen_cache.progress import progress_bar, say
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
 
@@ -46,12 +46,10 @@ def extract_features(
     limit: int | None = None,
     skip_missing: bool = False,
     skip_broken: bool = False,
-    bit_depth: int | None = None,
-    max_pixels: int | None = None,
     workers: int | None = None,
     segment_views: int | None = None,
     shard: tuple[int, int] | None = None,
-    repair: frozenset[int] = frozenset(),
+    condemned: Mapping[int, bytes] | None = None,
 ) -> ExtractSummary:
     """Fill the cache `out`, or what is still missing of it.
 
@@ -63,22 +61,19 @@ def extract_features(
         batch_size: None for what the cache was begun with, else a size that fits the images.
         autocast: `bfloat16` or `float16`; None computes in float32.
         limit: the first images by id only.
-        bit_depth: of images with more than 8 bits, where their type does not tell it; see `ImageReader`.
-        max_pixels: images with more are refused before they are decoded.
         workers: threads that read and resize images; None for the number of cores, at most 8.
         segment_views: views per segment; None for what the cache was begun with, else 64.
         shard: (i, n): only segments i, i + n ...; None takes RANK and WORLD_SIZE from the environment.
-        repair: committed segments to extract again.
+        condemned: damaged segments to extract again, and the line of the ledger that stands for each (`CacheWriter`).
 
     Raises:
         UserError: bad input, or a cache at `out` that was made from something else. Nothing has been written then,
             unless an image turned out to be broken underway: finished segments stay.
+        DamagedCacheError: all that was open has been extracted, but committed segments are damaged.
     """
     started = time.perf_counter()
     _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
-    reader = ImageReader(bit_depth=bit_depth, max_pixels=max_pixels)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
-    shard = shard or process_share(without_launcher="or give --shard I/N")
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -100,44 +95,39 @@ def extract_features(
     )
     mine = _own_segments(plan.attributes.segment_count, shard)
     if plan.is_new and not skip_broken:
-        _check_images(plan.found, images, reader, workers)
-    writer = CacheWriter(out, plan.attributes)
+        _check_images(plan.found, images, workers)
+    writer = CacheWriter(out, plan.attributes, condemned=condemned)
     try:
+        if not writer.exclusive:
+            say(f"the file system of {out} can neither link nor create exclusively: let one process at a time fill it")
         if plan.hints is not None:
             write_hints(out, plan.hints)
-        for segment in repair:
-            writer.withdraw(segment)
+        compare_images(writer, plan.planned, images, workers=workers)
         pending = [segment for segment in writer.pending() if segment in mine]
-        done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken)
+        done = _extract(writer, plan, pending, workers=workers, skip_broken=skip_broken)
         left = len(writer.pending())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full at {out}: finished segments are safe; make room and run the same command again"
-            ) from None
-        raise
+        damaged = writer.damaged()
     finally:
         writer.close()
+    if damaged:
+        segment, what = next(iter(damaged.items()))
+        raise DamagedCacheError(
+            f"{len(damaged)} of {plan.attributes.segment_count} segments of {out} are damaged, the first is segment "
+            f"{segment}: {what}; `frozen-cache cache repair {out}` extracts just those again"
+        )
     return ExtractSummary(
         out=out,
         images=len(plan.found.images),
         views=done.views,
         skipped_missing=len(plan.found.missing),
         skipped_broken=len(done.broken),
-        notes=(*([plan.found.hint] if plan.found.hint else []), *reader.notes()),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
 
 
 def _extract(
-    writer: CacheWriter,
-    plan: ExtractPlan,
-    pending: list[int],
-    *,
-    reader: ImageReader,
-    workers: int,
-    skip_broken: bool,
+    writer: CacheWriter, plan: ExtractPlan, pending: list[int], *, workers: int, skip_broken: bool
 ) -> Recorder:
     recorder = Recorder(
         writer,
@@ -154,7 +144,6 @@ def _extract(
         batches = load_batches(
             claimed(),
             folder=plan.images,
-            reader=reader,
             rule=plan.detector.spec.input,
             batch_size=writer.attributes.batch_size,
             workers=workers,
@@ -185,17 +174,17 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
     )
 
 
-def _own_segments(count: int, shard: tuple[int, int]) -> range:
-    index, shards = shard
+def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
+    index, shards = shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)
 
 
-def _check_images(found: FoundImages, folder: Path, reader: ImageReader, workers: int) -> None:
+def _check_images(found: FoundImages, folder: Path, workers: int) -> None:
     with progress_bar(total=len(found.images), unit="img", desc="check", leave=False) as bar:
         try:
-            for _ in check_images(found.images, folder, reader=reader, workers=workers):
+            for _ in check_images(found.images, folder, workers=workers):
                 bar.update()
         except BrokenImageError as error:
             raise UserError(f"{error}; --skip-broken leaves such images out") from None

@@ -10,7 +10,7 @@ import torch
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
 from frozen_cache.cache.hints import Hints, absolute_detector
-from frozen_cache.cache.writer import existing_cache
+from frozen_cache.cache.root import existing_cache
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.data.coco import CocoDataset, read_coco
 from frozen_cache.data.fingerprint import data_fingerprint

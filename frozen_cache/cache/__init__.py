@@ -5,14 +5,16 @@ A cache `NAME.zarr` is a directory, a zarr v3 group readable with `zarr.open_gro
     NAME.zarr/
         zarr.json               root group: all that the cache was made from (`attributes.CacheAttributes`)
         segments/zarr.json      an empty group
-        segments/NNNNN/         a group per segment, NNNNN = 00000, 00001 ...
-        ledger/NNNNN.json       one line per committed segment
-        staging/NNNNN/          a segment in the making; to be ignored
+        segments/NNNNN.TOKEN/   a group per segment, NNNNN = 00000, 00001 ...; TOKEN is its writer's own
+        ledger/NNNNN.json       one line per committed segment; its `folder` says which folder counts
+        staging/NNNNN.TOKEN/    a segment in the making; to be ignored
         .lock                   byte n is locked (POSIX record lock) by the process that writes segment n
 
 A segment exists if and only if its line in the ledger does. It is written under `staging`, flushed to disk, renamed
-to `segments`; then its line is written aside, flushed and renamed. Nothing committed is ever written again, save by
-`cache repair`, which first takes the line back.
+to `segments`; then its line is written aside, flushed, and linked (or created exclusively) into the ledger: the first
+line wins, whoever comes later throws his folder away. Locks only save work. Folders that no line names are to be
+ignored. Nothing committed is ever written again; `cache repair` replaces a line once what it names then is whole.
+In the first caches the folder is `segments/NNNNN`, and the line has no `folder`, no `image_crcs`, no `sums`.
 
 Root attributes
     format, format_version  "frozen-cache", 1. Readers refuse any other.
@@ -61,8 +63,10 @@ Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offset
 
 A line of the ledger is {"sha256": ..., "record": `ledger.SegmentRecord`}: sha256 of the record as JSON (sorted keys, no
 spaces); the record has the cache's fingerprint, image ids and views, matched objects, sizes and shapes, broken images,
-and `files`: path inside the segment -> [size in bytes, CRC-32C].
+CRC-32C of the image files (`image_crcs`), and `files`: path inside the segment -> [size in bytes, checksum], by `sums`
+a CRC-32 or (first caches) a CRC-32C, which is the same for all zarr files of one structure, as they end in their own.
 
 A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as
-zeros; chunk contents are guarded by their crc32c, `zarr.json` files by the ledger's.
+zeros; chunk contents are guarded by their crc32c, `zarr.json` files by the ledger's checksum. Which files there must
+be, with which shapes and codecs, follows from the record and `offsets` alone (`contents`), and is compared.
 """

@@ -13,8 +13,11 @@ from typing_extensions import TypedDict
 
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.detectors.output import DetectorSpec
+from frozen_cache.durable import read_regular
 from frozen_cache.errors import UserError
 
+DOCUMENT_BYTES = 64 << 20
+"""More than the root document of any data set."""
 FORMAT_VERSION = 1
 Precision = Literal["float16", "float32", "int8"]
 
@@ -113,13 +116,14 @@ def read_attributes(path: Path) -> CacheAttributes:
         raise UserError(f"there is no cache {path}; `frozen-cache extract-features --out {path}` makes one")
     if not document.is_file():
         raise UserError(f"{path} is not a cache: it holds no zarr.json")
-    content = document.read_bytes()
+    again = "the same `frozen-cache extract-features` command as at first writes it again"
     try:
+        content = read_regular(document, limit=DOCUMENT_BYTES)
         raw = json.loads(content)["attributes"]
         known = raw.get("format") == "frozen-cache"
         version = raw.get("format_version")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DamagedCacheError(f"cache {path} is damaged: its zarr.json cannot be read; extract it again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DamagedCacheError(f"cache {path} is damaged: its zarr.json cannot be read; {again}") from None
     if not known:
         raise UserError(f"{path} is a zarr group, but no cache of frozen-cache: its attributes name no such format")
     if version != FORMAT_VERSION:
@@ -133,38 +137,74 @@ def read_attributes(path: Path) -> CacheAttributes:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DamagedCacheError(f"cache {path}: attribute `{where}` is not understood ({first['msg']})") from None
+        raise DamagedCacheError(
+            f"cache {path}: attribute `{where}` is not understood ({first['msg']}); {again}"
+        ) from None
     if recorded != attributes.fingerprint or content != attributes.root_document():
-        raise DamagedCacheError(f"cache {path} is damaged: its attributes do not match their fingerprint")
+        raise DamagedCacheError(f"cache {path} is damaged: its attributes do not match their fingerprint; {again}")
     return attributes
 
 
+OPTIONS = {
+    "views": "--views",
+    "top_k": "--top-k",
+    "precision": "--precision",
+    "autocast": "--autocast",
+    "batch_size": "--batch-size",
+    "views_per_segment": "--segment-images",
+    "data.limit": "--limit",
+    "detector.backbone_scale": "--backbone-scale",
+    "detector.encoder_layers": "--encoder-layers",
+}
+"""Which option of extract-features sets an attribute."""
+
+
 def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
-    """What keeps the cache `there` from being continued as `asked`, in words; empty where nothing does."""
+    """What keeps the cache `there` from being continued as `asked`, in words, each difference by the smallest thing
+    that differs and its two values; empty where nothing does."""
     found = []
     if there.detector.weights_sha256 != asked.detector.weights_sha256:
         found.append(
             f"the detector's weights (there {there.detector.weights_sha256[:12]}, "
             f"now {asked.detector.weights_sha256[:12]})"
         )
-    for name in type(there.detector).model_fields:
-        if name not in ("weights_sha256", "name"):
-            found += _difference(f"detector.{name}", getattr(there.detector, name), getattr(asked.detector, name))
-    for name in type(there.data).model_fields:
-        if name not in ("fingerprint", "annotations", "categories"):
-            found += _difference(f"data.{name}", getattr(there.data, name), getattr(asked.data, name))
+    before, now = there.model_dump(mode="json"), asked.model_dump(mode="json")
+    leave = {
+        "": {"format", "format_version", "detector_fingerprint", "views_total", "detector", "data"},
+        "detector": {"weights_sha256", "name"},
+        "data": {"fingerprint", "annotations", "categories"},
+    }
+    for group, without in leave.items():
+        old, new = (value[group] if group else value for value in (before, now))
+        names = [name for name in {**old, **new} if name not in without]
+        for name in names:
+            found += _difference(f"{group}.{name}" if group else name, old.get(name), new.get(name))
     if there.data.fingerprint != asked.data.fingerprint:
         found.append("the images or annotations (their fingerprints differ)")
-    for name in ("label_to_category", "views", "view_seed", "top_k", "precision", "autocast", "views_per_segment"):
-        found += _difference(name, getattr(there, name), getattr(asked, name))
     return found
 
 
 def _difference(name: str, there: object, now: object) -> list[str]:
+    """`name (there A, now B)` for the first thing inside that differs, with the option that sets it."""
     if there == now:
         return []
+    path = name
+    while True:
+        if isinstance(there, dict) and isinstance(now, dict):
+            key = next(key for key in {**there, **now} if there.get(key) != now.get(key))
+            path, there, now = f"{path}.{key}", there.get(key), now.get(key)
+        elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now) and _nested(there):
+            place = next(place for place, pair in enumerate(zip(there, now, strict=True)) if pair[0] != pair[1])
+            path, there, now = f"{path}.{place}", there[place], now[place]
+        else:
+            break
     texts = [text if len(text := str(value)) <= 60 else text[:57] + "..." for value in (there, now)]
-    return [f"{name} (there {texts[0]}, now {texts[1]})" if texts[0] != texts[1] else name]
+    option = OPTIONS.get(name)
+    return [f"{path} (there {texts[0]}, now {texts[1]})" + (f", set by {option}" if option else "")]
+
+
+def _nested(values: list[Any]) -> bool:
+    return any(isinstance(value, dict | list) for value in values)
 
 
 def _sha256(value: object) -> str:

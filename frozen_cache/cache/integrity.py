@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from frozen_cache.cache.attributes import group_document, read_attributes
+from frozen_cache.cache.attributes import CacheAttributes, read_attributes
+from frozen_cache.cache.contents import NotWhole, check_size
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
-from frozen_cache.durable import file_checksum, write_durably
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not what was committed."""
+    """Something that is not what was committed: missing, of another size, or of another content."""
 
     segment: int
     what: str
@@ -34,67 +35,99 @@ class Verification:
     open: list[int]
     """Segments that are not committed yet."""
     bytes_read: int
+    strange: list[Path]
+    """Files in segments that nobody knows; they are never read, and no damage."""
 
 
-def verify_cache(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> Verification:
-    """Read every file of every committed segment and compare its size and CRC-32C with the ledger's.
+def verify_cache(
+    path: Path,
+    *,
+    on_start: Callable[[int], object] = lambda total: None,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> Verification:
+    """Read every file of every committed segment and compare it with what the segment must hold.
 
     Args:
+        on_start: called with the bytes that will be read, as the ledger has them.
         on_bytes: called with the bytes of each file read, for a progress bar.
 
     Raises:
         UserError: there is no cache, or its root attributes are damaged.
+        OSError: something cannot be read, which is no damage; it is named.
     """
     attributes = read_attributes(path)
     committed = committed_segments(path)
-    damages: list[Damage] = []
-    intact: list[int] = []
-    total = 0
+    found: dict[int, list[str]] = {segment: [] for segment in committed}
+    records: dict[int, SegmentRecord] = {}
     for segment in committed:
-        found: list[str] = []
         try:
-            record = read_record(path, segment, attributes.fingerprint)
-            found, size = _check_files(path, record, on_bytes)
-            total += size
-            if not found:
-                SegmentReader(path, record, attributes)
+            records[segment] = read_record(path, segment, attributes.fingerprint)
         except DamagedCacheError as error:
-            found.append(error.what)
-        damages += [Damage(segment, what) for what in found]
-        if not found:
-            intact.append(segment)
-    missing = [n for n in range(attributes.segment_count) if n not in set(committed)]
-    return Verification(damages, intact, missing, total)
+            found[segment].append(error.what)
+    on_start(sum(size for record in records.values() for size, _ in record.files.values()))
+    total = 0
+    strange: list[Path] = []
+    for segment, record in records.items():
+        found[segment], size = _check_files(path, record, on_bytes)
+        total += size
+        if not found[segment]:
+            try:
+                SegmentReader(path, record, attributes)
+            except DamagedCacheError as error:
+                found[segment].append(error.what)
+        strange += _strange(record.folder_in(path), record)
+    there = set(committed)
+    return Verification(
+        damages=[Damage(segment, what) for segment, each in found.items() for what in each],
+        intact=[segment for segment, each in found.items() if not each],
+        open=[n for n in range(attributes.segment_count) if n not in there],
+        bytes_read=total,
+        strange=strange,
+    )
 
 
-def segments_node_is_intact(path: Path) -> bool:
-    """Whether `segments/zarr.json`, the one file there that belongs to no segment, has its fixed content."""
+def quick_check(path: Path, segment: int, attributes: CacheAttributes) -> str | None:
+    """What is wrong with a committed segment, as far as its line and the sizes of its files tell; None for nothing."""
     try:
-        return (path / "segments" / "zarr.json").read_bytes() == group_document({})
-    except OSError:
-        return False
-
-
-def restore_segments_node(path: Path) -> None:
-    """Write `segments/zarr.json` anew."""
-    write_durably(path / "segments" / "zarr.json", group_document({}))
+        record = read_record(path, segment, attributes.fingerprint)
+        for name in record.files:
+            check_size(record, record.folder_in(path), name)
+    except DamagedCacheError as error:
+        return error.what
+    except NotWhole as error:
+        return str(error)
+    return None
 
 
 def _check_files(path: Path, record: SegmentRecord, on_bytes: Callable[[int], object]) -> tuple[list[str], int]:
-    folder = path / "segments" / segment_name(record.segment)
+    folder = record.folder_in(path)
+    if not folder.is_dir():
+        return [f"its folder segments/{folder.name} is missing"], 0
     found, total = [], 0
-    for name, (size, crc) in record.files.items():
-        try:
-            size_now, crc_now = file_checksum(folder / name)
-        except OSError:
-            found.append(f"{name} is missing")
+    for name, (size, checksum) in record.files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            found.append(f"its line in the ledger lists {name}, which is no file of this format")
             continue
-        total += size_now
-        on_bytes(size_now)
-        if size_now != size:
-            found.append(f"{name} has {size_now} bytes, {size} were written")
-        elif crc_now != crc:
+        try:
+            check_size(record, folder, name)
+            now = record.checksum(folder / name)
+        except (NotWhole, FileNotFoundError) as error:
+            found.append(str(error) if isinstance(error, NotWhole) else f"{name} is missing")
+            continue
+        total += now[0]
+        on_bytes(now[0])
+        if now != (size, checksum):
             found.append(f"{name} has changed")
-    there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    found += [f"{name} does not belong there" for name in sorted(there - set(record.files))]
     return found, total
+
+
+def _strange(folder: Path, record: SegmentRecord) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        file
+        for file in files
+        if file.relative_to(folder).as_posix() not in record.files
+        and not any(is_guest(part) for part in file.relative_to(folder).parts)
+    )

@@ -1,7 +1,10 @@
-"""How a segment's arrays are cut into chunks and shards, and which arrays there are."""
+"""How a segment's arrays are cut into chunks and shards, and which files that makes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,11 @@ ROW_COLUMNS = ("cx", "cy", "w", "h", "score", "label")
 OBJECT_COLUMNS = ("annotation_id", "category", "crowd", "match", "rle_bytes")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1", "area")
 OFFSET_COLUMNS = ("rows", "objects", "rle", "c1", "encoder")
+SHAPE_COLUMNS = ("channels", "height", "width")
+OBJECT_ROWS = 256
+"""Objects per inner chunk."""
+RLE_ROWS = 16 << 10
+"""Bytes of RLE per inner chunk."""
 
 CHUNK_BYTES = 512 << 10
 """Inner chunks of the feature maps: one image reads a few, and little of its neighbours."""
@@ -24,6 +32,8 @@ SHARD_BYTES = 64 << 20
 """Also the memory that a writer holds per array, about."""
 SHARD_CHUNKS = 256
 """At most; each chunk costs 16 bytes in the shard's index, which every read takes in whole."""
+CRC_BYTES = 4
+INDEX_ENTRY_BYTES = 16
 
 
 def chunk_rows(first_rows: int, row_bytes: int) -> int:
@@ -38,38 +48,108 @@ def chunk_rows(first_rows: int, row_bytes: int) -> int:
     return target
 
 
-def create_sharded(
-    group: zarr.Group, name: str, *, tail: tuple[int, ...], dtype: str, rows: int, columns: tuple[str, ...] = ()
-) -> zarr.Array[Any]:
-    """An empty array (0, *tail) with `rows` rows per inner chunk, a CRC-32C on each chunk and on the shard's index."""
-    chunk_bytes = rows * int(np.prod(tail, dtype=np.int64)) * np.dtype(dtype).itemsize
-    per_shard = max(1, min(SHARD_CHUNKS, SHARD_BYTES // chunk_bytes))
-    return group.create_array(
-        name,
-        shape=(0, *tail),
-        chunks=(rows, *tail),
-        shards=(rows * per_shard, *tail),
-        dtype=dtype,
-        filters=None,
-        compressors=[Crc32cCodec()],
-        fill_value=0,
-        config={"write_empty_chunks": True},
-        attributes={"columns": list(columns)} if columns else {},
-    )
+@dataclass(frozen=True)
+class ArrayLayout:
+    """One array as it must lie on disk: cut along its first axis only, little-endian, a CRC-32C on every chunk."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    chunk: int
+    """Rows of a chunk; of an inner chunk where there are shards."""
+    shard: int | None = None
+    """Rows of a shard (a file); None for tables, which are one chunk."""
+
+    @classmethod
+    def table(cls, shape: tuple[int, ...], dtype: str) -> ArrayLayout:
+        """A small array in one chunk."""
+        return cls(shape, dtype, chunk=max(1, shape[0]))
+
+    @classmethod
+    def sharded(cls, shape: tuple[int, ...], dtype: str, *, chunk: int) -> ArrayLayout:
+        """An array with `chunk` rows per inner chunk, as many of them in a shard as `SHARD_BYTES` allows."""
+        chunk_bytes = chunk * math.prod(shape[1:]) * np.dtype(dtype).itemsize
+        return cls(shape, dtype, chunk, shard=chunk * max(1, min(SHARD_CHUNKS, SHARD_BYTES // chunk_bytes)))
+
+    def create(self, group: zarr.Group, name: str, *, columns: tuple[str, ...] = ()) -> zarr.Array[Any]:
+        """Make the array in `group`, without data; `columns` names its last axis."""
+        return group.create_array(
+            name,
+            shape=self.shape,
+            chunks=self._chunk_shape,
+            shards=None if self.shard is None else (self.shard, *self.shape[1:]),
+            dtype=self.dtype,
+            filters=None,
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            config={"write_empty_chunks": True},
+            attributes={"columns": list(columns)} if columns else {},
+        )
+
+    def with_rows(self, rows: int) -> ArrayLayout:
+        """The same array once it has grown to `rows`."""
+        return replace(self, shape=(rows, *self.shape[1:]))
+
+    def files(self) -> dict[str, int]:
+        """Path of each data file below the array -> its size in bytes."""
+        if not math.prod(self.shape):
+            return {}
+        rows = self.shape[0]
+        chunk_bytes = self.chunk * math.prod(self._chunk_shape[1:]) * np.dtype(self.dtype).itemsize + CRC_BYTES
+        tail = "/0" * (len(self.shape) - 1)
+        if self.shard is None:
+            return {f"c/0{tail}": chunk_bytes}
+        index_bytes = self.shard // self.chunk * INDEX_ENTRY_BYTES + CRC_BYTES
+        return {
+            f"c/{number}{tail}": -(-min(self.shard, rows - start) // self.chunk) * chunk_bytes + index_bytes
+            for number, start in enumerate(range(0, rows, self.shard))
+        }
+
+    def difference(self, document: Mapping[str, Any]) -> str | None:
+        """What a `zarr.json` says otherwise, in words; None where it describes this array and no other codecs."""
+        wanted: dict[str, Any] = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self._grid}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": self._codecs,
+        }
+        for key, value in wanted.items():
+            if _plain(document.get(key)) != _plain(value):
+                return f"its `{key}` is not that of this format"
+        if document.get("storage_transformers"):
+            return "it has storage transformers"
+        return None
+
+    @property
+    def _chunk_shape(self) -> tuple[int, ...]:
+        return (self.chunk, *(max(1, size) for size in self.shape[1:]))
+
+    @property
+    def _grid(self) -> list[int]:
+        return list(self._chunk_shape if self.shard is None else (self.shard, *self.shape[1:]))
+
+    @property
+    def _codecs(self) -> list[dict[str, Any]]:
+        little = {"name": "bytes", "configuration": {"endian": "little"}}
+        data = [{"name": "bytes"} if np.dtype(self.dtype).itemsize == 1 else little, {"name": "crc32c"}]
+        if self.shard is None:
+            return data
+        configuration = {
+            "chunk_shape": list(self._chunk_shape),
+            "codecs": data,
+            "index_codecs": [little, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return [{"name": "sharding_indexed", "configuration": configuration}]
 
 
-def write_table(group: zarr.Group, name: str, values: np.ndarray, *, columns: tuple[str, ...] | None = None) -> None:
-    """A small array in one chunk with a CRC-32C; `columns` names its last axis."""
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=tuple(max(1, size) for size in values.shape),
-        dtype=values.dtype,
-        filters=None,
-        compressors=[Crc32cCodec()],
-        fill_value=0,
-        config={"write_empty_chunks": True},
-        attributes={"columns": list(columns)} if columns else {},
-    )
-    if values.size:
-        array[...] = values
+def _plain(value: Any) -> Any:
+    """JSON with optional empty configurations left out, and the byte order of single bytes, which has no meaning."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if not (key == "configuration" and not item)}
+    return value

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from frozen_cache.aside import aside_path
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.durable import flush_file, write_durably
+from frozen_cache.durable import create_durably, errors_name, file_crc32, file_crc32c, flush_file, read_regular
+
+LINE_BYTES = 256 << 20
+"""No line has nearly as many: about 150 a view."""
+_LINE = re.compile(rb'\{"sha256":"([0-9a-f]{64})","record":(.*)\}\n', re.DOTALL)
+"""As `commit_record` writes it; the record is then the very bytes that were summed."""
 
 
 class BrokenImage(BaseModel):
@@ -39,8 +47,22 @@ class SegmentRecord(BaseModel):
     shapes: tuple[tuple[tuple[int, int, int], ...], ...]
     """Per view the (C, H, W) of C1 (where there is one) and of each encoder level, finest first."""
     broken: tuple[BrokenImage, ...] = ()
+    image_crcs: tuple[int, ...] = ()
+    """CRC-32C of the image file of each view; empty where the cache was made before they were kept."""
+    folder: str = ""
+    """Name of its folder in `segments`; empty (first caches): the segment's number."""
+    sums: Literal["crc32c", "crc32"] = "crc32c"
+    """Which checksum `files` has."""
     files: dict[str, tuple[int, int]]
-    """Path inside the segment -> (size in bytes, CRC-32C)."""
+    """Path inside the segment -> (size in bytes, checksum)."""
+
+    def folder_in(self, cache: Path) -> Path:
+        """Where the segment lies."""
+        return cache / "segments" / (self.folder or segment_name(self.segment))
+
+    def checksum(self, path: Path) -> tuple[int, int]:
+        """(size in bytes, checksum) of a file now, by this record's kind of checksum."""
+        return (file_crc32 if self.sums == "crc32" else file_crc32c)(path)
 
 
 def segment_name(segment: int) -> str:
@@ -53,45 +75,90 @@ def ledger_path(cache: Path, segment: int) -> Path:
     return cache / "ledger" / f"{segment_name(segment)}.json"
 
 
-def commit_record(cache: Path, record: SegmentRecord) -> None:
-    """Write the line: from here on the segment exists."""
+def commit_record(cache: Path, record: SegmentRecord) -> bool:
+    """Write the line: from here on the segment exists. False where another writer's line was first."""
     body = _canonical(record.model_dump(mode="json"))
-    line = json.dumps({"sha256": hashlib.sha256(body).hexdigest(), "record": json.loads(body)}, separators=(",", ":"))
-    write_durably(ledger_path(cache, record.segment), line.encode() + b"\n")
+    line = b'{"sha256":"%s","record":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
+    return create_durably(ledger_path(cache, record.segment), line)
 
 
-def withdraw_record(cache: Path, segment: int) -> None:
-    """Take the line back: the segment is to be extracted again."""
-    ledger_path(cache, segment).unlink(missing_ok=True)
-    flush_file(cache / "ledger")
+def read_line(cache: Path, segment: int) -> bytes | None:
+    """A segment's line as it lies there, empty where something else does; None where it has none."""
+    try:
+        return read_regular(ledger_path(cache, segment), limit=LINE_BYTES)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return b""
+
+
+def withdraw_line(cache: Path, segment: int, line: bytes) -> None:
+    """Take a line back, if it is still `line`: a newer one, of who was faster, stays."""
+    if read_line(cache, segment) != line:
+        return
+    path = ledger_path(cache, segment)
+    taken = aside_path(path)
+    with errors_name(path):
+        try:
+            path.rename(taken)
+        except FileNotFoundError:
+            return
+        content = taken.read_bytes()
+        if content != line:  # changed between the look and the grip
+            create_durably(path, content)
+        taken.unlink()
+        flush_file(path.parent)
 
 
 def committed_segments(cache: Path) -> list[int]:
     """Numbers of the segments that have a line, ascending; the lines are not read."""
-    return sorted(int(path.stem) for path in (cache / "ledger").glob("[0-9]*.json") if path.stem.isdigit())
+    folder = cache / "ledger"
+    with errors_name(folder):
+        return sorted(int(path.stem) for path in folder.iterdir() if re.fullmatch(r"[0-9]{5,18}\.json", path.name))
 
 
 def read_record(cache: Path, segment: int, fingerprint: str) -> SegmentRecord:
-    """A segment's line, checked against its own checksum and the cache's fingerprint; DamagedCacheError otherwise."""
+    """A segment's line, checked against its own checksum and the cache's fingerprint.
+
+    Raises:
+        DamagedCacheError: there is none, or it is not what was committed.
+        OSError: it cannot be read, which says nothing about it.
+    """
     name = segment_name(segment)
-    try:
-        line = ledger_path(cache, segment).read_bytes()
-        outer = json.loads(line)
-        body = _canonical(outer["record"])
-        intact = hashlib.sha256(body).hexdigest() == outer["sha256"]
-        record = SegmentRecord.model_validate(outer["record"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        intact = False
-    if not intact:
+    line = read_line(cache, segment)
+    record = None if line is None else parse_line(line)
+    if record is None:
         raise DamagedCacheError(f"segment {name} of {cache} is damaged: its line in the ledger; {mend(cache)}")
     if record.segment != segment or record.cache_fingerprint != fingerprint:
         raise DamagedCacheError(f"segment {name} of {cache} belongs to another cache; {mend(cache)}")
     return record
 
 
+def parse_line(line: bytes) -> SegmentRecord | None:
+    """The record of a line; None where the line is not whole."""
+    found = _LINE.fullmatch(line)
+    try:
+        if found is None or hashlib.sha256(found[2]).hexdigest().encode() != found[1]:
+            return _parse_foreign(line)
+        record = SegmentRecord.model_validate_json(found[2])
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError):
+        return None
+    number = segment_name(record.segment)
+    if record.folder and not re.fullmatch(rf"{number}\.[0-9a-z-]{{1,80}}", record.folder):
+        return None
+    return record
+
+
 def mend(cache: Path) -> str:
     """The words that tell how a damaged segment is made good."""
     return f"`frozen-cache cache repair {cache}` extracts just the damaged segments again"
+
+
+def _parse_foreign(line: bytes) -> SegmentRecord | None:
+    """A line in another spelling, as other JSON writers have it; what it sums is the record's canonical form."""
+    outer = json.loads(line)
+    intact = hashlib.sha256(_canonical(outer["record"])).hexdigest() == outer["sha256"]
+    return SegmentRecord.model_validate(outer["record"]) if intact else None
 
 
 def _canonical(value: object) -> bytes:

@@ -116,7 +116,8 @@ class Recorder:
                     table=self._table,
                     top_k=attributes.top_k,
                     one_label_per_query=attributes.detector.one_label_per_query,
-                )
+                ),
+                image_crc=batch.crcs[place],
             )
             self.views += 1
             self._bar.update()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,67 +14,84 @@ import zarr
 from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.checked_store import CheckedStore
+from frozen_cache.cache.contents import (
+    check_files,
+    check_groups,
+    check_record,
+    check_size,
+    check_views,
+    columns,
+    fixed_tables,
+)
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.quantise import dequantised
 from frozen_cache.cache.view import CachedView
+from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.durable import file_checksum
 
 
 class SegmentReader:
-    """One segment of a cache. Opening checks every file's size and the checksums of its metadata."""
+    """One segment of a cache. Opening checks the size of every file that it must have, and its metadata."""
 
     def __init__(self, cache: Path, record: SegmentRecord, attributes: CacheAttributes) -> None:
-        self._cache, self._record = cache, record
-        self._folder = cache / "segments" / segment_name(record.segment)
+        self._cache, self._record, self._attributes = cache, record, attributes
+        self._folder = record.folder_in(cache)
         self._layers = attributes.detector.encoder_layers
         self._has_c1 = attributes.detector.c1 is not None
         self._int8 = attributes.precision == "int8"
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        try:
+        with self._damage(None):
             self._open()
-        except DamagedCacheError:
-            raise
-        except Exception as error:  # zarr raises nearly anything on damaged metadata
-            raise self._damaged(str(error)) from error
 
     def _open(self) -> None:
-        self.check_sizes()
-        for name, (size, crc) in self._record.files.items():
-            if name.endswith("zarr.json") and file_checksum(self._folder / name) != (size, crc):
-                raise self._damaged(f"{name} has changed")
-        self._group = zarr.open_group(str(self._folder), mode="r", zarr_format=3)
+        record = self._record
+        check_record(record, self._attributes)
+        tables = fixed_tables(record, self._attributes)
+        check_files(record, self._folder, tables)
+        store = CheckedStore(self._folder, lambda name: check_size(record, self._folder, name))
+        self._group = zarr.open_group(store, mode="r", zarr_format=3)
         self._views = self._read("views", slice(None))
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
         self._scales = torch.from_numpy(self._read("scales", slice(None))) if self._int8 else None
-        if self._views[:, 0].tolist() != list(self._record.image_ids):
-            raise self._damaged("its images are not those of the ledger")
+        growing = columns(record, self._attributes, self._offsets)
+        check_files(record, self._folder, growing)
+        check_groups(record, self._folder, tables | growing)
+        check_views(record, self._views, self._shapes)
 
-    def check_sizes(self) -> None:
-        """DamagedCacheError where a file is gone or has another size: zarr would read zeros from it."""
-        for name, (size, _) in self._record.files.items():
-            try:
-                found = (self._folder / name).stat().st_size
-            except OSError:
-                raise self._damaged(f"{name} is missing") from None
-            if found != size:
-                raise self._damaged(f"{name} has {found} bytes, {size} were written")
+    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
+        """One view.
 
-    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
-        """One view; DamagedCacheError, naming segment and image, where its data is not what was written."""
-        try:
-            self.check_sizes()
+        Raises:
+            DamagedCacheError: naming segment and image, where its data is not what was written.
+            OSError: naming the file, where it cannot be read, which says nothing about what is in it.
+        """
+        with self._damage(row):
             return self._view(row, layers=layers, c1=c1, dtype=dtype)
+
+    @contextmanager
+    def _damage(self, row: int | None) -> Iterator[None]:
+        """What the block raises as damage that is named; but I/O errors are no damage."""
+        try:
+            yield
         except DamagedCacheError as error:
             raise self._damaged(error.what, row) from None
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise self._damaged(str(error), row) from error
+        except OSError as error:
+            if error.filename is None:
+                raise OSError(error.errno, error.strerror or str(error), str(self._folder)) from error
+            raise
+        except MemoryError:
+            raise
         except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
             raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
 
-    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
+    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
         shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
         rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
@@ -114,7 +132,7 @@ class SegmentReader:
         )
 
     def _maps(
-        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype | None, *, first_scale: int
+        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype, *, first_scale: int
     ) -> list[Tensor]:
         flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
         parts = flat.split([math.prod(shape) for shape in shapes])
@@ -123,23 +141,27 @@ class SegmentReader:
             channels = [shape[0] for shape in shapes]
             scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
             maps = [dequantised(a_map, scale) for a_map, scale in zip(maps, scales, strict=True)]
-        return maps if dtype is None else [a_map.to(dtype) for a_map in maps]
+        return [a_map.to(dtype) for a_map in maps]
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)
         objects = dict(zip(OBJECT_COLUMNS, self._read("truth/objects", span).T, strict=True))
         boxes = self._read("truth/boxes", span)
         rle = self._read("truth/rle", self._span("rle", row)).tobytes()
-        ends = np.cumsum(objects["rle_bytes"]).tolist()
         size = list(transform.crop_size)
+        lengths = objects["rle_bytes"]
+        if (lengths < 0).any() or lengths.sum() != len(rle):
+            raise self._damaged("its masks are not cut as its objects say")
+        ends = np.cumsum(lengths).tolist()
+        masks = [rle[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        for counts in masks:  # pycocotools would write past its buffer
+            check_run_lengths(rle_run_lengths(counts), *size)
         return GroundTruth(
             boxes=boxes[:, :4].copy(),
             categories=objects["category"].copy(),
             crowd=objects["crowd"].astype(bool),
             areas=boxes[:, 4].copy(),
-            masks=[
-                {"size": list(size), "counts": rle[start:end]} for start, end in zip([0, *ends], ends, strict=False)
-            ],
+            masks=[{"size": list(size), "counts": counts} for counts in masks],
             annotation_ids=objects["annotation_id"].copy(),
             match=objects["match"].copy(),
         )

@@ -10,29 +10,35 @@ import torch
 import zarr
 from torch import Tensor
 
+from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.contents import check_segment
+from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
     OBJECT_COLUMNS,
+    OBJECT_ROWS,
     OFFSET_COLUMNS,
+    RLE_ROWS,
     ROW_COLUMNS,
+    SHAPE_COLUMNS,
     VIEW_COLUMNS,
+    ArrayLayout,
     chunk_rows,
-    create_sharded,
-    write_table,
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.quantise import quantised
 from frozen_cache.cache.view import CachedView
-from frozen_cache.durable import checksums, flush_tree
+from frozen_cache.durable import file_crc32, flush_tree
 from frozen_cache.errors import UserError
 
 
 class SegmentWriter:
     """Collects views and writes them under `folder`; `finish` makes the segment whole and flushes it to disk."""
 
-    def __init__(self, folder: Path, *, precision: str) -> None:
+    def __init__(self, folder: Path, attributes: CacheAttributes) -> None:
         self.folder = folder
-        self._dtype = precision
+        self._attributes = attributes
+        self._dtype: str = attributes.precision
         self._group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         self._columns: dict[str, _Column] = {}
         self._views: list[list[int]] = []
@@ -40,6 +46,7 @@ class SegmentWriter:
         self._shapes: list[list[tuple[int, ...]]] = []
         self._scales: list[list[float]] = []
         self._matched: list[int] = []
+        self._crcs: list[int] = []
         self._broken: list[BrokenImage] = []
 
     def add_broken(self, image_id: int, reason: str) -> None:
@@ -47,8 +54,11 @@ class SegmentWriter:
         if image_id not in [broken.image_id for broken in self._broken]:
             self._broken.append(BrokenImage(image_id=image_id, reason=reason))
 
-    def append(self, view: CachedView) -> None:
+    def append(self, view: CachedView, *, image_crc: int | None = None) -> None:
         """Add one view; its maps are stored in the cache's precision.
+
+        Args:
+            image_crc: CRC-32C of the image file that it was made from, where that is known.
 
         Raises:
             UserError: a map holds values that are not finite in this precision.
@@ -71,35 +81,52 @@ class SegmentWriter:
                 *transform.resized_size, view.selected,
             ]
         )  # fmt: skip
+        self._crcs += [] if image_crc is None else [image_crc]
         self._matched.append(int((view.truth.match >= 0).sum()))
         added = (len(view.queries), len(view.truth.boxes), rle_size, c1_size, encoder_size)
         self._offsets.append([before + size for before, size in zip(self._offsets[-1], added, strict=True)])
 
-    def finish(self, segment: int, fingerprint: str) -> SegmentRecord:
-        """Write what is left, flush every file to disk, and return the line for the ledger."""
+    def finish(self, segment: int, *, folder: str) -> SegmentRecord:
+        """Write what is left, flush every file to disk, and return the line for the ledger.
+
+        Args:
+            folder: the name that the segment will have.
+
+        Raises:
+            NotWhole: a file that must be there is not, or is not as it must be.
+        """
         for column in self._columns.values():
             column.finish()
-        write_table(self._group, "views", _table(self._views, len(VIEW_COLUMNS)), columns=VIEW_COLUMNS)
-        write_table(self._group, "offsets", _table(self._offsets, len(OFFSET_COLUMNS)), columns=OFFSET_COLUMNS)
+        self._write_table("views", _table(self._views, len(VIEW_COLUMNS)), columns=VIEW_COLUMNS)
+        self._write_table("offsets", _table(self._offsets, len(OFFSET_COLUMNS)), columns=OFFSET_COLUMNS)
         maps = len(self._shapes[0]) if self._shapes else 0
-        shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, 3)
-        write_table(self._group, "shapes", shapes, columns=("channels", "height", "width"))
+        shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, len(SHAPE_COLUMNS))
+        self._write_table("shapes", shapes, columns=SHAPE_COLUMNS)
         if self._dtype == "int8":
             scales = np.array(self._scales, dtype=np.float32).reshape(len(self._scales), -1 if self._scales else 0)
-            write_table(self._group, "scales", scales)
+            self._write_table("scales", scales)
         self._group.update_attributes({"broken": [broken.model_dump() for broken in self._broken]})
         flush_tree(self.folder)
-        return SegmentRecord(
+        record = SegmentRecord(
             segment=segment,
-            cache_fingerprint=fingerprint,
+            cache_fingerprint=self._attributes.fingerprint,
             image_ids=tuple(row[0] for row in self._views),
             view_indices=tuple(row[1] for row in self._views),
             resized_sizes=tuple((row[9], row[10]) for row in self._views),
             matched=tuple(self._matched),
             shapes=tuple(tuple((s[0], s[1], s[2]) for s in shapes) for shapes in self._shapes),
             broken=tuple(self._broken),
-            files=checksums(self.folder),
+            image_crcs=tuple(self._crcs),
+            folder=folder,
+            sums="crc32",
+            files=self._files(),
         )
+        check_segment(record, self.folder, self._attributes, offsets=_table(self._offsets, len(OFFSET_COLUMNS)))
+        return record
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and not is_guest(path.name))
+        return {path.relative_to(self.folder).as_posix(): file_crc32(path) for path in paths}
 
     def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
         parts = [a_map if self._dtype == "int8" else a_map.to(getattr(torch, self._dtype)) for a_map in maps]
@@ -120,26 +147,25 @@ class SegmentWriter:
         objects = np.stack(
             [truth.annotation_ids, truth.categories, truth.crowd, truth.match, [len(count) for count in counts]], axis=1
         ).astype(np.int64)
-        self._put("truth/objects", objects, rows=256, columns=OBJECT_COLUMNS)
+        self._put("truth/objects", objects, rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
         boxes = np.concatenate([truth.boxes, truth.areas[:, None]], axis=1).astype(np.float32)
-        self._put("truth/boxes", boxes, rows=256, columns=BOX_COLUMNS)
+        self._put("truth/boxes", boxes, rows=OBJECT_ROWS, columns=BOX_COLUMNS)
         rle = np.frombuffer(b"".join(counts), dtype=np.uint8)
-        self._put("truth/rle", rle, rows=16 << 10)
+        self._put("truth/rle", rle, rows=RLE_ROWS)
         return len(rle)
 
     def _put(self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()) -> None:
         if name not in self._columns:
             row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-            array = create_sharded(
-                self._group,
-                name,
-                tail=values.shape[1:],
-                dtype=str(values.dtype),
-                rows=rows or chunk_rows(len(values), row_bytes),
-                columns=columns,
-            )
-            self._columns[name] = _Column(array)
+            chunk = rows or chunk_rows(len(values), row_bytes)
+            layout = ArrayLayout.sharded((0, *values.shape[1:]), str(values.dtype), chunk=chunk)
+            self._columns[name] = _Column(layout.create(self._group, name, columns=columns))
         self._columns[name].append(values)
+
+    def _write_table(self, name: str, values: np.ndarray, *, columns: tuple[str, ...] = ()) -> None:
+        array = ArrayLayout.table(values.shape, str(values.dtype)).create(self._group, name, columns=columns)
+        if values.size:
+            array[...] = values
 
 
 class _Column:

@@ -2,67 +2,82 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from frozen_cache.cache.attributes import CacheAttributes, differences, group_document, read_attributes
+from frozen_cache.aside import new_token
+from frozen_cache.cache.attributes import CacheAttributes, differences
+from frozen_cache.cache.contents import NotWhole
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.cache.ledger import commit_record, committed_segments, read_record, segment_name, withdraw_record
+from frozen_cache.cache.integrity import quick_check
+from frozen_cache.cache.ledger import (
+    SegmentRecord,
+    commit_record,
+    committed_segments,
+    parse_line,
+    read_line,
+    read_record,
+    segment_name,
+    withdraw_line,
+)
+from frozen_cache.cache.leftovers import remove_leftovers
 from frozen_cache.cache.locks import SegmentLocks
+from frozen_cache.cache.root import open_root
 from frozen_cache.cache.segment_writer import SegmentWriter
-from frozen_cache.durable import flush_tree, move_durably
-from frozen_cache.errors import UserError
-
-
-def existing_cache(path: Path) -> CacheAttributes | None:
-    """The attributes of the cache at `path`; None where there is nothing yet (or an empty folder).
-
-    Raises:
-        UserError: something else is there.
-    """
-    if not path.exists() and not path.is_symlink():
-        return None
-    if not path.is_dir():
-        raise UserError(f"{path} exists and is not a cache; name another --out")
-    if not any(path.iterdir()):
-        return None
-    if not (path / "zarr.json").is_file():
-        raise UserError(f"{path} exists and is not a cache: it holds other files; name another --out")
-    return read_attributes(path)
+from frozen_cache.durable import errors_name, first_one_wins, move_durably, remove_tree
+from frozen_cache.errors import FrozenCacheError, UserError
 
 
 class CacheWriter:
-    """Fills one cache. Several processes may fill the same one, each segment written by whoever claims it."""
+    """Fills one cache. Several processes may fill the same one: a segment is written under a name of its writer's own,
+    and the first whose line stands in the ledger has written it. Claims only save the others the work."""
 
-    def __init__(self, path: Path, attributes: CacheAttributes) -> None:
-        """Open the cache at `path`, made now if there is none; UserError where it was made from something else."""
-        there = existing_cache(path)
-        if there is None:
-            _create(path, attributes)
-            there = read_attributes(path)
+    def __init__(
+        self, path: Path, attributes: CacheAttributes, *, condemned: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Open the cache at `path`, made now if there is none.
+
+        Args:
+            condemned: segments to write again, by the line of the ledger that stands for each now. They count as open;
+                the line goes when what replaces it is whole.
+
+        Raises:
+            UserError: the cache was made from something else.
+        """
+        there = open_root(path, attributes)
         if found := differences(there, attributes):
             raise UserError(
                 f"{path} was made with other {'; '.join(found)}: give the same options again, or another --out"
             )
         self.path = path
         self.attributes = there
+        self.exclusive = first_one_wins(path / "ledger")
+        """Whether several processes may fill the cache here: not where neither links nor creation are exclusive."""
+        self._condemned = dict(condemned or {})
         self._locks = SegmentLocks(path)
+        remove_leftovers(path)
+
+    @property
+    def locks(self) -> bool:
+        """Whether claims hold between processes; where they do not, two may do the same work, one for nothing."""
+        return self._locks.work
 
     def is_committed(self, segment: int) -> bool:
-        """Whether the ledger has an intact line on the segment."""
-        try:
-            read_record(self.path, segment, self.attributes.fingerprint)
-        except DamagedCacheError:
-            return False
-        return True
+        """Whether the ledger has a line on the segment, one that is not condemned."""
+        line = read_line(self.path, segment)
+        return line is not None and line != self._condemned.get(segment)
 
     def pending(self) -> list[int]:
         """Segments that are not committed, ascending."""
         there = set(committed_segments(self.path))
         return [n for n in range(self.attributes.segment_count) if n not in there or not self.is_committed(n)]
+
+    def damaged(self) -> dict[int, str]:
+        """Committed segments that are seen to be damaged without reading their data: number -> what is wrong."""
+        segments = [n for n in committed_segments(self.path) if self.is_committed(n)]
+        found = {n: quick_check(self.path, n, self.attributes) for n in segments}
+        return {segment: what for segment, what in found.items() if what is not None}
 
     def claim(self, segment: int) -> bool:
         """Take a segment that nobody has claimed or committed."""
@@ -77,26 +92,32 @@ class CacheWriter:
         """Give a claim back."""
         self._locks.release(segment)
 
-    def withdraw(self, segment: int) -> None:
-        """Uncommit a segment, so that it is pending again."""
-        withdraw_record(self.path, segment)
-
     @contextmanager
     def segment(self, segment: int) -> Iterator[SegmentWriter]:
-        """Write a claimed segment: committed when the block ends well, removed when it does not."""
-        name = segment_name(segment)
-        aside = self.path / "staging" / name
-        if aside.exists():
-            shutil.rmtree(aside)
-        withdraw_record(self.path, segment)
-        writer = SegmentWriter(aside, precision=self.attributes.precision)
+        """Write a claimed segment: committed when the block ends well, removed when it does not or another was first.
+
+        Raises:
+            FrozenCacheError: what has been written is not whole, or (a condemned segment) not the same images.
+        """
+        name = f"{segment_name(segment)}.{new_token()}"
+        aside, place = self.path / "staging" / name, self.path / "segments" / name
         try:
-            yield writer
-            record = writer.finish(segment, self.attributes.fingerprint)
-            move_durably(aside, self.path / "segments" / name)
-            commit_record(self.path, record)
+            with errors_name(self.path, below=aside):
+                writer = SegmentWriter(aside, self.attributes)
+                yield writer
+                record = writer.finish(segment, folder=name)
+                self._compare(record)
+                move_durably(aside, place)
+            if not self._commit(record):
+                remove_tree(place)
+        except NotWhole as error:
+            self._discard(segment, aside, place)
+            raise FrozenCacheError(
+                f"segment {segment_name(segment)} was not written whole to {self.path}: {error}; it was not committed. "
+                "Run the same command again; if it happens again, the disk loses what is written to it"
+            ) from error
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            self._discard(segment, aside, place)
             raise
         finally:
             self._locks.release(segment)
@@ -105,21 +126,43 @@ class CacheWriter:
         """Let go of all claims."""
         self._locks.close()
 
+    def _commit(self, record: SegmentRecord) -> bool:
+        condemned = self._condemned.get(record.segment)
+        if condemned is None:
+            return commit_record(self.path, record)
+        withdraw_line(self.path, record.segment, condemned)
+        won = commit_record(self.path, record)
+        before = parse_line(condemned)
+        if won and before is not None:
+            remove_tree(before.folder_in(self.path))
+        return won
 
-def _create(path: Path, attributes: CacheAttributes) -> None:
-    """Put the empty cache in place in one step; another process that was first wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        for name in ("segments", "ledger", "staging"):
-            (aside / name).mkdir(parents=True)
-        (aside / ".lock").touch()
-        (aside / "segments" / "zarr.json").write_bytes(group_document({}))
-        (aside / "zarr.json").write_bytes(attributes.root_document())
-        flush_tree(aside)
-        aside.rename(path)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not (path / "zarr.json").is_file():
-            raise
+    def _compare(self, record: SegmentRecord) -> None:
+        """What replaces a damaged segment must be made of the same images."""
+        before = parse_line(self._condemned.get(record.segment, b""))
+        if before is None or before.segment != record.segment:
+            return
+        old = dict(zip(before.image_ids, before.image_crcs, strict=False))
+        changed = [n for n, crc in zip(record.image_ids, record.image_crcs, strict=False) if old.get(n, crc) != crc]
+        if changed:
+            raise UserError(
+                f"image {changed[0]} has other bytes than when {self.path} was made ({len(changed)} images of segment "
+                f"{segment_name(record.segment)} have): bring the first files back, or extract anew to another --out"
+            )
+        lost = sorted(set(before.image_ids) - set(record.image_ids))
+        if lost:
+            reasons = {broken.image_id: broken.reason for broken in record.broken}
+            raise UserError(
+                f"image {lost[0]} is in segment {segment_name(record.segment)} of {self.path} and cannot be read now: "
+                f"{reasons.get(lost[0], 'it is not there')}; bring the file back"
+            )
+
+    def _discard(self, segment: int, aside: Path, place: Path) -> None:
+        """Throw away what was written, unless it has been committed after all."""
+        remove_tree(aside)
+        with suppress(OSError, DamagedCacheError):
+            if (
+                read_line(self.path, segment) is None
+                or read_record(self.path, segment, self.attributes.fingerprint).folder_in(self.path) != place
+            ):
+                remove_tree(place)

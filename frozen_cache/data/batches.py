@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from frozen_cache.data.coco import CocoImage
-from frozen_cache.data.images import BrokenImageError, ImageReader, image_path
+from frozen_cache.data.images import BrokenImageError, image_path, read_image
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view
 from frozen_cache.detectors.input_rule import InputRule
+from frozen_cache.durable import file_crc32c
+
+Loaded = tuple[int, tuple[Tensor, ...]]
+"""CRC-32C of a view's image file, and its pixels at each scale."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class ViewBatch:
     enlarged: Tensor | None = None
     """(B, 3, s H, s W) uint8 of the same views, where a scale s above 1 was asked for."""
     broken: list[tuple[CocoImage, BrokenImageError]] = field(default_factory=list)
+    crcs: list[int] = field(default_factory=list)
+    """CRC-32C of the image file of each of `views`."""
 
 
 def split_by_size(views: Iterable[PlannedView], batch_size: int) -> list[list[PlannedView]]:
@@ -58,7 +64,6 @@ def load_batches(
     *,
     folder: Path,
     rule: InputRule,
-    reader: ImageReader,
     batch_size: int,
     workers: int,
     scale: int = 1,
@@ -69,12 +74,13 @@ def load_batches(
     `segments` is drawn from only as far ahead as that. A `scale` above 1 gives the views enlarged by it as well.
     """
 
-    def load(view: PlannedView) -> tuple[Tensor, ...]:
+    def load(view: PlannedView) -> Loaded:
         path = image_path(folder, view.image)
-        image = reader.read(path, height=view.image.height, width=view.image.width)
-        return tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
+        _, crc = file_crc32c(path)
+        image = read_image(path, height=view.image.height, width=view.image.width)
+        return crc, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
-    waiting: deque[tuple[int, bool, list[PlannedView], list[Future[tuple[Tensor, ...]]]]] = deque()
+    waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Loaded]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
         try:
             for segment, views in segments:
@@ -90,15 +96,17 @@ def load_batches(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[tuple[Tensor, ...]]]) -> ViewBatch:
-    read, pixels, broken = [], [], []
+def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[Loaded]]) -> ViewBatch:
+    read, crcs, pixels, broken = [], [], [], []
     for view, future in zip(views, futures, strict=True):
         try:
-            pixels.append(future.result())
+            crc, sizes = future.result()
             read.append(view)
+            crcs.append(crc)
+            pixels.append(sizes)
         except BrokenImageError as error:
             broken.append((view.image, error))
-    stacked = [torch.stack(sizes) for sizes in zip(*pixels, strict=True)]
+    stacked = [torch.stack(each) for each in zip(*pixels, strict=True)]
     return ViewBatch(
         segment=segment,
         last=last,
@@ -106,4 +114,5 @@ def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Fu
         pixels=stacked[0] if stacked else None,
         enlarged=stacked[1] if len(stacked) > 1 else None,
         broken=broken,
+        crcs=crcs,
     )

@@ -123,11 +123,11 @@ def _dies(owner: Any, name: str) -> FakeDetector:
     original: Callable[..., Any] = getattr(owner, name)
     calls: list[int] = []
 
-    def dies(*arguments: Any) -> Any:
+    def dies(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     setattr(owner, name, dies)
     return detector()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.cache.integrity import segments_node_is_intact, verify_cache
+from frozen_cache.cache.integrity import verify_cache
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.root import segments_node_is_intact
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
 
@@ -28,8 +29,16 @@ def cache(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "x.zarr"))
 
 
+def folder_of(cache: Path, segment: str = "00001") -> Path:
+    """Where a committed segment of an undisturbed cache lies."""
+    [folder] = (cache / "segments").glob(f"{segment}.*")
+    return folder
+
+
 def files_of(cache: Path, segment: str = "00001") -> list[Path]:
-    return sorted(path for path in (cache / "segments" / segment).rglob("*") if path.is_file())
+    found = sorted(path for path in folder_of(cache, segment).rglob("*") if path.is_file())
+    assert found
+    return found
 
 
 def flip(path: Path, place: int) -> None:
@@ -58,7 +67,7 @@ def test_a_byte_flipped_in_any_file_of_a_segment_is_found_and_the_segment_named(
             flip(path, place)
             [damage] = verify_cache(whole).damages
             assert damage.segment == 1
-            assert path.relative_to(whole / "segments" / "00001").as_posix() in damage.what
+            assert path.relative_to(folder_of(whole)).as_posix() in damage.what
             path.write_bytes(before)
     assert not verify_cache(whole).damages
 
@@ -89,7 +98,7 @@ def test_a_byte_flipped_in_any_data_file_is_an_error_on_reading_or_touches_anoth
 
 @pytest.mark.parametrize("name", ["c1/c/0", "rows/c/0/0", "truth/rle/c/0", "encoder/4/c/0", "views/c/0/0"])
 def test_a_missing_an_empty_and_a_truncated_file_never_read_as_zeros(cache: Path, name: str) -> None:
-    path = cache / "segments" / "00001" / name
+    path = folder_of(cache) / name
     content = path.read_bytes()
     for change, says in (
         (lambda: path.unlink(), "is missing"),
@@ -109,17 +118,30 @@ def test_a_missing_an_empty_and_a_truncated_file_never_read_as_zeros(cache: Path
 def test_a_file_that_vanishes_after_opening_is_noticed(cache: Path) -> None:
     reader = CacheReader(cache)
     reader.read(2)
-    (cache / "segments" / "00001" / "c1" / "c" / "0").unlink()
+    (folder_of(cache) / "c1" / "c" / "0").unlink()
     with pytest.raises(DamagedCacheError, match=r"segment 00001, image 103 .*c1/c/0 is missing"):
         reader.read(3)
 
 
-def test_a_missing_segment_and_a_strange_file_are_found(cache: Path) -> None:
-    (cache / "segments" / "00000" / "more").touch()
-    shutil.rmtree(cache / "segments" / "00001")
-    damages = verify_cache(cache).damages
-    assert {damage.segment for damage in damages} == {0, 1}
-    assert "more does not belong there" in damages[0].what
+def test_a_missing_segment_is_damage_and_a_strange_file_is_none(cache: Path) -> None:
+    strange = folder_of(cache, "00000") / "more"
+    strange.touch()
+    lost = folder_of(cache)
+    shutil.rmtree(lost)
+    found = verify_cache(cache)
+    assert [str(damage) for damage in found.damages] == [f"segment 00001: its folder segments/{lost.name} is missing"]
+    assert found.strange == [strange]
+    assert "is missing" in read_error(cache, 2)
+
+
+@pytest.mark.parametrize("name", [".nfs000000000012a4f3", ".DS_Store", "Thumbs.db", "._c1", "desktop.ini", "@eaDir/x"])
+def test_guests_of_the_system_are_no_damage_and_not_worth_a_word(cache: Path, name: str) -> None:
+    for folder in (cache, cache / "ledger", cache / "segments", folder_of(cache), folder_of(cache) / "c1" / "c"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("guest")
+    found = verify_cache(cache)
+    assert (found.damages, found.intact, found.strange) == ([], [0, 1], [])
+    assert len(CacheReader(cache)) == 4
 
 
 def test_a_byte_flipped_anywhere_in_the_ledger_is_found(whole: Path) -> None:

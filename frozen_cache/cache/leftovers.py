@@ -1,0 +1,57 @@
+"""What writers that died have left in a cache: found by its name, removed once it is surely of no use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from frozen_cache.aside import is_left_over
+from frozen_cache.cache.guests import is_guest
+from frozen_cache.cache.ledger import committed_segments, parse_line, read_line
+from frozen_cache.cache.root import left_over_beside
+from frozen_cache.durable import remove_tree
+
+
+def remove_leftovers(cache: Path) -> int:
+    """Remove what nobody will ever finish or read, and return how many things it was; never fails.
+
+    Left over is what a dead process of this machine wrote, and what nobody has touched for a day: parts of files,
+    segments in the making, and segments in place that no line of the ledger names.
+    """
+    count = 0
+    with suppress(OSError):
+        for path in list(_unused(cache)):
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def _unused(cache: Path) -> Iterator[Path]:
+    yield from left_over_beside(cache)
+    for folder in (cache, cache / "ledger", cache / "segments"):
+        for path in folder.glob(".*.json.*"):
+            if not is_guest(path.name) and is_left_over(path):
+                yield path
+    for path in (cache / "staging").iterdir():
+        if not is_guest(path.name) and is_left_over(path):
+            yield path
+    # The folders first, then the lines: a segment that is committed in between is named by a line that is read.
+    placed = [path for path in (cache / "segments").iterdir() if path.name[:5].isdigit() and path.is_dir()]
+    candidates = [path for path in placed if is_left_over(path)] if len(placed) > len(committed_segments(cache)) else []
+    if not candidates:
+        return
+    named: set[str] = set()
+    unreadable: set[int] = set()
+    for segment in committed_segments(cache):
+        record = parse_line(read_line(cache, segment) or b"")
+        if record is None:
+            unreadable.add(segment)
+        else:
+            named.add(record.folder_in(cache).name)
+    for path in candidates:
+        if path.name not in named and int(path.name.partition(".")[0]) not in unreadable:
+            yield path
