@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 0
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint types format check clean help
+.PHONY: install demo test lint types format check docs clean help
 
 help:
 	@echo "make install   set up $(VENV)"
 	@echo "make demo      the main job on embedded data; pictures in demo-out/"
 	@echo "make test      all tests"
 	@echo "make check     format, lint, types"
+	@echo "make docs      the documentation, in site/"
 
 install: $(VENV)/.installed
 
@@ -41,5 +42,9 @@ format: install
 
 check: lint types
 
+# In a folder of its own: what the site's builder needs is nothing that the package needs.
+docs: install
+	$(BIN)/uv tool run zensical build --clean --strict
+
 clean:
-	rm -rf $(VENV) demo-out
+	rm -rf $(VENV) demo-out site

@@ -32,6 +32,7 @@ from frozen_cache.cache.attributes import read_attributes
 from frozen_cache.data.batches import load_batches
 from frozen_cache.data.coco import read_coco
 from frozen_cache.data.folder import find_images
+from frozen_cache.data.images import ImageReader
 from frozen_cache.demo.scenes import draw_scene, tight_box
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.load import load_detector
@@ -146,7 +147,9 @@ class Bench:
         found = find_images(read_coco(self.annotations), self.images, limit=None, skip_missing=False)
         views = plan_views(found, rule, views=1)
         segments = [(at, views[at : at + VIEWS_PER_SEGMENT]) for at in range(0, len(views), VIEWS_PER_SEGMENT)]
-        batches = load_batches(segments, folder=self.images, rule=rule, batch_size=self.batch_size, workers=2)
+        batches = load_batches(
+            segments, folder=self.images, rule=rule, reader=ImageReader(), batch_size=self.batch_size, workers=2
+        )
         return [rule.normalise(batch.pixels.to(self.device)) for batch in batches if batch.pixels is not None]
 
     def bare(self, inputs: list[Tensor]) -> Seconds:

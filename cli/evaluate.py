@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.paths import need_cache, need_run
+
 
 def evaluate(
     cache: Annotated[Path, typer.Option(help="Cache to evaluate on; it holds the ground truth.")],
-    out: Annotated[Path, typer.Option(help="Folder for metrics.json and the COCO result files.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, report.html and the COCO result files.")],
     head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
     baseline: Annotated[
         str | None,
@@ -19,11 +21,40 @@ def evaluate(
             "training-free-whole-image, training-free-whole-image-no-c1 (Table 1)."
         ),
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures for the report. [default: where the cache was made]")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder of evaluate, or any tool's COCO result file of masks; may be repeated."),
+    ] = None,
+    test_dev: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only write the zipped submission file for COCO's test-dev, under NAME."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other results in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
-    """COCO mask AP and box AP of a head, or of a baseline that needs no training."""
+    """COCO mask AP and box AP of a head, or of a baseline that needs no training; a report with pictures."""
+    if head is not None:
+        need_cache(cache)
+        need_run(head)
     from frozen_cache.stages.evaluate import evaluate as stage
+    from frozen_cache.stages.evaluate import write_submission
 
-    result = stage(cache=cache, out=out, head=head, baseline=baseline, device=device)
+    if test_dev is not None:
+        file = write_submission(cache=cache, out=out, name=test_dev, head=head, baseline=baseline, device=device)
+        typer.echo(f"submission file: {file}")
+        return
+    result = stage(
+        cache=cache,
+        out=out,
+        head=head,
+        baseline=baseline,
+        device=device,
+        images=images,
+        others=compare or [],
+        overwrite=overwrite,
+    )
     typer.echo(result.table())
-    typer.echo(f"metrics and COCO results in {out}")
+    typer.echo(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")

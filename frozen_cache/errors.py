@@ -17,3 +17,9 @@ class NotFiniteError(FrozenCacheError):
     """A loss, gradient, weight or prediction is not finite; what was saved before stays as it was."""
 
     exit_code = 3
+
+
+class StoppedError(FrozenCacheError):
+    """Ctrl-C or SIGTERM. Says what is safe."""
+
+    exit_code = 130

@@ -1,42 +1,44 @@
-"""COCO metrics of a head or a baseline on a cache."""
+"""COCO metrics of a head or a baseline on a cache, its report, and comparisons."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.device import pick_device
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
+from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
-from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
-from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
-from frozen_cache.head.training_free import TrainingFree
-from frozen_cache.training.trained_head import check_fits, load_head
+from frozen_cache.evaluation.summary import judged, summary
+from frozen_cache.report.evaluation_page import evaluation_page, percent
+from frozen_cache.report.gallery import Gallery
+from frozen_cache.report.page import Table, write_page
+from frozen_cache.report.photographs import photographs
+from frozen_cache.stages.segmenter import BASELINES, check_choice, make_segmenter
 
-BASELINES: dict[str, dict[str, bool] | None] = {
-    "training-free": {"roi_align": True, "c1": True},
-    "training-free-no-c1": {"roi_align": True, "c1": False},
-    "training-free-whole-image": {"roi_align": False, "c1": True},
-    "training-free-whole-image-no-c1": {"roi_align": False, "c1": False},
-    "box": None,
-}
-"""The rows of Table 1, as `TrainingFree` takes them, and the filled box."""
-OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json")
+__all__ = ["BASELINES", "EvaluateResult", "evaluate"]
+
+OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json", "report.html", "compare.json")
+PROBE = ".frozen-cache-can-write"
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """COCO metrics by kind, in 0..1."""
+    """What `metrics.json` holds, AP in 0..1."""
 
     what: str
     metrics: dict[str, dict[str, float]]
+    """AP and AR by kind (`segm`, `bbox`)."""
+    summary: dict[str, Any]
+    """All of `metrics.json`."""
+    compared: list[Compared]
+    """With `compare`: this evaluation, then the others."""
 
     def table(self) -> str:
         """The metrics as text, with mask AP / box AP."""
@@ -45,54 +47,144 @@ class EvaluateResult:
             lines.append(f"{kind:6}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
         box, mask = self.metrics["bbox"]["AP"], self.metrics["segm"]["AP"]
         lines.append(f"mask AP / box AP: {mask / box:.3f}" if box > 0 else "mask AP / box AP: no box AP")
+        iou, mistakes = self.summary["mean_iou"]["all"], self.summary["mistakes"]
+        lines.append(
+            "mean mask IoU: no matched object" if iou is None else f"mean mask IoU in matched boxes: {iou:.3f}"
+        )
+        kinds = ", ".join(f"{kind} {count}" for kind, count in mistakes["objects"].items())
+        lines.append(f"objects at score {mistakes['threshold']}: {kinds}")
+        for row in self.compared:
+            other = row.difference
+            text = "" if other is None else f"; {other.value:+.3f} ({other.low:+.3f} to {other.high:+.3f})"
+            lines.append(f"AP {row.ap.value:.3f} ({row.ap.low:.3f} to {row.ap.high:.3f}){text}  {row.name}")
         return "\n".join(lines)
 
 
 def evaluate(
-    *, cache: Path, out: Path, head: Path | None = None, baseline: str | None = None, device: str = "auto"
+    *,
+    cache: Path,
+    out: Path,
+    head: Path | None = None,
+    baseline: str | None = None,
+    device: str = "auto",
+    images: Path | None = None,
+    others: Sequence[Path] = (),
+    overwrite: bool = False,
 ) -> EvaluateResult:
-    """Evaluate on the plain views of `cache` and write `metrics.json` and COCO result files into `out`."""
-    if (head is None) == (baseline is None):
-        raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(BASELINES)})")
-    if baseline is not None and baseline not in BASELINES:
-        raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
-    _check_out(out)
+    """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
+
+    Args:
+        images: folder of the pictures for the report; None for where the cache was made.
+        others: folders of `evaluate` or COCO result files to compare with, on the same images.
+        overwrite: replace the results of something else in `out`.
+    """
+    check_choice(head, baseline)
     reader = CacheReader(cache)
-    segmenter, what = _segmenter(reader, cache, head, baseline, pick_device(device))
-    evaluation = evaluate_cache(reader, segmenter)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / "metrics.json", evaluation.metrics, indent=2)
+    pictures = photographs(cache, images)
+    segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    prepare_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
+    evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+    named = {str(path): read_results(path, evaluation.truth) for path in others}
+    rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
+    verdicts = judged(evaluation)
+    metrics = summary(evaluation, verdicts, reader, of=of)
     _write_json(out / "bbox_results.json", evaluation.results["bbox"])
     _write_json(out / "segm_results.json", evaluation.results["segm"])
-    return EvaluateResult(what=what, metrics=evaluation.metrics)
+    if rows:
+        _write_json(out / "compare.json", [asdict(row) for row in rows], indent=2)
+    gallery = Gallery(evaluation, verdicts, pictures)
+    table = compare_table(rows) if rows else None
+    write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
+    _write_json(out / "metrics.json", metrics, indent=2)
+    return EvaluateResult(what=of["name"], metrics=evaluation.metrics, summary=metrics, compared=rows)
 
 
-def _segmenter(
-    reader: CacheReader, cache: Path, head: Path | None, baseline: str | None, device: torch.device
-) -> tuple[Segmenter, str]:
-    if head is not None:
-        model, record, file = load_head(head)
-        check_fits(record, reader, head=head, cache=cache)
-        return FeatureSegmenter(model, encoder_layer=record.encoder_layer, device=device), f"head {file}"
-    options = BASELINES[baseline or "box"]
-    if options is None:
-        return BoxSegmenter(), "baseline: filled boxes"
-    layer = resolve_encoder_layer(HeadConfig(), reader.attributes.detector.encoder_layers)
-    free = TrainingFree(inputs=reader.head_inputs(layer), **options)
-    note = "" if free.note is None else f"; {free.note}"
-    return FeatureSegmenter(free, encoder_layer=layer, device=device), f"baseline: {baseline} (Eq. 1 to 4){note}"
+def write_submission(
+    *, cache: Path, out: Path, name: str, head: Path | None, baseline: str | None, device: str = "auto"
+) -> Path:
+    """The masks of all images in the form of COCO's evaluation server for test-dev; ground truth plays no part.
+
+    Returns:
+        `detections_test-dev2017_NAME_results.zip` in `out`, which holds the JSON file of that name.
+    """
+    check_choice(head, baseline)
+    if not name or not all(letter.isalnum() or letter in "-." for letter in name):
+        raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
+    reader = CacheReader(cache)
+    segmenter, _ = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    stem = f"detections_test-dev2017_{name}_results"
+    archive = out / f"{stem}.zip"
+    if archive.exists():
+        raise UserError(f"{archive} exists already: choose another name")
+    _try_writing(out)
+    results = evaluate_cache(reader, segmenter).results["segm"]
+    with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
+        file.writestr(f"{stem}.json", json.dumps(results))
+    return archive
 
 
-def _check_out(out: Path) -> None:
+def compare_table(rows: list[Compared]) -> Table:
+    """The rows with their intervals, for a page."""
+    head = ["", *METRICS, "95 % of AP", "difference", "95 % of it"]
+    lines = []
+    for row in rows:
+        other = row.difference
+        differs = ["", ""] if other is None else [f"{100 * other.value:+.1f}", _range(other.low, other.high, "+.1f")]
+        values = [percent(row.metrics[name]) for name in METRICS]
+        lines.append([row.name, *values, _range(row.ap.low, row.ap.high, ".1f"), *differs])
+    caption = "Compared on the same images; intervals by paired bootstrap over images"
+    return Table(head, lines, caption=caption, strong=0)
+
+
+def _range(low: float, high: float, form: str) -> str:
+    return f"{100 * low:{form}} to {100 * high:{form}}"
+
+
+def prepare_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:
+    """Make `out` and try to write into it, before the work.
+
+    Raises:
+        UserError: it is a file, holds other things, holds the results of something else, or cannot be written.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} exists and is a file: choose another path")
     if out.is_dir():
         # A kill can leave behind what was being written aside: `.metrics.json.1234`.
-        aside = tuple(f".{name}." for name in OUTPUTS)
+        aside = (PROBE, *(f".{name}." for name in OUTPUTS))
         names = sorted(entry.name for entry in out.iterdir())
         foreign = [name for name in names if name not in OUTPUTS and not name.startswith(aside)]
         if foreign:
             raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
+        there = _made_from(out / "metrics.json")
+        if any(name in names for name in OUTPUTS) and not overwrite and not _same(there, of):
+            named = "" if there is None else f" ({there.get('name')} on {there.get('cache')})"
+            raise UserError(
+                f"--out {out} holds the results of something else{named}: choose another path, or add --overwrite"
+            )
+    _try_writing(out)
+
+
+def _same(there: dict[str, Any] | None, of: dict[str, Any]) -> bool:
+    keys = ("name", "sha256", "cache_fingerprint")
+    return there is not None and all(there.get(key) == of.get(key) for key in keys)
+
+
+def _made_from(file: Path) -> dict[str, Any] | None:
+    try:
+        of = json.loads(file.read_text())["of"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return of if isinstance(of, dict) else None
+
+
+def _try_writing(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / PROBE
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error.strerror}; choose another path") from None
 
 
 def _write_json(path: Path, values: Any, *, indent: int | None = None) -> None:

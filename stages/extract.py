@@ -18,10 +18,11 @@ from frozen_cache.cache.same_images import compare_images
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.folder import FoundImages, check_images
-from frozen_cache.data.images import BrokenImageError
+from frozen_cache.data.images import BrokenImageError, ImageReader
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
+from frozen_cache.processes import process_share
 from frozen_cache.progress import progress_bar, say
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
@@ -46,6 +47,8 @@ def extract_features(
     limit: int | None = None,
     skip_missing: bool = False,
     skip_broken: bool = False,
+    bit_depth: int | None = None,
+    max_pixels: int | None = None,
     workers: int | None = None,
     segment_views: int | None = None,
     shard: tuple[int, int] | None = None,
@@ -61,6 +64,8 @@ def extract_features(
         batch_size: None for what the cache was begun with, else a size that fits the images.
         autocast: `bfloat16` or `float16`; None computes in float32.
         limit: the first images by id only.
+        bit_depth: of images with more than 8 bits, where their type does not tell it; see `ImageReader`.
+        max_pixels: images with more are refused before they are decoded.
         workers: threads that read and resize images; None for the number of cores, at most 8.
         segment_views: views per segment; None for what the cache was begun with, else 64.
         shard: (i, n): only segments i, i + n ...; None takes RANK and WORLD_SIZE from the environment.
@@ -73,7 +78,9 @@ def extract_features(
     """
     started = time.perf_counter()
     _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
+    reader = ImageReader(bit_depth=bit_depth, max_pixels=max_pixels)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
+    shard = shard or process_share(without_launcher="or give --shard I/N")
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -95,7 +102,7 @@ def extract_features(
     )
     mine = _own_segments(plan.attributes.segment_count, shard)
     if plan.is_new and not skip_broken:
-        _check_images(plan.found, images, workers)
+        _check_images(plan.found, images, reader, workers)
     writer = CacheWriter(out, plan.attributes, condemned=condemned)
     try:
         if not writer.exclusive:
@@ -104,7 +111,7 @@ def extract_features(
             write_hints(out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)
         pending = [segment for segment in writer.pending() if segment in mine]
-        done = _extract(writer, plan, pending, workers=workers, skip_broken=skip_broken)
+        done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken)
         left = len(writer.pending())
         damaged = writer.damaged()
     finally:
@@ -121,13 +128,20 @@ def extract_features(
         views=done.views,
         skipped_missing=len(plan.found.missing),
         skipped_broken=len(done.broken),
+        notes=(*([plan.found.hint] if plan.found.hint else []), *reader.notes()),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
 
 
 def _extract(
-    writer: CacheWriter, plan: ExtractPlan, pending: list[int], *, workers: int, skip_broken: bool
+    writer: CacheWriter,
+    plan: ExtractPlan,
+    pending: list[int],
+    *,
+    reader: ImageReader,
+    workers: int,
+    skip_broken: bool,
 ) -> Recorder:
     recorder = Recorder(
         writer,
@@ -144,6 +158,7 @@ def _extract(
         batches = load_batches(
             claimed(),
             folder=plan.images,
+            reader=reader,
             rule=plan.detector.spec.input,
             batch_size=writer.attributes.batch_size,
             workers=workers,
@@ -174,17 +189,17 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
     )
 
 
-def _own_segments(count: int, shard: tuple[int, int] | None) -> range:
-    index, shards = shard or (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+def _own_segments(count: int, shard: tuple[int, int]) -> range:
+    index, shards = shard
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)
 
 
-def _check_images(found: FoundImages, folder: Path, workers: int) -> None:
+def _check_images(found: FoundImages, folder: Path, reader: ImageReader, workers: int) -> None:
     with progress_bar(total=len(found.images), unit="img", desc="check", leave=False) as bar:
         try:
-            for _ in check_images(found.images, folder, workers=workers):
+            for _ in check_images(found.images, folder, reader=reader, workers=workers):
                 bar.update()
         except BrokenImageError as error:
             raise UserError(f"{error}; --skip-broken leaves such images out") from None

@@ -17,6 +17,8 @@ class ExtractSummary:
     """Views extracted by this run; 0 where nothing was left to do."""
     skipped_missing: int
     skipped_broken: int
+    notes: tuple[str, ...]
+    """What was done to images that are not of 8 bits, and why images may be missing."""
     segments_left: int
     """Segments that are still not committed: other processes' shares."""
     seconds: float
@@ -33,6 +35,7 @@ class ExtractSummary:
             lines.append(f"left out {self.skipped_missing} images that are not there")
         if self.skipped_broken:
             lines.append(f"left out {self.skipped_broken} broken images, named by `frozen-cache cache info {self.out}`")
+        lines += self.notes
         if self.segments_left:
             lines.append(f"{self.segments_left} segments are still open: other processes' shares, or run it again")
         lines.append(f"cache: {self.out}")

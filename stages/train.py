@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.reader import CacheReader
@@ -18,13 +24,22 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.ownership import Ownership
+from frozen_cache.processes import process_share
+from frozen_cache.progress import say
 from frozen_cache.training.batches import ViewStore
+from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run
-from frozen_cache.training.run_directory import RunDirectory, RunRecord, load_record
+from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start, load_record
+from frozen_cache.training.run_readme import next_command, write_run_readme
+from frozen_cache.training.schedule import schedule_text
 from frozen_cache.training.source import source_of
 from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for the one that evaluates."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,24 @@ class TrainResult:
     seconds: float
     best_ap: float | None
     best_step: int | None
+    loss: float | None = None
+    """The last one."""
+    box_ap: float | None = None
+    """Of the detector's boxes, where `best_ap` was measured."""
+    next_command: str = ""
+
+    def text(self) -> str:
+        """What the command prints in the end."""
+        lines = [f"{self.steps:,} steps in {self.seconds / 60:.1f} minutes"]
+        if self.loss is not None:
+            lines[0] += f", training loss {self.loss:.4f}"
+        if self.best_ap is not None:
+            boxes = "" if self.box_ap is None else f" beside box AP {self.box_ap:.4f}"
+            lines.append(f"best mask AP {self.best_ap:.4f}{boxes}, at step {self.best_step:,}")
+        best = "best.safetensors (best mask AP), " if self.best_ap is not None else ""
+        lines.append(f"head in {self.out}: {best}last.safetensors, metrics.jsonl, plots.png, README.md")
+        lines.append(f"next: {self.next_command}")
+        return "\n".join(lines)
 
 
 def train_head(
@@ -51,39 +84,38 @@ def train_head(
 ) -> TrainResult:
     """Train from `cache` alone into the run directory `out`; evaluate on `val_cache` where given.
 
-    A resumed run takes its configuration from `out`; what is given besides must agree with it.
+    An unfinished run of the same settings goes on by itself.
+
+    Args:
+        resume: take the configuration and the validation cache from the run in `out`, where there is one; what is
+            given besides must agree with it, save for its length: larger `optim.epochs` prolong it. A finished run is
+            no error then.
+
+    Raises:
+        UserError: bad input; nothing has been written.
+        NotFiniteError: a number of the training is not finite; checkpoints stay as they were.
+        StoppedError: Ctrl-C or SIGTERM, with a checkpoint.
     """
-    reader = CacheReader(cache)
+    process_share()
     run = RunDirectory(out)
-    config = _configuration(run, preset=preset, overrides=overrides, resume=resume)
-    layer = resolve_encoder_layer(config.head, reader.attributes.detector.encoder_layers)
-    record = RunRecord(
-        config=config,
-        inputs=reader.head_inputs(layer),
-        encoder_layer=layer,
-        detector=reader.attributes.detector.name,
-        detector_fingerprint=reader.attributes.detector_fingerprint,
-        cache_fingerprint=reader.attributes.fingerprint,
-        categories=reader.attributes.categories,
-        source=source_of(reader.attributes, read_hints(cache)),
-    )
-    val_reader = None
-    if val_cache is not None:
-        val_reader = CacheReader(val_cache)
+    run.check_folder()
+    there = load_record(out) if resume and run.record_file.is_file() else None
+    config = _configuration(there, preset=preset, overrides=overrides)
+    reader = CacheReader(cache)
+    if val_cache is None and there is not None:
+        val_cache = there.val_cache
+    val_reader = None if val_cache is None else CacheReader(val_cache)
+    record = _record(reader, config, cache=cache, val_reader=val_reader, val_cache=val_cache, preset=preset)
+    if there is not None and preset is None:
+        record = record.model_copy(update={"preset": there.preset})
+    if val_reader is not None and val_cache is not None:
         check_fits(record, val_reader, head=out, cache=val_cache)
+    accelerator = _accelerator(config, device)
     torch.manual_seed(config.seed)
-    head = MaskHead(config=config.head, inputs=record.inputs)
-    chosen = pick_device(device)
-    # accelerate keeps one precision for the process; an ablation may go from one to another.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=chosen.type == "cpu")
-    if accelerator.is_main_process:
-        run.open(record, resume=resume)
-    accelerator.wait_for_everyone()
-    head.to(accelerator.device)
+    head = MaskHead(config=config.head, inputs=record.inputs).to(accelerator.device)
     trainer = Trainer(
         head=head,
-        store=ViewStore(reader, encoder_layer=layer, c1=head.uses_c1, memory_bytes=memory_bytes),
+        store=ViewStore(reader, encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
         config=config,
         run=run,
         accelerator=accelerator,
@@ -91,33 +123,140 @@ def train_head(
             "detector_fingerprint": record.detector_fingerprint,
             "cache_fingerprint": record.cache_fingerprint,
         },
-        evaluate=None if val_reader is None else _evaluation(val_reader, layer, accelerator.device),
+        evaluate=None if val_reader is None else _evaluation(val_reader, record.encoder_layer, accelerator.device),
     )
-    if not trainer.indices:
-        raise UserError(f"{cache} holds no views to train on")
-    if resume:
+    objects = _objects(reader, trainer.indices, cache)
+    with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
+        changed = []
+        if owner is not None:
+            trainer.check_owner = owner.check
+            changed = run.open(record, total=trainer.total, resume=resume)
+        accelerator.wait_for_everyone()
         trainer.resume()
-    progress = trainer.train()
-    if accelerator.is_main_process:
-        plot_run(run)
+        start = _start(trainer, changed)
+        if owner is not None and trainer.progress.step < trainer.total:
+            _announce(trainer, record, start, objects=objects, cache=cache, val_cache=val_cache)
+            run.note(start)
+            write_run_readme(run, record, start, trainer.progress, total=trainer.total)
+        progress = trainer.train()
+        if owner is not None:
+            plot_run(run)
+            if start.from_step < trainer.total:
+                write_run_readme(run, record, start, progress, total=trainer.total)
     return TrainResult(
         out=out,
         steps=progress.step,
         seconds=progress.seconds,
         best_ap=progress.best_ap,
         best_step=progress.best_step,
+        loss=progress.loss,
+        box_ap=progress.box_ap,
+        next_command=next_command(run, record),
     )
 
 
-def _configuration(
-    run: RunDirectory, *, preset: str | None, overrides: dict[str, Any] | None, resume: bool
-) -> TrainConfig:
-    if resume and run.record_file.is_file() and preset is None:
-        return with_overrides(load_record(run.path).config.model_dump(mode="json"), overrides or {})
+def _configuration(there: RunRecord | None, *, preset: str | None, overrides: dict[str, Any] | None) -> TrainConfig:
+    if there is not None and preset is None:
+        return with_overrides(there.config.model_dump(mode="json"), overrides or {})
     return load_config(preset=preset or "paper", overrides=overrides)
 
 
-def _evaluation(reader: CacheReader, layer: int, device: torch.device):
+def _record(
+    reader: CacheReader,
+    config: TrainConfig,
+    *,
+    cache: Path,
+    val_reader: CacheReader | None,
+    val_cache: Path | None,
+    preset: str | None,
+) -> RunRecord:
+    attributes = reader.attributes
+    layer = resolve_encoder_layer(config.head, attributes.detector.encoder_layers)
+    return RunRecord(
+        config=config,
+        inputs=reader.head_inputs(layer),
+        encoder_layer=layer,
+        detector=attributes.detector.name,
+        detector_fingerprint=attributes.detector_fingerprint,
+        cache_fingerprint=attributes.fingerprint,
+        val_fingerprint=None if val_reader is None else val_reader.attributes.fingerprint,
+        categories=attributes.categories,
+        source=source_of(attributes, read_hints(cache)),
+        preset=preset or "paper",
+        cache=cache.resolve(),
+        val_cache=None if val_cache is None else val_cache.resolve(),
+    )
+
+
+def _accelerator(config: TrainConfig, device: str) -> Accelerator:
+    chosen = pick_device(device)
+    if config.mixed_precision == "fp16" and chosen.type == "cpu":
+        raise UserError("mixed_precision=fp16 needs a GPU: take bf16 or no on the CPU")
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    # accelerate keeps one precision for the process; an ablation may go from one to another.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=chosen.type == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+
+
+def _objects(reader: CacheReader, indices: list[int], cache: Path) -> int:
+    """Objects to train on; a UserError where there are none."""
+    if not indices:
+        raise UserError(f"{cache} holds no views to train on")
+    objects = sum(reader.matched(index) for index in indices)
+    if not objects:
+        raise UserError(
+            f"{cache} holds no object that a detection was matched to, so there is nothing to train on: look at its "
+            f"categories, annotations and crowds (`frozen-cache cache info {cache}`)"
+        )
+    return objects
+
+
+def _start(trainer: Trainer, changed: list[str]) -> Start:
+    device = trainer.accelerator.device
+    return Start(
+        time=time.strftime("%Y-%m-%d %H:%M:%S"),
+        machine=platform.node(),
+        code=code_version(),
+        torch=torch.__version__,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        processes=trainer.accelerator.num_processes,
+        from_step=trainer.progress.step,
+        to_step=trainer.total,
+        changed=changed,
+    )
+
+
+def _announce(
+    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, cache: Path, val_cache: Path | None
+) -> None:
+    """Two lines before the first bar, and one where an earlier start is gone on with."""
+    config = record.config
+    parameters = sum(parameter.numel() for parameter in trainer.head.parameters())
+    precision = "float32" if config.mixed_precision == "no" else config.mixed_precision
+    processes = f" x {start.processes} processes" if start.processes > 1 else ""
+    say(
+        f"train: preset {record.preset}, {parameters:,} parameters, {trainer.total:,} steps of "
+        f"{config.optim.batch_size} views, {precision} on {start.device}{processes}"
+    )
+    say(
+        f"from {cache}: {len(trainer.indices):,} views, {objects:,} matched objects of {len(record.categories)} "
+        f"categories; {'no validation' if val_cache is None else f'evaluated on {val_cache}'}"
+    )
+    if start.from_step:
+        say(f"going on from step {start.from_step:,}")
+    if start.changed:
+        schedule = schedule_text(config.optim, step=start.from_step, total=trainer.total)
+        say(f"{'; '.join(start.changed)}: {schedule}")
+
+
+def _evaluation(
+    reader: CacheReader, layer: int, device: torch.device
+) -> Callable[[MaskHead], dict[str, dict[str, float]]]:
     def run(head: MaskHead) -> dict[str, dict[str, float]]:
         return evaluate_cache(reader, FeatureSegmenter(head, encoder_layer=layer, device=device)).metrics
 

@@ -101,6 +101,16 @@ def test_a_data_loader_with_workers_reads_what_one_process_reads(scene_cache, ho
         assert all(torch.equal(a, b) for a, b in zip(view.encoder[1], one.encoder[1], strict=True))
 
 
+def test_a_forked_process_does_not_go_on_with_inherited_arrays(scene_cache, monkeypatch):
+    views = frozen_cache.CachedViews(scene_cache, c1=False, encoder_layers=())
+    inherited = views._reader
+    assert torch.equal(views[0].queries, views[0].queries)
+    assert views._reader is inherited
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert views[0].selected > 0
+    assert views._reader is not inherited
+
+
 def test_errors_are_our_own(tmp_path):
     for call in (
         lambda: frozen_cache.InstanceSegmenter.load(tmp_path / "nowhere"),

@@ -81,14 +81,15 @@ class CacheReader:
         *,
         encoder_layers: Sequence[int] | None = None,
         c1: bool = True,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = torch.float32,
     ) -> CachedView:
         """One view.
 
         Args:
             encoder_layers: the kept layers to read; None for all, () for none.
             c1: whether to read C1.
-            dtype: of C1 and the encoder levels.
+            dtype: of C1 and the encoder levels; None for what is stored, and float32, which holds every int8 with its
+                scale.
 
         Raises:
             UserError: a layer that the cache does not hold.

@@ -63,7 +63,7 @@ class SegmentReader:
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
 
-    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
+    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
         """One view.
 
         Raises:
@@ -91,7 +91,7 @@ class SegmentReader:
         except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
             raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
 
-    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype) -> CachedView:
+    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
         shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
         rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
@@ -132,7 +132,7 @@ class SegmentReader:
         )
 
     def _maps(
-        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype, *, first_scale: int
+        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype | None, *, first_scale: int
     ) -> list[Tensor]:
         flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
         parts = flat.split([math.prod(shape) for shape in shapes])
@@ -141,7 +141,7 @@ class SegmentReader:
             channels = [shape[0] for shape in shapes]
             scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
             maps = [dequantised(a_map, scale) for a_map, scale in zip(maps, scales, strict=True)]
-        return [a_map.to(dtype) for a_map in maps]
+        return maps if dtype is None else [a_map.to(dtype) for a_map in maps]
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.data.coco import CocoImage
-from frozen_cache.data.images import BrokenImageError, image_path, read_image
+from frozen_cache.data.images import BrokenImageError, ImageReader, image_path
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view
 from frozen_cache.detectors.input_rule import InputRule
@@ -64,6 +64,7 @@ def load_batches(
     *,
     folder: Path,
     rule: InputRule,
+    reader: ImageReader,
     batch_size: int,
     workers: int,
     scale: int = 1,
@@ -77,7 +78,7 @@ def load_batches(
     def load(view: PlannedView) -> Loaded:
         path = image_path(folder, view.image)
         _, crc = file_crc32c(path)
-        image = read_image(path, height=view.image.height, width=view.image.width)
+        image = reader.read(path, height=view.image.height, width=view.image.width)
         return crc, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
     waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Loaded]]]] = deque()

@@ -1,15 +1,29 @@
-"""Image files: inside their folder, upright, RGB."""
+"""Image files: inside their folder, upright, RGB of 8 bits."""
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import threading
 import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from frozen_cache.data.bit_depth import stored_bits, to_eight_bits
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.errors import UserError
+from frozen_cache.pointer_file import pointer_file
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+"""Formats of photographs; Pillow knows others, and starts Ghostscript for an EPS, whatever its name."""
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit against files that unpack to more than memory holds."""
 
 _TRANSPOSED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
@@ -20,72 +34,161 @@ class BrokenImageError(UserError):
 
 
 def image_path(folder: Path, image: CocoImage) -> Path:
-    """The path of an image; UserError where its file name leads out of the folder (`..`, absolute, links)."""
-    path = folder / image.file_name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"image {image.id}: its file name {image.file_name} leads out of the folder {folder}")
-    return path
+    """The path of an image. UserError where its file name is absolute or leads out of the folder by `..`.
 
-
-def read_image(path: Path, *, height: int, width: int) -> Image.Image:
-    """The RGB image of height x width pixels, its EXIF orientation applied.
-
-    Where only the file as stored has the annotated size, the annotators saw it so: the orientation is left aside.
-    Raises BrokenImageError naming the file.
+    Links are followed wherever they lead: the owner of the folder has put them there, as DVC and git-annex do.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")
-            file.load()
-            upright = _applies_orientation(path, file, height=height, width=width)
-            return to_rgb(ImageOps.exif_transpose(file) if upright else file)
-    except BrokenImageError:
-        raise
-    except Exception as error:  # PIL raises nearly anything on damaged files
-        raise BrokenImageError(f"{path} is not an image that can be read: {_first_line(error)}") from None
+    name = Path(os.path.normpath(image.file_name))
+    if name.is_absolute() or name.parts[:1] == (os.pardir,):
+        raise UserError(f"image {image.id}: its file name {image.file_name} leads out of the folder {folder}")
+    return folder / name
 
 
-def check_image(path: Path, *, height: int, width: int) -> None:
-    """BrokenImageError for a file that is surely broken, judged by its header and, for JPEG and PNG, its end."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")
-            _applies_orientation(path, file, height=height, width=width)
-            complete = _has_end(path, file.format)
-    except BrokenImageError:
-        raise
-    except Exception as error:
-        raise BrokenImageError(f"{path} is not an image that can be read: {_first_line(error)}") from None
-    if not complete:
-        read_image(path, height=height, width=width)
+class ImageReader:
+    """Reads image files as RGB of 8 bits; knows what it had to convert. Any number of threads may use it.
+
+    Args:
+        bit_depth: values of images with more than 8 bits run from 0 to 2^bit_depth - 1; None for what the type says.
+        max_pixels: images with more are refused before they are decoded; None for `MAX_PIXELS`.
+    """
+
+    def __init__(self, *, bit_depth: int | None = None, max_pixels: int | None = None) -> None:
+        if bit_depth is not None and not 8 <= bit_depth <= 32:
+            raise UserError(f"--bit-depth {bit_depth}: give 8 to 32")
+        if max_pixels is not None and max_pixels < 1:
+            raise UserError(f"--max-pixels {max_pixels}: give 1 or more")
+        self.bit_depth = bit_depth
+        self.max_pixels = max_pixels or MAX_PIXELS
+        self._converted: dict[str, set[Path]] = {}
+        self._lock = threading.Lock()
+        self._formats = _known_formats()
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters in them is an error here
+        if Image.MAX_IMAGE_PIXELS is not None:  # Pillow refuses twice this
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, -(-self.max_pixels // 2))
+
+    def read(self, path: Path, *, height: int | None = None, width: int | None = None) -> Image.Image:
+        """The RGB image of height x width pixels, its EXIF orientation applied.
+
+        Where only the file as stored has the given size, the annotators saw it so: the orientation is left aside.
+
+        Raises:
+            BrokenImageError: names the file.
+            UserError: a file that is whole and cannot be used as it is: no permission, a pointer, width and height
+                swapped in the annotations, too many pixels, bits of no known range.
+        """
+        with _named_errors(path), path.open("rb") as file:
+            content = file.read()
+        return self.decode(content, path, height=height, width=width)
+
+    def decode(self, content: bytes, path: Path, *, height: int | None = None, width: int | None = None) -> Image.Image:
+        """As `read`, of a file's bytes."""
+        with _named_errors(path), self._opened(io.BytesIO(content), path) as image:
+            kind = stored_bits(image)  # first: Pillow decodes a PNG to find its orientation
+            upright = _applies_orientation(path, image, height=height, width=width)
+            image.load()
+            found: Image.Image = ImageOps.exif_transpose(image) if upright else image
+            if kind is not None:  # told by the file, before Pillow has decoded it
+                found = to_eight_bits(found, kind=kind, bit_depth=self.bit_depth, name=str(path))
+                with self._lock:
+                    self._converted.setdefault(kind, set()).add(path)
+            return to_rgb(found)
+
+    def check(self, path: Path, *, height: int | None = None, width: int | None = None) -> None:
+        """As `read`, judged by the header and, for JPEG and PNG, the end; more bits than 8 and others are decoded."""
+        with _named_errors(path), path.open("rb") as file, self._opened(file, path) as image:
+            complete = stored_bits(image) is None and _has_end(path, image.format)
+            _applies_orientation(path, image, height=height, width=width)
+        if not complete:
+            self.read(path, height=height, width=width)
+
+    def notes(self) -> list[str]:
+        """A line for each kind of image that had to be converted."""
+        top = f"0 to {2**self.bit_depth - 1}" if self.bit_depth else "0 to 65535"
+        how = {"16-bit colour": "the upper 8 bits of each value were taken"}
+        with self._lock:
+            counts = Counter({kind: len(paths) for kind, paths in sorted(self._converted.items())})
+        return [
+            f"{count} {'images have' if count > 1 else 'image has'} more than 8 bits ({kind}): "
+            + how.get(kind, f"{top} became 0 to 255")
+            for kind, count in counts.items()
+        ]
+
+    @contextmanager
+    def _opened(self, file: IO[bytes], path: Path) -> Iterator[Image.Image]:
+        """The opened image, not decoded, of an allowed format and size."""
+        try:
+            image = Image.open(file, formats=self._formats)
+        except UnidentifiedImageError:
+            file.seek(0)
+            pointer = pointer_file(file.read(64))
+            if pointer is not None:
+                raise UserError(f"{path} is {pointer}") from None
+            raise BrokenImageError(
+                f"{path} is not an image that can be read: it is none of {', '.join(self._formats)}"
+            ) from None
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+", str(error))
+            raise self._too_large(path, pixels[0] if pixels else "too many") from None
+        with image:
+            if image.width * image.height > self.max_pixels:
+                raise self._too_large(path, str(image.width * image.height))
+            yield image
+
+    def _too_large(self, path: Path, pixels: str) -> UserError:
+        return UserError(f"{path} has {pixels} pixels, more than {self.max_pixels}; --max-pixels N raises the limit")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode as RGB: 16-bit and float grey scaled to 8 bits, transparency dropped."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        scale = 1.0 if values.max(initial=0) <= 255 and image.mode == "F" else 255 / 65535
-        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    """Any PIL mode as RGB, transparency dropped; more than 8 bits as `ImageReader` takes them."""
+    kind = stored_bits(image)
+    if kind is not None:
+        image = to_eight_bits(image, kind=kind, bit_depth=None, name="the image")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
-def _applies_orientation(path: Path, file: Image.Image, *, height: int, width: int) -> bool:
-    orientation = file.getexif().get(_ORIENTATION, 1)
-    stored = (file.height, file.width)
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """An error of the disk stops with its path and is no damage; whatever Pillow raises on a damaged file is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # Pillow's own
+            raise _broken(path, error) from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> BrokenImageError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return BrokenImageError(f"{path} is not an image that can be read: {reason}")
+
+
+def _applies_orientation(path: Path, image: Image.Image, *, height: int | None, width: int | None) -> bool:
+    if height is None or width is None:
+        return True
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    stored = (image.height, image.width)
     upright = stored[::-1] if orientation in _TRANSPOSED else stored
     if upright == (height, width):
         return True
     if stored == (height, width):
         return False
-    raise BrokenImageError(
-        f"{path} has {upright[0]} x {upright[1]} pixels (height x width), its annotations say {height} x {width}"
-    )
+    found = f"{path} has {upright[0]} x {upright[1]} pixels (height x width)"
+    if upright == (width, height):
+        raise UserError(
+            f"{found}, and its annotations have the two swapped: mend `height` and `width` of the list `images` there "
+            "(the image itself is whole)"
+        )
+    raise BrokenImageError(f"{found}, its annotations say {height} x {width}")
 
 
 def _has_end(path: Path, kind: str | None) -> bool:
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(kind or "")
+    end = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind or "")
     if end is None:
         return False
     with path.open("rb") as file:
@@ -93,5 +196,7 @@ def _has_end(path: Path, kind: str | None) -> bool:
         return end in file.read()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)

@@ -30,7 +30,7 @@ class InputRule(BaseModel):
     resample: Literal["pil", "torchvision", "torchvision_float"] = "pil"
     """What resizes: PIL (the original detectors), torchvision's antialiased tensor resize (transformers), or that of
     floats without antialiasing (RF-DETR)."""
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear"
     rescale_factor: float = 1 / 255
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -61,10 +61,11 @@ class InputRule(BaseModel):
             return v2.functional.pil_to_tensor(image.resize((size[1], size[0]), method))
         pixels = v2.functional.pil_to_tensor(image)
         floats = self.resample == "torchvision_float"
+        nearest = self.interpolation == "nearest"  # transformers takes torchvision's exact one
         return v2.functional.resize(
             pixels.to(torch.float32) if floats else pixels,
             list(size),
-            interpolation=v2.InterpolationMode[self.interpolation.upper()],
+            interpolation=v2.InterpolationMode["NEAREST_EXACT" if nearest else self.interpolation.upper()],
             antialias=not floats,
         )
 

@@ -99,7 +99,7 @@ def _classes(truth: COCO, evaluator: COCOeval) -> list[ClassScores]:
         metrics |= {f"AP{name}": _mean(precision[:, :, index, area, -1]) for name, area in _AREAS.items()}
         metrics["AR100"] = _mean(recall[:, index, 0, -1])
         name = truth.cats[category].get("name", str(category))
-        found.append(ClassScores(id=category, name=name, objects=objects[category], metrics=metrics))
+        found.append(ClassScores(id=int(category), name=name, objects=objects[category], metrics=metrics))
     return found
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pycocotools.coco import COCO
 from torchvision.ops import box_convert
 
 from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import CocoScores, coco_in_memory, coco_scores
+from frozen_cache.evaluation.matched_iou import ObjectIou, view_object_ious
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
 from frozen_cache.inference.instances import Instances
 from frozen_cache.progress import progress_bar
@@ -19,20 +21,34 @@ from frozen_cache.progress import progress_bar
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO metrics and result dicts, by kind (`segm`, `bbox`)."""
+    """COCO scores and result dicts, by kind (`segm`, `bbox`)."""
 
-    metrics: dict[str, dict[str, float]]
+    scores: dict[str, CocoScores]
     results: dict[str, list[dict[str, Any]]]
+    truth: COCO
+    """The cached ground truth."""
+    objects: list[ObjectIou]
+    """Of the objects with a matched query; empty unless asked for."""
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """AP and AR by kind."""
+        return {kind: scores.metrics for kind, scores in self.scores.items()}
 
 
-def evaluate_cache(reader: CacheReader, segmenter: Segmenter) -> Evaluation:
-    """Segment every image's plain view and compare with the cached ground truth (pycocotools)."""
+def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, object_ious: bool = False) -> Evaluation:
+    """Segment every image's plain view and compare with the cached ground truth (pycocotools).
+
+    Args:
+        object_ious: also measure each object's mask in its matched box.
+    """
     layer = segmenter.encoder_layer
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
     categories = [category["id"] for category in reader.attributes.categories]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
+    objects: list[ObjectIou] = []
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
     for at in plain:
         view = reader.read(
@@ -41,18 +57,21 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter) -> Evaluation:
         height, width = view.transform.original_size
         images.append({"id": view.image_id, "height": height, "width": width})
         annotations += truth_annotations(view, categories)
-        found = view_results(view, segmenter(view), categories)
+        segmentation = segmenter(view)
+        found = view_results(view, segmentation, categories)
         results["segm"] += found["segm"]
         results["bbox"] += found["bbox"]
+        if object_ious:
+            objects += view_object_ious(view, segmenter, segmentation)
         bar.update()
     bar.close()
     named = list(reader.attributes.categories)
     truth = coco_in_memory({"images": images, "annotations": annotations, "categories": named})
-    metrics = {
-        "segm": coco_metrics(truth, results["segm"], "segm"),
-        "bbox": coco_metrics(truth, results["bbox"], "bbox"),
+    scores = {
+        "segm": coco_scores(truth, results["segm"], "segm"),
+        "bbox": coco_scores(truth, results["bbox"], "bbox"),
     }
-    return Evaluation(metrics=metrics, results=results)
+    return Evaluation(scores=scores, results=results, truth=truth, objects=objects)
 
 
 def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import NotFiniteError
 from frozen_cache.head.inputs import HeadOutput, ImageFeatures, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.head.training_free import TrainingFree
@@ -100,6 +101,12 @@ def _distinct(rois: Rois) -> tuple[Rois, Tensor]:
 
 
 def _segmentation(view: CachedView, output: HeadOutput, boxes: Tensor) -> Segmentation:
+    for name, values in (("mask logits", output.mask_logits), ("mask scores", output.iou)):
+        if values is not None and not torch.isfinite(values).all():
+            raise NotFiniteError(
+                f"image {view.image_id}: the head's {name} are not finite; its weights or the cached features are too "
+                "large for the precision that it runs in"
+            )
     masks = output.mask_logits.float().sigmoid().cpu()
     classes = view.scores[: view.selected]
     if output.iou is None:

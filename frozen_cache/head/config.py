@@ -15,26 +15,27 @@ PAPER_ENCODER_LAYER = 4
 class HeadConfig(BaseModel):
     """What the mask head is made of. The defaults are the paper's final form (last row of Table 6)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder_layer: int | None = Field(default=None, ge=1)
     """The cached encoder layer to read, from 1 (Table 14); None for the paper's 4 if kept, else the last kept."""
     image_encoder: Literal["none", "deformable", "swin", "convnext"] = "deformable"
     """Refines the encoder's maps (Table 2). Swin and ConvNeXt work on the finest map alone."""
     image_layers: int = Field(default=2, ge=0, le=4)
-    image_width: int | None = Field(default=None, ge=8)
+    """Layers of the image encoder."""
+    image_width: int | None = Field(default=None, ge=8, le=4096)
     """Channels of the image encoder and of F; None for the detector's own encoder width."""
-    fused_levels: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    fused_levels: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = 1
     """How many of the finest levels are upsampled and added up in F, or all that are cached; the paper: 1."""
     neck: bool = True
     """C1 is added to F through a 1x1 convolution and GroupNorm (Table 6). Without C1 there is no neck."""
-    width: int = Field(default=128, ge=8)
+    width: int = Field(default=128, ge=8, le=4096)
     """Channels of the RoI features and of the projected query (Table 4)."""
     roi_size: int = Field(default=32, ge=4, le=128)
     """Side of the RoI features (Table 9)."""
     roi_scale: float = Field(default=1.0, ge=1, le=2)
     """Side of the RoI in sides of the box: above 1 the head sees around the box, and its mask may leave it."""
-    roi_sampling: int = Field(default=2, ge=0)
+    roi_sampling: int = Field(default=2, ge=0, le=64)
     """RoIAlign's samples per bin and axis; 0 takes as many as the bin has pixels (slow for large boxes)."""
     box_encoder: Literal["none", "deformable", "swin", "convnext", "unet", "fcn"] = "deformable"
     """Refines the RoI features (Table 3). Beyond the paper: a U-Net, and the 3x3 convolutions of Mask R-CNN."""

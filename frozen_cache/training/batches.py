@@ -75,12 +75,12 @@ class ViewStore:
         self._lock = Lock()
 
     def read(self, index: int) -> CachedView:
-        """View `index` of the cache, with its maps in float16."""
+        """View `index` of the cache, with its maps as they are stored (int8 as float32)."""
         with self._lock:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index][0]
-        view = self.reader.read(index, encoder_layers=(self.encoder_layer,), c1=self.c1, dtype=torch.float16)
+        view = self.reader.read(index, encoder_layers=(self.encoder_layer,), c1=self.c1, dtype=None)
         maps = [*view.encoder[self.encoder_layer], *([] if view.c1 is None else [view.c1])]
         size = sum(part.numel() * part.element_size() for part in maps)
         with self._lock:
@@ -89,6 +89,11 @@ class ViewStore:
                 self._kept[index] = (view, size)
                 self._bytes += size
         return view
+
+    @property
+    def query_dim(self) -> int:
+        """D of the cached queries."""
+        return self.reader.attributes.detector.query_dim
 
     def features(self, view: CachedView) -> ImageFeatures:
         """The maps that the head reads."""
@@ -118,7 +123,12 @@ def epoch_batches(
 
 
 def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi_side: int, seed: int) -> TrainingBatch:
-    """Read views and make their RoIs and targets; everything random comes from `seed`."""
+    """Read views and make their RoIs and targets; everything random comes from `seed`.
+
+    `indices` may be empty: a process whose share of a last batch is nothing still takes part in the step.
+    """
+    if not indices:
+        return _nothing(store.query_dim, roi_side)
     generator = torch.Generator().manual_seed(seed)
     images, queries, boxes, labels, image_index = [], [], [], [], []
     targets, box_areas, object_areas = [], [], []
@@ -152,6 +162,13 @@ def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi
     )
 
 
+def _nothing(query_dim: int, roi_side: int) -> TrainingBatch:
+    whole, areas = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    rois = Rois(image_index=whole, boxes=torch.zeros(0, 4), queries=torch.zeros(0, query_dim), labels=whole)
+    targets = torch.zeros(0, roi_side, roi_side)
+    return TrainingBatch(images=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas)
+
+
 def read_ahead(
     store: ViewStore,
     steps: Iterator[tuple[int, list[int]]],
@@ -159,23 +176,28 @@ def read_ahead(
     *,
     roi_side: int,
     threads: int,
-) -> Generator[tuple[int, TrainingBatch], None, None]:
-    """Yield (step, batch) in order, made by `threads` threads ahead of their use."""
+    share: tuple[int, int] = (0, 1),
+) -> Generator[tuple[int, list[int], TrainingBatch], None, None]:
+    """Yield (step, views of all processes, this process's batch) in order, made by `threads` threads ahead of their
+    use. `share` is (this process, processes): it reads every so many-th view of each step."""
+    rank, world = share
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[int, Future[TrainingBatch]]] = deque()
+        waiting: deque[tuple[int, list[int], Future[TrainingBatch]]] = deque()
 
         def fill() -> None:
             while len(waiting) < 2 * threads and (following := next(steps, None)) is not None:
                 step, indices = following
                 seed = config.seed * 10_000_019 + step
-                waiting.append((step, pool.submit(make_batch, store, indices, config, roi_side=roi_side, seed=seed)))
+                mine = indices[rank::world]
+                made = pool.submit(make_batch, store, mine, config, roi_side=roi_side, seed=seed)
+                waiting.append((step, indices, made))
 
         fill()
         try:
             while waiting:
-                step, future = waiting.popleft()
-                yield step, future.result()
+                step, indices, future = waiting.popleft()
+                yield step, indices, future.result()
                 fill()
         finally:
-            for _, future in waiting:
+            for *_, future in waiting:
                 future.cancel()

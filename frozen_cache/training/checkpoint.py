@@ -7,7 +7,9 @@ average, `optimizer.INDEX.*` AdamW's state. Metadata: `run`, a JSON object.
 from __future__ import annotations
 
 import json
-import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from frozen_cache.errors import UserError
+from frozen_cache.durable import flush_file
+from frozen_cache.errors import NotFiniteError, UserError
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], *, run: dict[str, Any]) -> None:
-    """Write durably and atomically. `run` is plain JSON data."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write durably and atomically; on any error what was at `path` stays. `run` is plain JSON data.
+
+    Raises:
+        NotFiniteError: a tensor holds a NaN or an infinity.
+        UserError: it cannot be written, the disk being full for instance.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    bad = [name for name, tensor in plain.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise NotFiniteError(f"`{bad[0]}` and {len(bad) - 1} more of {len(plain)} tensors are not finite")
     try:
-        save_file(plain, aside, metadata={"run": json.dumps(run)})
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        save_file(plain, aside, metadata={"run": json.dumps(run, allow_nan=False)})
+        flush_file(aside)
         aside.replace(path)
+        flush_file(path.parent)
+    except (SafetensorError, OSError) as error:  # safetensors' own errors are no OSErrors
+        raise UserError(
+            f"checkpoint {path} cannot be written ({error}); the one before it is safe: make room, then give the same "
+            "command again"
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -38,20 +54,48 @@ def load_checkpoint(path: Path, *, prefix: str = "") -> tuple[dict[str, Tensor],
     Raises:
         UserError: the file is missing, damaged, or no checkpoint of ours.
     """
+    with _opened(path) as file:
+        run = _metadata(file)
+        tensors = {
+            name.removeprefix(prefix): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118  safe_open objects are no dictionaries
+            if name.startswith(prefix)
+        }
+    return tensors, run
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The run metadata of a checkpoint alone. Errors as in `load_checkpoint`."""
+    with _opened(path) as file:
+        return _metadata(file)
+
+
+def shapes(path: Path, *, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors whose names start with `prefix`, which is cut off; none is read."""
+    with _opened(path) as file:
+        return {
+            name.removeprefix(prefix): tuple(file.get_slice(name).get_shape())
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith(prefix)
+        }
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: train one with `frozen-cache train-head`")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            run = json.loads(metadata["run"])
-            tensors = {
-                name.removeprefix(prefix): file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118  safe_open objects are no dictionaries
-                if name.startswith(prefix)
-            }
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+            yield file
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a checkpoint of frozen-cache: {error}") from error
-    return tensors, run
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    run = json.loads((file.metadata() or {})["run"])
+    if not isinstance(run, dict):
+        raise TypeError("its metadata is no object")
+    return run
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import tomllib
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+_STRICT = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class RoiConfig(BaseModel):
@@ -32,6 +34,12 @@ class RoiConfig(BaseModel):
     max_per_image: int | None = Field(default=None, ge=1)
     """Draw at most this many of them, at random."""
 
+    @model_validator(mode="after")
+    def _something(self) -> RoiConfig:
+        if not (self.matched or self.ground_truth or self.jitter > 0 or self.overlapping_iou is not None):
+            raise ValueError("asks for no boxes at all: set matched, ground_truth, jitter or overlapping_iou")
+        return self
+
 
 class LossConfig(BaseModel):
     """Mask loss and mask scoring loss (the paper gives no weights; the lineage's are the defaults)."""
@@ -39,6 +47,7 @@ class LossConfig(BaseModel):
     model_config = _STRICT
 
     supervision: Literal["points", "dense"] = "points"
+    """Where the mask loss looks: at sampled points, or at every cell of the RoI."""
     points: int = Field(default=256, ge=1)
     """N sampled points per RoI, of R x R: 75 % fewer than 32 x 32 (Table 6)."""
     oversample: float = Field(default=3.0, ge=1)
@@ -46,8 +55,11 @@ class LossConfig(BaseModel):
     importance: float = Field(default=0.75, ge=0, le=1)
     """beta: the share of the points that are the most uncertain ones."""
     bce: float = Field(default=5.0, ge=0)
+    """Weight of the binary cross-entropy."""
     dice: float = Field(default=5.0, ge=0)
+    """Weight of the dice loss."""
     scoring: float = Field(default=1.0, ge=0)
+    """Weight of the squared error of the predicted mask IoU (Eq. 12, 13)."""
     soft_targets: bool = False
     """Targets as covered fractions of each cell instead of 0 / 1."""
 
@@ -58,8 +70,11 @@ class OptimConfig(BaseModel):
     model_config = _STRICT
 
     lr: float = Field(default=1.5e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    """Learning rate, after the warm-up and before the schedule lowers it."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay of the mean gradient and of the mean squared gradient."""
     weight_decay: float = Field(default=5e-5, ge=0)
+    """Each step takes lr times this share off each weight."""
     epochs: float = Field(default=6.0, gt=0)
     """Passes over all cached views."""
     min_steps: int = Field(default=0, ge=0)
@@ -67,11 +82,15 @@ class OptimConfig(BaseModel):
     batch_size: int = Field(default=8, ge=1)
     """Views per step, over all processes."""
     schedule: Literal["step", "cosine"] = "step"
+    """The learning rate falls at milestones, or along half a cosine to 0."""
     milestones: tuple[float, ...] = (0.9, 0.95)
     """Step schedule: the learning rate is multiplied by `gamma` at these fractions of all steps."""
-    gamma: float = 0.1
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    """Step schedule: what the learning rate is multiplied by."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises to `lr` in a straight line."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Gradients of a larger norm, over all weights, are scaled down to it."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Exponential moving average of the weights, which is then what is evaluated and saved as the head."""
 
@@ -82,11 +101,17 @@ class TrainConfig(BaseModel):
     model_config = _STRICT
 
     head: HeadConfig = HeadConfig()
+    """What the mask head is made of."""
     rois: RoiConfig = RoiConfig()
+    """Which boxes it trains on."""
     loss: LossConfig = LossConfig()
+    """What it is trained for."""
     optim: OptimConfig = OptimConfig()
-    seed: int = 0
+    """How it is trained."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of the first weights, the order of the views, and all that is drawn."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Number type of the head's matrix products: float32, bfloat16, or float16 with a gradient scaler (a GPU)."""
     views: int | None = Field(default=None, ge=1)
     """Train on the first so many views of each image; None for all that are cached."""
     eval_every: float = Field(default=1.0, gt=0)
@@ -140,8 +165,53 @@ def validated(values: dict[str, Any]) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        known = f" (known keys: {', '.join(_keys_beside(first['loc']))})" if first["type"] == "extra_forbidden" else ""
-        raise UserError(f"configuration key `{where}`: {first['msg']}, got {first['input']!r}{known}") from error
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"configuration key `{where}` does not exist: {_meant(where)}") from error
+        raise UserError(f"configuration key `{where}`: {first['msg']}, got {first['input']!r}") from error
+
+
+def all_keys(model: type[BaseModel] = TrainConfig, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every dotted key of the configuration that holds a value, with its field."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found |= all_keys(section, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = field
+    return found
+
+
+def value_of(config: BaseModel, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def non_defaults(config: TrainConfig) -> dict[str, Any]:
+    """Dotted keys whose value is not the default, with it."""
+    default = TrainConfig()
+    return {key: value_of(config, key) for key in all_keys() if value_of(config, key) != value_of(default, key)}
+
+
+def _meant(key: str) -> str:
+    """Which keys somebody may have meant who wrote one that does not exist."""
+    section, _, last = key.rpartition(".")
+    keys = list(all_keys())
+    same = [known for known in keys if known.rpartition(".")[2] == last]
+    beside = [known for known in keys if known.rpartition(".")[0] == section]
+    near = get_close_matches(key, keys, n=3) or [
+        known
+        for name in get_close_matches(last, [k.rpartition(".")[2] for k in keys], n=2)
+        for known in keys
+        if known.rpartition(".")[2] == name
+    ]
+    if same or near:
+        return f"did you mean {' or '.join(dict.fromkeys(same or near))}? `train-head --show-config` lists all keys"
+    names = ", ".join(beside) if section and beside else ", ".join(TrainConfig.model_fields)
+    return f"known are {names}; `train-head --show-config` lists all keys"
 
 
 def exact_epochs(epochs: float) -> dict[str, Any]:
@@ -170,12 +240,3 @@ def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise UserError(f"configuration key `{dotted}`: `{part}` is a value, not a section")
     values[last] = value
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = TrainConfig
-    for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return sorted(model.model_fields)

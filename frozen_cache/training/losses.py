@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def dice_loss(logits: Tensor, targets: Tensor, count: float) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor, count: float | Tensor) -> Tensor:
     """Sum over N masks of 1 - (2 |x t| + 1) / (|x| + |t| + 1), over `count`.
 
     Args:
@@ -20,12 +20,12 @@ def dice_loss(logits: Tensor, targets: Tensor, count: float) -> Tensor:
     return (1 - (overlap + 1) / (x.sum(-1) + targets.sum(-1) + 1)).sum() / count
 
 
-def bce_loss(logits: Tensor, targets: Tensor, count: float) -> Tensor:
+def bce_loss(logits: Tensor, targets: Tensor, count: float | Tensor) -> Tensor:
     """Sum over N masks of the mean binary cross-entropy of their points, over `count`. Shapes as in `dice_loss`."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(-1).sum() / count
 
 
-def scoring_loss(predicted: Tensor, labels: Tensor, iou: Tensor, count: float) -> Tensor:
+def scoring_loss(predicted: Tensor, labels: Tensor, iou: Tensor, count: float | Tensor) -> Tensor:
     """Squared error of the predicted mask IoU of each object's own class (Eq. 12, 13).
 
     Args:

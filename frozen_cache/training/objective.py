@@ -12,11 +12,13 @@ from frozen_cache.training.config import LossConfig
 from frozen_cache.training.losses import bce_loss, dice_loss, mask_iou, scoring_loss
 
 
-def objective(output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float) -> dict[str, Tensor]:
+def objective(
+    output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor
+) -> dict[str, Tensor]:
     """The weighted losses by name; their sum is what is minimised.
 
     Args:
-        count: RoIs of all processes over the number of processes, at least 1.
+        count: RoIs of all processes, at least 1, over the number of processes; a number or a scalar on the device.
     """
     logits = output.mask_logits.float()
     at, targets = (

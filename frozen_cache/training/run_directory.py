@@ -12,10 +12,16 @@ from frozen_cache.cache.attributes import Category
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
+from frozen_cache.ownership import is_owner_file
+from frozen_cache.training.checkpoint import load_metadata
 from frozen_cache.training.config import TrainConfig
+from frozen_cache.training.progress import Progress
 from frozen_cache.training.source import RunSource
 
 RUN_FILE = "run.json"
+HINTS = {"source", "cache", "val_cache", "preset"}
+"""Fields of a record that say where things lay: paths move, so they decide no comparison."""
+MOST_DIFFERENCES = 4
 
 
 class RunRecord(BaseModel):
@@ -31,9 +37,33 @@ class RunRecord(BaseModel):
     """Name of the detector."""
     detector_fingerprint: str
     cache_fingerprint: str
+    val_fingerprint: str | None = None
+    """Of the cache that picks the best checkpoint."""
     categories: list[Category]
     source: RunSource | None = None
-    """Where the features came from; None in runs of earlier versions. Paths move, so it decides no comparison."""
+    """Where the features came from; None in runs of earlier versions."""
+    preset: str | None = None
+    """The recipe that the configuration began with."""
+    cache: Path | None = None
+    val_cache: Path | None = None
+
+
+class Start(BaseModel):
+    """One start of a run: a line of `starts.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    time: str
+    machine: str
+    code: str
+    """Version and commit of frozen-cache."""
+    torch: str
+    device: str
+    processes: int
+    from_step: int
+    to_step: int
+    changed: list[str] = []
+    """What differs from the start before."""
 
 
 class RunDirectory:
@@ -43,52 +73,111 @@ class RunDirectory:
         self.path = path
         self.record_file = path / RUN_FILE
         self.metrics_file = path / "metrics.jsonl"
+        self.starts_file = path / "starts.jsonl"
         self.last = path / "last.safetensors"
         self.best = path / "best.safetensors"
         self.events = path / "tensorboard"
 
-    def open(self, record: RunRecord, *, resume: bool) -> None:
-        """Make the folder, or check that what lies there is this very run.
-
-        Raises:
-            UserError: the folder holds something else, another run, or a run that was not asked to be resumed.
-        """
+    def check_folder(self) -> None:
+        """UserError where the folder is a file, or holds things and no run."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path} exists and is a file: choose another path")
-        if self.record_file.is_file():
-            if not resume:
-                raise UserError(f"--out {self.path} holds a run already: add --resume to go on, or choose another path")
-            differing = differences(load_record(self.path), record)
-            if differing:
-                raise UserError(f"the run in {self.path} differs from what is asked for: {'; '.join(differing)}")
+        if self.record_file.is_file() or not self.path.is_dir():
             return
         # A kill can leave the record behind as it was being written aside: `.run.json.1234`.
-        if self.path.is_dir() and any(not entry.name.startswith(f".{RUN_FILE}.") for entry in self.path.iterdir()):
+        names = [entry.name for entry in self.path.iterdir()]
+        if any(not name.startswith(f".{RUN_FILE}.") and not is_owner_file(name) for name in names):
             raise UserError(f"--out {self.path} exists and is no run of train-head: choose another path")
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def open(self, record: RunRecord, *, total: int, resume: bool) -> list[str]:
+        """Make the run, or check that what lies there is this very run and has steps left.
+
+        Only the length of a run may differ, and only where `resume` asks for it: it is prolonged then.
+
+        Args:
+            total: steps of the whole run as it is asked for now.
+
+        Returns:
+            What differs from the run that was there.
+
+        Raises:
+            UserError: the folder holds something else, another run, or this one, finished, and it was not asked for.
+        """
+        self.check_folder()
+        if not self.record_file.is_file():
+            self.write_record(record)
+            return []
+        there = load_record(self.path)
+        found = differences(there, record)
+        length = [text for text in found if text.startswith(("optim.epochs ", "optim.min_steps "))]
+        if others := [text for text in found if text not in length]:
+            more = f"; and {len(others) - MOST_DIFFERENCES} more" if len(others) > MOST_DIFFERENCES else ""
+            raise UserError(
+                f"--out {self.path} holds a run that differs from what is asked for: "
+                f"{'; '.join(others[:MOST_DIFFERENCES])}{more}. Choose another path, or, to go on with it by its own "
+                "settings, give --resume without other settings"
+            )
+        done = self.progress().step
+        if length and not resume:
+            raise UserError(
+                f"--out {self.path} holds this run at another length ({'; '.join(length)}): add --resume to give it "
+                "this one, or choose another path"
+            )
+        if length and done > total:
+            raise UserError(f"the run in {self.path} has done {done:,} steps, more than the {total:,} asked for")
+        if done >= total and not resume:
+            raise UserError(
+                f"--out {self.path} holds this run, finished: `frozen-cache evaluate --head {self.path}` measures it, "
+                "--resume with more --epochs prolongs it; else choose another path"
+            )
+        if length or record.val_fingerprint != there.val_fingerprint:
+            self.write_record(record)
+        return found
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write `run.json`."""
         write_durably(self.record_file, (record.model_dump_json(indent=2) + "\n").encode())
+
+    def progress(self) -> Progress:
+        """Where the `last` checkpoint stands; at the start where there is none."""
+        if not self.last.is_file():
+            return Progress()
+        try:
+            return Progress(**load_metadata(self.last)["progress"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.last} is no checkpoint to go on from: {error}") from error
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps behind a checkpoint: they will be made again."""
         if not self.metrics_file.is_file():
             return
-        kept = []
-        for line in self.metrics_file.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError):
-                continue  # the line that a kill cut short
-        write_durably(self.metrics_file, "".join(line + "\n" for line in kept).encode())
+        kept = [line for line in self._lines() if isinstance(at := line.get("step"), int) and at <= step]
+        write_durably(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def log(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with self.metrics_file.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(values, allow_nan=False) + "\n")
+
+    def note(self, start: Start) -> None:
+        """Append one line to starts.jsonl."""
+        with self.starts_file.open("a") as file:
+            file.write(start.model_dump_json() + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl."""
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        """All whole lines of metrics.jsonl."""
+        return self._lines() if self.metrics_file.is_file() else []
+
+    def _lines(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.metrics_file.read_bytes().splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue  # the line that a kill cut short
+            if isinstance(values, dict):
+                found.append(values)
+        return found
 
 
 def load_record(path: Path) -> RunRecord:
@@ -97,7 +186,7 @@ def load_record(path: Path) -> RunRecord:
     if not file.is_file():
         raise UserError(f"{path} is no run of train-head: there is no {RUN_FILE} in it")
     try:
-        return RunRecord.model_validate_json(file.read_text())
+        return RunRecord.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -105,13 +194,20 @@ def load_record(path: Path) -> RunRecord:
 
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
-    """`key: old, now new` for everything in which two records differ."""
-    before, now = (_flat(record.model_dump(mode="json", exclude={"source"})) for record in (old, new))
+    """`key was old, now new` for everything in which two records differ."""
+    before, now = (_flat(record.model_dump(mode="json", exclude=HINTS)) for record in (old, new))
+    if old.val_fingerprint is None:  # there was no validation, and so no best checkpoint that it could spoil
+        now["val_fingerprint"] = None
     return [
-        f"{key.removeprefix('config.')} was {before.get(key)}, now {now.get(key)}"
+        f"{key.removeprefix('config.')} was {_short(before.get(key))}, now {_short(now.get(key))}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}..."
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,3 +16,13 @@ def learning_rate(config: OptimConfig, *, step: int, total: int) -> float:
         return config.lr * 0.5 * (1 + math.cos(math.pi * done))
     passed = sum(step >= milestone * total for milestone in config.milestones)
     return config.lr * config.gamma**passed
+
+
+def schedule_text(config: OptimConfig, *, step: int, total: int) -> str:
+    """What the learning rate does from a step on, for whoever prolongs a run."""
+    rate = learning_rate(config, step=step, total=total)
+    if config.schedule == "cosine":
+        return f"the learning rate goes on at {rate:.2g} and falls along the cosine to 0 at step {total:,}"
+    falls = sorted({math.ceil(milestone * total) for milestone in config.milestones})
+    ahead = [f"{fall:,}" for fall in falls if fall > step]
+    return f"the learning rate goes on at {rate:.2g}" + (f" and falls at step {', '.join(ahead)}" if ahead else "")

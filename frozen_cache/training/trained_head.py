@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.errors import UserError
+from frozen_cache.errors import NotFiniteError, UserError
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.training.checkpoint import load_checkpoint
+from frozen_cache.training.checkpoint import load_checkpoint, shapes
 from frozen_cache.training.run_directory import RunRecord, load_record
 
 
@@ -20,14 +22,16 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     if not path.exists():
         raise UserError(f"--head {path} does not exist: give a run directory of train-head")
     folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UserError(f"--head {path} is not a checkpoint: give the run directory {folder}, or a .safetensors in it")
     record = load_record(folder)
     file = checkpoint_of(path)
+    _check_shapes(record, shapes(file, prefix="head."), file, folder)
     tensors, _ = load_checkpoint(file, prefix="head.")
+    if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise NotFiniteError(f"{file} is worthless: `{bad[0]}` and {len(bad) - 1} more tensors are not finite")
     head = MaskHead(config=record.config.head, inputs=record.inputs)
-    try:
-        head.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{file} does not fit the configuration in {folder}: {str(error).splitlines()[0]}") from error
+    head.load_state_dict(tensors)
     return head.eval(), record, file
 
 
@@ -35,6 +39,22 @@ def checkpoint_of(path: Path) -> Path:
     """The checkpoint of a run directory, its `best` where it has one; a file is itself."""
     best = path / "best.safetensors"
     return path if path.is_file() else best if best.is_file() else path / "last.safetensors"
+
+
+def _check_shapes(record: RunRecord, found: dict[str, tuple[int, ...]], file: Path, folder: Path) -> None:
+    """UserError where a checkpoint is not that of the record's head; no memory is taken for either."""
+    try:
+        with torch.device("meta"):
+            head = MaskHead(config=record.config.head, inputs=record.inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{folder} describes no head that can be built: {str(error).splitlines()[0]}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise UserError(
+                f"{file} does not fit the configuration in {folder}: `{name}` is {found.get(name, 'missing')}, "
+                f"not {wanted.get(name, 'known')}"
+            )
 
 
 def check_fits(record: RunRecord, reader: CacheReader, *, head: Path, cache: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,29 +15,21 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from frozen_cache.errors import NotFiniteError, StoppedError, UserError
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.progress import progress_bar, say
 from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches, read_ahead
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.objective import objective
+from frozen_cache.training.progress import Progress
 from frozen_cache.training.run_directory import RunDirectory
 from frozen_cache.training.schedule import learning_rate
+from frozen_cache.training.stop_signals import StopSignals
+from frozen_cache.training.watch import StepNumbers, Watch
 
 LOG_EVERY = 20
 READING_THREADS = 2
-
-
-@dataclass
-class Progress:
-    """Where a run stands; saved with every checkpoint."""
-
-    step: int = 0
-    """Steps done."""
-    best_ap: float | None = None
-    best_step: int | None = None
-    seconds: float = 0.0
-    """Time spent in training steps and evaluations, over all restarts."""
 
 
 @dataclass
@@ -53,6 +43,8 @@ class Trainer:
     accelerator: Accelerator
     fingerprint: dict[str, Any]
     evaluate: Callable[[MaskHead], dict[str, dict[str, float]]] | None = None
+    check_owner: Callable[[], None] = lambda: None
+    """Raises where the run directory belongs to another process by now."""
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -72,7 +64,12 @@ class Trainer:
             if optim.ema_decay is None
             else AveragedModel(self.head, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
         )
-        self._stop = False
+        self.watch = Watch(
+            precision=self.config.mixed_precision,
+            run=self.run.path,
+            reduce=lambda values: self.accelerator.reduce(values, reduction="mean"),
+            world=self.accelerator.num_processes,
+        )
 
     @property
     def evaluated_head(self) -> MaskHead:
@@ -80,17 +77,34 @@ class Trainer:
         return self.head if self.average is None else self.average.module  # type: ignore[return-value]
 
     def resume(self) -> None:
-        """Go back to the `last` checkpoint, if there is one."""
-        if not self.run.last.is_file():
-            return
-        tensors, saved = load_checkpoint(self.run.last)
-        self.progress = Progress(**saved["progress"])
+        """Go back to the `last` checkpoint, or to the very start where there is none yet.
+
+        Raises:
+            UserError: the checkpoint is damaged, or of another run.
+        """
+        if self.run.last.is_file():
+            tensors, saved = load_checkpoint(self.run.last)
+            try:
+                self._restore(tensors, saved)
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                raise UserError(
+                    f"checkpoint {self.run.last} does not fit the run in {self.run.path} "
+                    f"({str(error).splitlines()[0]}): choose another --out"
+                ) from error
+        if self.accelerator.is_main_process:
+            self.run.forget_after(self.progress.step)
+
+    def _restore(self, tensors: dict[str, Tensor], saved: dict[str, Any]) -> None:
+        for key, value in self.fingerprint.items():
+            if saved[key] != value:
+                raise ValueError(f"its {key} is another")
+        progress = Progress(**saved["progress"])
         self.evaluated_head.load_state_dict(_part(tensors, "head."))
         if self.average is not None:
             self.head.load_state_dict(_part(tensors, "raw."))
-            self.average.n_averaged.fill_(self.progress.step)
+            self.average.n_averaged.fill_(progress.step)
         restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
-        self.run.forget_after(self.progress.step)
+        self.progress = progress
 
     def save_last(self) -> None:
         """Write the `last` checkpoint: all that `resume` needs."""
@@ -98,14 +112,26 @@ class Trainer:
         if self.average is not None:
             tensors |= {f"raw.{name}": value for name, value in self.head.state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        save_checkpoint(self.run.last, tensors, run=self.fingerprint | {"progress": vars(self.progress)})
+        self._save(self.run.last, tensors)
+
+    def _save(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        self.check_owner()
+        try:
+            save_checkpoint(path, tensors, run=self.fingerprint | {"progress": vars(self.progress)})
+        except NotFiniteError as error:
+            raise self.watch.failure(self._numbers, str(error)) from error
 
     def train(self) -> Progress:
-        """Run the remaining steps. Ctrl-C and SIGTERM end it after the step in hand, with a checkpoint."""
+        """Run the remaining steps.
+
+        Raises:
+            StoppedError: Ctrl-C or SIGTERM, after the step in hand and with a checkpoint.
+            NotFiniteError: a number of the training is not finite; the checkpoints stay as they were.
+            UserError: a whole pass over the views gave nothing to train on.
+        """
         model, optimizer = self.accelerator.prepare(self.head, self.optimizer)
         main = self.accelerator.is_main_process
         writer = SummaryWriter(str(self.run.events), purge_step=self.progress.step) if main else None
-        roi_side = self.config.head.mask_side
         bar = progress_bar(
             total=self.total * self.config.optim.batch_size,
             initial=self.progress.step * self.config.optim.batch_size,
@@ -113,19 +139,31 @@ class Trainer:
             desc="train",
             shown=main,
         )
-        batches = read_ahead(self.store, self._steps(), self.config, roi_side=roi_side, threads=READING_THREADS)
-        with _StopSignals(self):
+        batches = read_ahead(
+            self.store,
+            self._steps(),
+            self.config,
+            roi_side=self.config.head.mask_side,
+            threads=READING_THREADS,
+            share=(self.accelerator.process_index, self.accelerator.num_processes),
+        )
+        with StopSignals() as signals:
             try:
-                for step, batch in batches:
+                for step, indices, batch in batches:
                     started = time.perf_counter()
-                    losses = self._step(model, optimizer, step, batch.to(self.accelerator.device))
+                    asked = self._step(model, optimizer, step, indices, batch, stop=signals.asked)
                     self.progress.step = step + 1
+                    stopping = bool(asked) if self.accelerator.num_processes > 1 else signals.asked
+                    values = self._check(stopping=stopping)
                     self.progress.seconds += time.perf_counter() - started
                     if main and writer is not None:
-                        self._report(writer, bar, step, losses, len(batch.images))
-                        self._evaluate_and_save(writer, bar)
-                    if self._stop:
-                        raise KeyboardInterrupt
+                        self._report(writer, bar, values, len(indices))
+                        self._evaluate_and_save(writer, stopping=stopping)
+                    if stopping:
+                        raise StoppedError(
+                            f"stopped after step {step + 1:,} of {self.total:,}; all that is done is safe in "
+                            f"{self.run.last}"
+                        )
             finally:
                 batches.close()
                 bar.close()
@@ -134,8 +172,7 @@ class Trainer:
         return self.progress
 
     def _steps(self) -> Iterator[tuple[int, list[int]]]:
-        """(step, this process's views) from where the run stands to its end."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        """(step, the views of all processes) from where the run stands to its end."""
         cached: tuple[int, list[list[int]]] = (-1, [])
         for step in range(self.progress.step, self.total):
             epoch, at = divmod(step, self.steps_per_epoch)
@@ -150,88 +187,127 @@ class Trainer:
                         epoch=epoch,
                     ),
                 )
-            yield step, cached[1][at][rank::world]
+            yield step, cached[1][at]
 
     def _step(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, batch: TrainingBatch
-    ) -> dict[str, float]:
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        indices: list[int],
+        batch: TrainingBatch,
+        *,
+        stop: bool,
+    ) -> Tensor:
+        """One optimizer step; nothing is fetched from the device. Returns how many processes were asked to stop."""
         # Everything random in a step comes from its number, so that a resumed run needs no generator's state.
         torch.manual_seed(self.config.seed * 10_000_019 + step)
+        device, world = self.accelerator.device, self.accelerator.num_processes
+        rate = learning_rate(self.config.optim, step=step, total=self.total)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.optim, step=step, total=self.total)
+            group["lr"] = rate
         model.train()
+        rois = len(batch.rois.labels)
+        shared = self.accelerator.reduce(torch.tensor([float(rois), float(stop)], device=device), reduction="sum")
+        batch = batch.to(device)
         with self.accelerator.autocast():
             output = model(batch.images, batch.rois)
-        count = torch.tensor(float(len(batch.rois.labels)), device=self.accelerator.device)
-        count = self.accelerator.reduce(count, reduction="mean").clamp(min=1)
-        losses = objective(output, batch, self.config.loss, count=float(count))
+        # Gradients are averaged over the processes, so each divides by its part of all RoIs.
+        losses = objective(output, batch, self.config.loss, count=shared[0].clamp(min=1) / world)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         self.accelerator.backward(loss)
-        if self.config.optim.clip_grad_norm is not None:
-            self.accelerator.clip_grad_norm_(model.parameters(), self.config.optim.clip_grad_norm)
+        norm = self._clip(model)
         optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.head)
-        return {"loss": float(loss.detach())} | {name: float(value.detach()) for name, value in losses.items()}
+        self._numbers = StepNumbers(
+            step=step,
+            images=[self.store.reader.views[index][0] for index in indices],
+            rate=rate,
+            values={"loss": loss.detach()}
+            | {name: value.detach() for name, value in losses.items()}
+            | {"gradient norm": norm, "rois": torch.tensor(float(rois), device=device)},
+        )
+        self.watch.add(self._numbers)
+        return shared[1]
 
-    def _report(self, writer: SummaryWriter, bar: Any, step: int, losses: dict[str, float], images: int) -> None:
+    def _clip(self, model: torch.nn.Module) -> Tensor:
+        """Clip the gradients where that is asked for; their norm before."""
+        limit = self.config.optim.clip_grad_norm
+        if limit is not None:
+            return self.accelerator.clip_grad_norm_(model.parameters(), limit).detach()
+        self.accelerator.unscale_gradients()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _check(self, *, stopping: bool) -> dict[str, float]:
+        """Where numbers are about to be printed, or weights to be evaluated or saved: look at all since the last time.
+
+        All processes come here at the same steps, as they have to fetch the numbers of all.
+        """
+        step = self.progress.step
+        if not (self._logs() or self._evaluates() or self._saves(stopping=stopping)):
+            return {}
+        values = self.watch.check()
+        if self.watch.rois == 0 and (
+            self.watch.steps >= self.steps_per_epoch or step == self.watch.steps == self.total
+        ):
+            raise UserError(
+                f"no box to train on in {self.watch.steps} steps: no object has a mask in a box that the `rois` "
+                "section of the configuration asks for; look at what `frozen-cache cache info` counts"
+            )
+        return values
+
+    def _logs(self) -> bool:
+        return self.progress.step % LOG_EVERY == 0 or self.progress.step == self.total
+
+    def _evaluates(self) -> bool:
+        step = self.progress.step
+        return self.evaluate is not None and (step % self.eval_steps == 0 or step == self.total)
+
+    def _saves(self, *, stopping: bool) -> bool:
+        step = self.progress.step
+        return stopping or step == self.total or step % self.config.checkpoint_every == 0
+
+    def _report(self, writer: SummaryWriter, bar: Any, values: dict[str, float], images: int) -> None:
         bar.update(images)
-        if (step + 1) % LOG_EVERY and step + 1 != self.total:
+        step = self.progress.step
+        if not self._logs():
             return
-        rate = learning_rate(self.config.optim, step=step, total=self.total)
-        bar.set_postfix(loss=f"{losses['loss']:.3f}", lr=f"{rate:.1e}")
+        rate = self._numbers.rate
+        losses = {name: value for name, value in values.items() if name not in ("gradient norm", "rois")}
+        if losses:
+            self.progress.loss = losses["loss"]
+            bar.set_postfix(loss=f"{losses['loss']:.3f}", lr=f"{rate:.1e}")
+        self.check_owner()
         self.run.log(
-            {"step": step + 1, "epoch": (step + 1) / self.steps_per_epoch, "lr": rate}
+            {"step": step, "epoch": step / self.steps_per_epoch, "lr": rate}
             | {name: round(value, 6) for name, value in losses.items()}
+            | ({"skipped": self.watch.skipped} if self.watch.skipped else {})
         )
         for name, value in losses.items():
-            writer.add_scalar(f"train/{name}", value, step + 1)
-        writer.add_scalar("train/lr", rate, step + 1)
+            writer.add_scalar(f"train/{name}", value, step)
+        writer.add_scalar("train/lr", rate, step)
 
-    def _evaluate_and_save(self, writer: SummaryWriter, bar: Any) -> None:
+    def _evaluate_and_save(self, writer: SummaryWriter, *, stopping: bool) -> None:
         step = self.progress.step
-        done = step == self.total
-        if self.evaluate is not None and (step % self.eval_steps == 0 or done):
+        if self.evaluate is not None and self._evaluates():
             started = time.perf_counter()
             head = self.evaluated_head
             metrics = self.evaluate(head.eval())
             self.progress.seconds += time.perf_counter() - started
-            ap = metrics["segm"]["AP"]
+            self.check_owner()
             self.run.log({"step": step, "epoch": step / self.steps_per_epoch, "val": metrics})
             for name, value in metrics["segm"].items():
                 writer.add_scalar(f"val_segm/{name}", value, step)
-            say(f"step {step}: mask AP {ap:.4f}")
+            ap, box_ap = metrics["segm"]["AP"], metrics["bbox"]["AP"]
+            say(f"step {step}: mask AP {ap:.4f} (box AP {box_ap:.4f})")
             if self.progress.best_ap is None or ap > self.progress.best_ap:
-                self.progress.best_ap, self.progress.best_step = ap, step
-                weights: dict[str, Tensor] = {f"head.{name}": value for name, value in head.state_dict().items()}
-                save_checkpoint(self.run.best, weights, run=self.fingerprint | {"progress": vars(self.progress)})
-        if done or self._stop or step % self.config.checkpoint_every == 0:
+                self.progress.best_ap, self.progress.best_step, self.progress.box_ap = ap, step, box_ap
+                self._save(self.run.best, {f"head.{name}": value for name, value in head.state_dict().items()})
+        if self._saves(stopping=stopping):
             self.save_last()
-
-    def stop(self) -> None:
-        """Ask the loop to end after the step in hand."""
-        self._stop = True
-
-
-class _StopSignals:
-    """While open, SIGINT and SIGTERM ask the trainer to stop; only the main thread may set handlers."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.old: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.trainer.stop()
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

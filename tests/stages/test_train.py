@@ -152,7 +152,7 @@ def test_evaluate_writes_metrics_and_coco_results(cache, whole, tmp_path):
     result = evaluate(cache=cache, head=whole, out=tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert metrics == result.metrics
-    assert set(metrics["segm"]) == set(metrics["bbox"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    assert metrics["segm"].keys() == metrics["bbox"].keys() >= {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     for kind in ("segm", "bbox"):
         results = json.loads((tmp_path / "results" / f"{kind}_results.json").read_text())
         assert len(results) == 7 * 6

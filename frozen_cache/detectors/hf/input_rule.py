@@ -7,11 +7,13 @@ from typing import Any, Literal
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.errors import UserError
 
-INTERPOLATIONS: dict[int, Literal["nearest", "bilinear", "bicubic", "lanczos"]] = {
+INTERPOLATIONS: dict[int, Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]] = {
     0: "nearest",
     1: "lanczos",
     2: "bilinear",
     3: "bicubic",
+    4: "box",
+    5: "hamming",
 }
 
 
@@ -30,6 +32,14 @@ def rule_from_processor(processor: Any) -> InputRule:
         raise UserError(
             f"the image processor {name} does not resize (do_resize=False); set its `size` and do_resize=True"
         )
+    pad_size = _as_dict(getattr(processor, "pad_size", None))
+    if getattr(processor, "do_pad", False) and pad_size:
+        raise UserError(
+            f"the image processor {name} pads every image to {pad_size}, and images are never padded here: set "
+            "`pad_size` to null in its preprocessor_config.json, or `size` to a fixed height and width"
+        )
+    if getattr(processor, "do_center_crop", False):
+        raise UserError(f"the image processor {name} cuts off the borders: set do_center_crop to false")
     resize: dict[str, Any]
     if size.get("height") and size.get("width"):
         resize = {"resize": "stretch", "size": (size["height"], size["width"])}
@@ -72,7 +82,7 @@ def _resample(processor: Any) -> Literal["pil", "torchvision", "torchvision_floa
     return "torchvision_float" if "RfDetrImageProcessor" in parents else "torchvision"
 
 
-def _interpolation(resample: Any, name: str) -> Literal["nearest", "bilinear", "bicubic", "lanczos"]:
+def _interpolation(resample: Any, name: str) -> Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]:
     if resample is None:
         return "bilinear"
     value = getattr(resample, "value", resample)  # of Pillow (a number) or of torchvision (a word)

@@ -21,6 +21,10 @@ SIZES = [(37, 53), (64, 48), (31, 31), (20, 111), (95, 40)]
 EDGES = {"shortest_edge": 48, "longest_edge": 77}
 SQUARE = {"height": 45, "width": 60}
 
+WORDS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+WORKS = {n: WORDS[n] for n in (0, 1, 2, 3)}
+"""What torchvision resizes tensors with."""
+
 PROCESSORS: dict[str, Any] = {
     "detr": lambda: hf.DetrImageProcessor(size=EDGES),
     "detr_pil": lambda: hf.DetrImageProcessorPil(size=EDGES),
@@ -32,6 +36,10 @@ PROCESSORS: dict[str, Any] = {
     "rt_detr_pil": lambda: hf.RTDetrImageProcessorPil(size=SQUARE),
     "rt_detr_normalised": lambda: hf.RTDetrImageProcessor(size=SQUARE, do_normalize=True),
     "rf_detr": lambda: hf.RfDetrImageProcessor(size=SQUARE),
+    **{f"{word}_of_detr": lambda n=n: hf.DetrImageProcessor(size=EDGES, resample=n) for n, word in WORKS.items()},
+    **{
+        f"{word}_of_detr_pil": lambda n=n: hf.DetrImageProcessorPil(size=EDGES, resample=n) for n, word in WORDS.items()
+    },
     "bicubic": lambda: hf.RTDetrImageProcessor(size=SQUARE, resample=3),
     "bicubic_pil": lambda: hf.RTDetrImageProcessorPil(size=SQUARE, resample=3),
 }
@@ -97,3 +105,6 @@ def test_a_processor_that_no_rule_describes_is_an_error() -> None:
         rule_from_processor(hf.RTDetrImageProcessor(do_resize=False))
     with pytest.raises(UserError, match="expected height and width, or shortest_edge"):
         rule_from_processor(hf.RTDetrImageProcessor(size={"max_height": 30, "max_width": 40}))
+    padded = hf.ConditionalDetrImageProcessor(size=EDGES, do_pad=True, pad_size={"height": 90, "width": 90})
+    with pytest.raises(UserError, match=r"pads every image to .*set `pad_size` to null"):
+        rule_from_processor(padded)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from frozen_cache.evaluation.matched_iou import matched_iou
+from frozen_cache.evaluation.matched_iou import ObjectIou, matched_iou, mean_iou_by_size, view_object_ious
 from frozen_cache.evaluation.segmenters import BoxSegmenter
 
 
@@ -28,7 +28,13 @@ def with_object(view, *, match: int):
     """The object is the left half of the detection's box."""
     mask = np.zeros((64, 80), dtype=np.uint8)
     mask[24:40, 30:40] = 1
-    truth = replace(view.truth, masks=[coco_mask.encode(np.asfortranarray(mask))], match=np.array([match]))
+    truth = replace(
+        view.truth,
+        masks=[coco_mask.encode(np.asfortranarray(mask))],
+        match=np.array([match]),
+        areas=np.array([160.0]),
+        annotation_ids=np.array([1]),
+    )
     return replace(view, truth=truth)
 
 
@@ -38,3 +44,16 @@ def test_it_is_the_iou_of_the_matched_box_s_mask(view):
 
 def test_objects_without_a_match_do_not_count(view):
     assert math.isnan(matched_iou(OneView(with_object(view, match=-1)), BoxSegmenter()))
+
+
+def test_masks_that_are_there_already_are_not_made_again(view):
+    segmentation = BoxSegmenter()(view)
+    expected = [ObjectIou(image_id=1, annotation_id=1, area=160.0, iou=pytest.approx(0.5))]
+    assert view_object_ious(with_object(view, match=0), None, segmentation) == expected
+
+
+def test_the_mean_by_size_follows_coco_s_limits():
+    sizes = [(32**2 - 1, 0.1), (32**2, 0.2), (96**2 - 1, 0.4), (96**2, 0.9)]
+    objects = [ObjectIou(image_id=1, annotation_id=1, area=area, iou=iou) for area, iou in sizes]
+    assert mean_iou_by_size(objects) == {"all": 0.4, "s": 0.1, "m": pytest.approx(0.3), "l": 0.9}
+    assert mean_iou_by_size([]) == {"all": None, "s": None, "m": None, "l": None}

@@ -211,6 +211,9 @@ def test_attention_between_objects_sees_all_of_them_whatever_is_kept(trained, tm
     some = segmenter(path, threshold=float(np.sort(everything.scores)[4]))
     assert 0 < len(some) < 6
     assert some.to_coco() == everything[everything.scores >= some.scores.min()].to_coco()
+    pears = np.array([name == "pear" for name in everything.names])
+    assert segmenter(path, threshold=0, classes=["pear"]).to_coco() == everything[pears].to_coco()
+    assert 0 < pears.sum() < 6
 
 
 def changed_run(trained: Any, tmp_path: Path, **source: Any) -> Path:

@@ -15,7 +15,8 @@ def test_every_shipped_preset_is_valid(name):
 
 def test_overrides_win_over_the_preset():
     config = load_config(
-        preset="paper", overrides=parse_set(["optim.lr=2e-3", "head.roi_size=16", "rois.matched=false"])
+        preset="paper",
+        overrides=parse_set(["optim.lr=2e-3", "head.roi_size=16", "rois.matched=false", "rois.ground_truth=true"]),
     )
     assert (config.optim.lr, config.head.roi_size, config.rois.matched) == (2e-3, 16, False)
 

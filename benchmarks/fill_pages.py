@@ -1,4 +1,4 @@
-"""Put the benchmarks' figures into the README, between its markers: `python benchmarks/fill_readme.py [--check]`."""
+"""Put the results into README and docs, between their markers: `python benchmarks/fill_pages.py [--check]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
 
 
 def load(name: str) -> Any:
@@ -125,35 +125,36 @@ def table(head: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
 
 
+MAKERS = {
+    "demo-table": demo_table,
+    "real-table": real_table,
+    "choices-table": choices_table,
+    "cost-table": cost_table,
+}
+"""Section -> what makes it from the results."""
+
+
 def filled(text: str) -> str:
-    """The README with every section between `<!-- NAME -->` and `<!-- end -->` made anew."""
-    makers = {
-        "demo-table": demo_table,
-        "real-table": real_table,
-        "choices-table": choices_table,
-        "cost-table": cost_table,
-    }
-    for name, make in makers.items():
-        match = re.search(rf"<!-- {name} -->.*?<!-- end -->", text, re.DOTALL)
-        if match is None:
-            raise SystemExit(f"README.md has no section {name}")
-        start, end = match.span()
-        text = f"{text[:start]}<!-- {name} -->\n{make()}\n<!-- end -->{text[end:]}"
+    """A page with every section between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    for name, make in MAKERS.items():
+        section = re.search(rf"<!-- {name} -->.*?<!-- end -->", text, flags=re.DOTALL)
+        if section is not None:
+            text = f"{text[: section.start()]}<!-- {name} -->\n{make()}\n<!-- end -->{text[section.end() :]}"
     return text
 
 
 def main() -> None:
-    """Fill, or with --check exit with 1 where the README differs from the results."""
+    """Fill, or with --check exit with 1 where a page differs from the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    old = README.read_text()
-    new = filled(old)
-    if given.check:
-        sys.exit(
-            "README.md differs from the benchmarks' results: python benchmarks/fill_readme.py" if old != new else 0
-        )
-    README.write_text(new)
+    for page in PAGES:
+        old = page.read_text()
+        new = filled(old)
+        if given.check and old != new:
+            sys.exit(f"{page.name} differs from the benchmarks' results: python benchmarks/fill_pages.py")
+        if old != new:
+            page.write_text(new)
 
 
 if __name__ == "__main__":

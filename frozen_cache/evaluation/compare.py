@@ -1,0 +1,68 @@
+"""Several results on one ground truth: AP of each, and how sure the differences are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.bootstrap import DRAWS, Interval, draw_images, interval, tally_results
+from frozen_cache.evaluation.coco import coco_metrics
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One set of mask results."""
+
+    name: str
+    metrics: dict[str, float]
+    ap: Interval
+    """AP and where 95 % of the AP of drawn images lie."""
+    difference: Interval | None
+    """AP minus that of the first one, on the same draws; None for the first."""
+
+
+def read_results(path: Path, truth: COCO) -> list[dict[str, Any]]:
+    """The mask results in a folder of `evaluate`, or in a COCO result file of any tool.
+
+    Raises:
+        UserError: there are none, or they are of other images or categories.
+    """
+    file = path / "segm_results.json" if path.is_dir() else path
+    try:
+        results = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"--compare {path}: there is no {file}") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"--compare {file} cannot be read as JSON: {error}") from None
+    if not isinstance(results, list):
+        raise UserError(f"--compare {file} is not a COCO result file: it holds no list")
+    for at, entry in enumerate(results):
+        missing = {"image_id", "category_id", "segmentation", "score"} - set(entry if isinstance(entry, dict) else ())
+        if missing:
+            raise UserError(f"--compare {file}: entry {at} has no `{min(missing)}`")
+        for key, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
+            if entry[key] not in known:
+                raise UserError(f"--compare {file}: entry {at} has {key} {entry[key]}, which the cache does not have")
+    return results
+
+
+def compare(truth: COCO, named: dict[str, list[dict[str, Any]]], *, draws: int = DRAWS) -> list[Compared]:
+    """Mask AP of each set of results; the first is what the others are compared with."""
+    counts = draw_images(len(truth.imgs), draws=draws)
+    rows: list[Compared] = []
+    first: tuple[float, np.ndarray] | None = None
+    for name, results in named.items():
+        metrics = coco_metrics(truth, results, "segm")
+        drawn = tally_results(truth, results, "segm").average_precision(counts)
+        if first is None:
+            first, difference = (metrics["AP"], drawn), None
+        else:
+            difference = interval(metrics["AP"] - first[0], drawn - first[1])
+        rows.append(Compared(name, metrics, interval(metrics["AP"], drawn), difference))
+    return rows

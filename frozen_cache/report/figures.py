@@ -1,0 +1,127 @@
+"""Plots as inline SVG in the page's own colours: light and dark, sharp at any size, a few kilobytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+Point = tuple[float, float]
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 44
+DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 5")
+"""Series differ in their dashes as well as in colour."""
+
+
+def line_plot(
+    series: dict[str, Sequence[Point]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    y_limits: tuple[float, float] | None = None,
+    marked: bool = False,
+) -> Markup:
+    """Lines over a common axis, with a legend above; series without points are left out."""
+    drawn = {name: list(points) for name, points in series.items() if points}
+    frame = _Frame.around([point for points in drawn.values() for point in points], y_limits)
+    parts = [frame.axes(x_label, y_label), _legend(list(drawn))]
+    for at, points in enumerate(drawn.values()):
+        colour, dash = f"var(--s{at % 5})", DASHES[at % len(DASHES)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(frame.place, points))
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" '
+            f'stroke-dasharray="{dash}"/>'
+        )
+        if marked:
+            places = [frame.place(point) for point in points]
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+    return _svg(title, parts)
+
+
+def scatter_plot(points: dict[str, Point], *, title: str, x_label: str, y_label: str) -> Markup:
+    """A named dot for each row."""
+    frame = _Frame.around(list(points.values()), None, room=0.08)
+    parts = [frame.axes(x_label, y_label)]
+    for name, point in points.items():
+        x, y = frame.place(point)
+        anchor, shift = ("end", -8) if x > WIDTH * 0.66 else ("start", 8)
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="var(--s0)"/>'
+            f'<text x="{x + shift:.1f}" y="{y - 7:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
+        )
+    return _svg(title, parts)
+
+
+def ticks(low: float, high: float, *, about: int = 5) -> list[float]:
+    """Round values within low..high, about so many."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+class _Frame:
+    """The plot's area, and data to pixels."""
+
+    def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
+        self.x, self.y = x, y
+
+    @classmethod
+    def around(cls, points: list[Point], y_limits: tuple[float, float] | None, *, room: float = 0.0) -> _Frame:
+        xs, ys = [point[0] for point in points] or [0.0, 1.0], [point[1] for point in points] or [0.0, 1.0]
+        return cls(_widened(min(xs), max(xs), room), y_limits or _widened(min(ys), max(ys), max(room, 0.05)))
+
+    def place(self, point: Point) -> Point:
+        """Pixels of a point, y downwards."""
+        across = (point[0] - self.x[0]) / (self.x[1] - self.x[0])
+        up = (point[1] - self.y[0]) / (self.y[1] - self.y[0])
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self, x_label: str, y_label: str) -> str:
+        """Grid lines, tick labels, axis labels."""
+        parts = []
+        for value in ticks(*self.y, about=4):
+            _, y = self.place((self.x[0], value))
+            parts.append(f'<path class="axis" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{round(value, 9):g}</text>')
+        for value in ticks(*self.x, about=6):
+            x, _ = self.place((value, self.y[0]))
+            parts.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{round(value, 6):g}</text>'
+            )
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+        parts.append(
+            f'<text transform="translate(12 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+        )
+        return "".join(parts)
+
+
+def _widened(low: float, high: float, room: float) -> tuple[float, float]:
+    span = high - low or abs(high) or 1.0
+    margin = span * room if high > low else span / 2
+    return low - margin, high + margin
+
+
+def _legend(names: list[str]) -> str:
+    parts, x = [], float(LEFT)
+    for at, name in enumerate(names):
+        parts.append(
+            f'<path d="M{x:.0f} 14h22" stroke="var(--s{at % 5})" stroke-width="2.5" '
+            f'stroke-dasharray="{DASHES[at % len(DASHES)]}"/>'
+            f'<text x="{x + 28:.0f}" y="18">{escape(name)}</text>'
+        )
+        x += 44 + 7.2 * len(name)
+    return "".join(parts)
+
+
+def _svg(title: str, parts: Sequence[str]) -> Markup:
+    return Markup(
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,136 @@
+"""Pictures for a page: predictions beside the ground truth, the worst and best images, one example of each mistake."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from frozen_cache.evaluation.evaluate import Evaluation
+from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict, Judged
+from frozen_cache.report.colours import class_colours
+from frozen_cache.report.overlay import draw_instances
+from frozen_cache.report.page import Picture
+from frozen_cache.report.photographs import Photographs
+
+SIDE = 640
+"""Longest side of a picture in a page, in pixels."""
+MISTAKES = ("missed", "double", "wrong class", "bad mask", "bad box", "nothing there")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Draws what an evaluation found."""
+
+    evaluation: Evaluation
+    verdicts: list[ImageVerdict]
+    photographs: Photographs
+
+    def found(self, image_id: int) -> list[dict[str, Any]]:
+        """The mask results of an image, in the order that its verdict counts them in."""
+        return self._by_image.get(image_id, [])
+
+    def ranked(self) -> list[ImageVerdict]:
+        """Images with objects, the worst mean IoU first."""
+        known = [verdict for verdict in self.verdicts if verdict.mean_iou is not None]
+        return sorted(known, key=lambda verdict: (verdict.mean_iou, verdict.image_id))
+
+    def beside_truth(self, image_id: int) -> Image.Image:
+        """Prediction on the left, ground truth on the right."""
+        shown = [result for result in self.found(image_id) if result["score"] >= THRESHOLD]
+        truth = self.evaluation.truth.imgToAnns[image_id]
+        left, right = self.drawn(image_id, shown), self.drawn(image_id, truth)
+        gap = max(4, left.width // 100)
+        sheet = Image.new("RGB", (left.width * 2 + gap, left.height), (128, 128, 128))
+        sheet.paste(left, (0, 0))
+        sheet.paste(right, (left.width + gap, 0))
+        return sheet
+
+    def drawn(self, image_id: int, things: list[dict[str, Any]]) -> Image.Image:
+        """The picture, no larger than a page needs, with results or annotations on it."""
+        picture, _ = self.picture(image_id)
+        names = self.names
+        return draw_instances(
+            picture,
+            masks=np.array([_mask(thing, picture.size) for thing in things], dtype=bool).reshape(
+                len(things), picture.height, picture.width
+            ),
+            names=[names[thing["category_id"]] for thing in things],
+            scores=[thing["score"] for thing in things] if things and "score" in things[0] else None,
+            colours=class_colours(list(names.values())),
+        )
+
+    def mistake(self, verdict: ImageVerdict, judged: Judged, kind: str) -> Image.Image:
+        """The surroundings of one mistake: the detection and the object that it is about."""
+        truth = self.evaluation.truth.imgToAnns[verdict.image_id]
+        things = [(truth if kind == "missed" else self.found(verdict.image_id))[judged.index]]
+        drawn = self.drawn(verdict.image_id, things)
+        others = [] if judged.partner is None or kind == "missed" else [truth[judged.partner]]
+        _, scale = self.picture(verdict.image_id)
+        boxes = np.array([coco_mask.toBbox(thing["segmentation"]) for thing in things + others]) * scale
+        x0, y0 = boxes[:, :2].min(axis=0)
+        x1, y1 = (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+        margin = max(40.0, 0.35 * max(x1 - x0, y1 - y0))
+        crop = (x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+        limits = (0, 0, drawn.width, drawn.height)
+        window = [round(min(max(value, 0), limits[2 + at % 2])) for at, value in enumerate(crop)]
+        return drawn.crop(tuple(window))
+
+    def mistakes_of(self, kind: str) -> list[tuple[ImageVerdict, Judged]]:
+        """All of one kind: the surest detections first; of missed objects the largest."""
+        if kind == "missed":
+            pairs = [(v, j) for v in self.verdicts for j in v.objects if j.kind == kind]
+            areas = self.evaluation.truth.imgToAnns
+            return sorted(pairs, key=lambda pair: -areas[pair[0].image_id][pair[1].index]["area"])
+        pairs = [(v, j) for v in self.verdicts for j in v.detections if j.kind == kind]
+        return sorted(pairs, key=lambda pair: -self.found(pair[0].image_id)[pair[1].index]["score"])
+
+    def describe(self, verdict: ImageVerdict, judged: Judged, kind: str) -> str:
+        """One mistake in words."""
+        truth = self.evaluation.truth.imgToAnns[verdict.image_id]
+        if kind == "missed":
+            return f"{self.names[truth[judged.index]['category_id']]} missed in image {verdict.image_id}"
+        result = self.found(verdict.image_id)[judged.index]
+        text = f"{self.names[result['category_id']]} {result['score']:.2f} in image {verdict.image_id}"
+        if kind == "wrong class" and judged.partner is not None:
+            text += f"; it is a {self.names[truth[judged.partner]['category_id']]}"
+        return text if judged.partner is None else f"{text}, mask IoU {judged.iou:.2f}"
+
+    def picture(self, image_id: int) -> tuple[Image.Image, float]:
+        """The photograph reduced to at most SIDE pixels, and the factor."""
+        entry = self.evaluation.truth.imgs[image_id]
+        picture = self.photographs.load(image_id, (entry["height"], entry["width"]))
+        scale = min(1.0, SIDE / max(picture.size))
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        return picture.resize(size, Image.Resampling.LANCZOS), scale
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Category id to name."""
+        return {key: value["name"] for key, value in self.evaluation.truth.cats.items()}
+
+    @property
+    def _by_image(self) -> dict[int, list[dict[str, Any]]]:
+        if "by_image" not in self.__dict__:
+            by_image: dict[int, list[dict[str, Any]]] = {}
+            for result in self.evaluation.results["segm"]:
+                by_image.setdefault(result["image_id"], []).append(result)
+            self.__dict__["by_image"] = by_image
+        return self.__dict__["by_image"]
+
+
+def as_picture(image: Image.Image, *, alt: str, caption: str = "", quality: int = 80) -> Picture:
+    """A JPEG within the page itself."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality, optimize=True)
+    return Picture(f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}", alt, caption or alt)
+
+
+def _mask(thing: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    mask = Image.fromarray(coco_mask.decode(thing["segmentation"]) * 255)
+    return np.asarray(mask.resize(size, Image.Resampling.BOX)) >= 128

@@ -1,0 +1,70 @@
+"""The README.md of a run directory: which file to hand on, and what made it."""
+
+from __future__ import annotations
+
+import shlex
+
+from frozen_cache.durable import write_durably
+from frozen_cache.training.config import TrainConfig, non_defaults
+from frozen_cache.training.progress import Progress
+from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start
+
+FILES = """\
+| file | what it is |
+|---|---|
+| `best.safetensors` | the weights with the best mask AP on the validation cache; with `run.json` the head to hand on |
+| `last.safetensors` | the weights of the last step and the optimizer's state: what a run goes on from |
+| `run.json` | the configuration, the detector, the caches and the code that made the run |
+| `metrics.jsonl`, `tensorboard/`, `plots.png` | losses and validation metrics over the steps |
+| `starts.jsonl` | each start of the run: when, where, with which code, from which step |"""
+
+
+def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progress: Progress, *, total: int) -> None:
+    """Write `README.md`, at the start of a run and at its end."""
+    ending = "finished" if progress.step >= total else "not finished; the same command goes on with it"
+    lines = [
+        f"# Mask head for {record.detector}",
+        "",
+        f"{progress.step:,} of {total:,} steps: {ending}.",
+        "",
+        *_results(progress),
+        FILES,
+        "",
+        "## What made it",
+        "",
+        f"- recipe: {record.preset or 'see run.json'}; different from the defaults: {_settings(record.config)}",
+        f"- cache: `{record.cache}` (fingerprint {record.cache_fingerprint[:12]}); validation: "
+        f"{'none' if record.val_cache is None else f'`{record.val_cache}`'}",
+        f"- detector: {record.detector} (fingerprint {record.detector_fingerprint[:12]}), encoder layer "
+        f"{record.encoder_layer}, {len(record.categories)} categories",
+        f"- code: frozen-cache {start.code}, torch {start.torch}, on {start.device}",
+        "",
+        "## What next",
+        "",
+        "```sh",
+        next_command(run, record),
+        "```",
+        "",
+    ]
+    write_durably(run.path / "README.md", "\n".join(lines).encode())
+
+
+def next_command(run: RunDirectory, record: RunRecord) -> str:
+    """The command that measures the head."""
+    cache = "val.zarr" if record.val_cache is None else str(record.val_cache)
+    head = str(run.path)
+    return shlex.join(["frozen-cache", "evaluate", "--cache", cache, "--head", head, "--out", f"{head}-results"])
+
+
+def _results(progress: Progress) -> list[str]:
+    lines = []
+    if progress.loss is not None:
+        lines.append(f"- training loss {progress.loss:.4f}, {progress.seconds / 60:.1f} minutes")
+    if progress.best_ap is not None:
+        boxes = "" if progress.box_ap is None else f" (box AP {progress.box_ap:.4f})"
+        lines.append(f"- best mask AP {progress.best_ap:.4f}{boxes} at step {progress.best_step:,}")
+    return [*lines, ""] if lines else []
+
+
+def _settings(config: TrainConfig) -> str:
+    return ", ".join(f"`{key}={value}`" for key, value in non_defaults(config).items()) or "nothing"

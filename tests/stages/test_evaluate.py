@@ -1,0 +1,168 @@
+"""`evaluate` on a small cache: what it writes, what it refuses, and that its page says what metrics.json says."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from frozen_cache.errors import UserError
+from frozen_cache.stages.evaluate import evaluate, write_submission
+from frozen_cache.stages.extract import extract_features
+
+
+@pytest.fixture(scope="module")
+def cache(fake, tmp_path_factory) -> Path:
+    """A cache of seven images."""
+    folder = tmp_path_factory.mktemp("cache")
+    images, annotations = fake.write_folder(folder / "data")
+    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=folder / "val.zarr")
+    return folder / "val.zarr"
+
+
+@pytest.fixture(scope="module")
+def results(cache, tmp_path_factory) -> Path:
+    """The filled boxes, evaluated, and beside them another tool's results: every second one of these."""
+    folder = tmp_path_factory.mktemp("results")
+    evaluate(cache=cache, out=folder / "half", baseline="box")
+    file = folder / "half" / "segm_results.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[::2]))
+    others = [folder / "half", file]
+    evaluate(cache=cache, out=folder / "box", baseline="box", others=others)
+    return folder / "box"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of every table row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.cell = False
+
+    def handle_data(self, data):
+        if self.cell:
+            self.rows[-1][-1] += data
+
+
+def test_the_page_needs_nothing_from_outside_and_is_readable_without_pictures_or_a_mouse(results):
+    text = (results / "report.html").read_text()
+    page = Page(text)
+    assert "http:" not in text and "https:" not in text and "url(" not in text and "<script" not in text
+    for tag, attributes in page.tags:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/"))
+        if tag == "img":
+            assert attributes["alt"]
+    names = [tag for tag, _ in page.tags]
+    assert names.count("h1") == 1 and names.count("h2") >= 5 and "img" in names and "svg" in names
+    anchors = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"}
+    assert anchors <= {attributes.get("id") for _, attributes in page.tags}
+    assert ("html", {"lang": "en"}) in page.tags
+    assert "prefers-color-scheme: dark" in text and "width=device-width" in text
+
+
+def test_the_page_s_tables_hold_the_numbers_of_metrics_json(results):
+    metrics = json.loads((results / "metrics.json").read_text())
+    rows = {row[0]: row[1:] for row in reversed(Page((results / "report.html").read_text()).rows)}
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    expected = {key: [metrics[key][name] for name in names] for key in ("segm", "bbox")}
+
+    def shown(values):
+        return ["–" if value < 0 else f"{100 * value:.1f}" for value in values]
+
+    assert rows["masks"] == shown(expected["segm"])
+    assert rows["boxes"] == shown(expected["bbox"])
+    for entry in metrics["classes"]:
+        values = [entry["segm"][name] for name in names]
+        assert rows[entry["name"]][:7] == [str(entry["objects"]), *shown(values)]
+    for kind, count in metrics["mistakes"]["objects"].items():
+        assert rows[kind][0] in (str(count), str(metrics["mistakes"]["detections"].get(kind)))
+    assert sum(metrics["mistakes"]["objects"].values()) == metrics["of"]["objects"] == 12
+
+
+def test_metrics_name_what_they_are_of(cache, results):
+    of = json.loads((results / "metrics.json").read_text())["of"]
+    assert of["name"] == "baseline: filled boxes"
+    assert of["cache"] == str(cache)
+    assert of["detector"] == "fake"
+    assert of["images"] == 7
+    assert of["version"]
+
+
+def test_a_comparison_is_paired_and_reads_folders_and_files_alike(results):
+    rows = json.loads((results / "compare.json").read_text())
+    assert [row["difference"] is None for row in rows] == [True, False, False]
+    assert rows[1]["difference"] == rows[2]["difference"]
+    own = json.loads((results / "metrics.json").read_text())["segm"]["AP"]
+    assert rows[0]["ap"]["value"] == own
+    assert rows[1]["difference"]["value"] == pytest.approx(rows[1]["metrics"]["AP"] - own)
+    assert rows[0]["ap"]["low"] <= rows[0]["ap"]["high"]
+
+
+def test_other_results_are_overwritten_only_when_told(cache, results, tmp_path):
+    out = tmp_path / "out"
+    evaluate(cache=cache, out=out, baseline="box")
+    evaluate(cache=cache, out=out, baseline="box")  # the same once more
+    metrics = json.loads((out / "metrics.json").read_text())
+    (out / "metrics.json").write_text(json.dumps(metrics | {"of": metrics["of"] | {"name": "head best"}}))
+    with pytest.raises(UserError, match=r"head best.*--overwrite"):
+        evaluate(cache=cache, out=out, baseline="box")
+    assert json.loads((out / "metrics.json").read_text())["of"]["name"] == "head best"
+    evaluate(cache=cache, out=out, baseline="box", overwrite=True)
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(cache, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    monkeypatch.setattr("frozen_cache.stages.evaluate.evaluate_cache", lambda *a, **k: pytest.fail("work was done"))
+    with pytest.raises(UserError, match=r"cannot be written: Permission denied"):
+        evaluate(cache=cache, out=tmp_path / "out", baseline="box")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("{}", "holds no list"),
+        ('[{"image_id": 10}]', "entry 0 has no `category_id`"),
+        ('[{"image_id": 11, "category_id": 3, "score": 1, "segmentation": {}}]', "image_id 11"),
+        ('[{"image_id": 10, "category_id": 4, "score": 1, "segmentation": {}}]', "category_id 4"),
+    ],
+)
+def test_results_of_something_else_are_refused(cache, tmp_path, content, said):
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(UserError, match=said):
+        evaluate(cache=cache, out=tmp_path / "out", baseline="box", others=[tmp_path / "other.json"])
+
+
+def test_a_submission_has_coco_s_name_and_form(cache, tmp_path):
+    file = write_submission(cache=cache, out=tmp_path / "out", name="mine-1", head=None, baseline="box")
+    assert file.name == "detections_test-dev2017_mine-1_results.zip"
+    with zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == ["detections_test-dev2017_mine-1_results.json"]
+        results = json.loads(archive.read(archive.namelist()[0]))
+    assert set(results[0]) == {"image_id", "category_id", "segmentation", "score"}
+    assert len(results) == 7 * 6
+    with pytest.raises(UserError, match="file name"):
+        write_submission(cache=cache, out=tmp_path / "out", name="a/b", head=None, baseline="box")

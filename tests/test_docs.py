@@ -1,0 +1,76 @@
+"""README and docs promise only what was measured, and name only what exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from frozen_cache.cli.general import MODES
+from frozen_cache.cli.main import app
+from frozen_cache.cli.project import read_project
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERAL = {*MODES, "--config", "--debug", "--help", "--version"}
+
+
+def names(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each `frozen-cache ...` line in the page's shell blocks, comments cut off."""
+    found = []
+    for block in blocks(page, "sh"):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            words = shlex.split(line.strip(), comments=True)
+            if words and Path(words[0]).name == "frozen-cache":
+                found.append(words[1:])
+    return found
+
+
+def test_the_figures_are_the_benchmarks_results() -> None:
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "fill_pages.py", "--check"], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_file_that_a_page_links_is_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=names)
+def test_commands_of_the_pages_exist_with_their_options(page: Path) -> None:
+    for words in commands(page):
+        found, rest = typer.main.get_command(app), list(words)
+        while hasattr(found, "commands") and rest and rest[0] in found.commands:
+            found = found.commands[rest.pop(0)]
+        assert not hasattr(found, "commands") or not rest or rest[0] in GENERAL, words
+        known = {text for option in found.params for text in (*option.opts, *option.secondary_opts)} | GENERAL
+        options = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        assert set(options) <= known, (words, set(options) - known)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=names)
+def test_project_files_of_the_pages_are_understood(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "toml"):
+        if "[train-head]" in block or "[extract-features]" in block:
+            (tmp_path / "p.toml").write_text(block)
+            assert read_project(tmp_path / "p.toml")
+
+
+def test_every_page_is_in_the_site_and_every_entry_has_a_page() -> None:
+    entries = re.findall(r"'([\w-]+\.md)'", str(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    assert sorted(entries) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
