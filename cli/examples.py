@@ -13,6 +13,7 @@ EXAMPLES = {
     "convert": "frozen-cache convert my-yolo-data --out my-coco",
     "predict": "frozen-cache predict --model run pictures/ film.mp4 --out masks --save yolo",
     "export": "frozen-cache export --run run --out model --license CC-BY-4.0",
+    "visualize": "frozen-cache visualize --cache val.zarr --head run --out pictures",
     "ablate": r"""frozen-cache ablate --cache train.zarr --val-cache val.zarr \
     --grid table3 --out table3""",
 }

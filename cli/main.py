@@ -23,6 +23,7 @@ from frozen_cache.cli import (
     init,
     predict,
     train,
+    visualize,
 )
 from frozen_cache.cli import run as run_
 from frozen_cache.cli.examples import epilog
@@ -68,6 +69,7 @@ for _name, _function, _short in (
     ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
     ("predict", predict.predict, "Masks on pictures and videos of your own."),
     ("export", export.export, "A head and its detector as one folder to hand on."),
+    ("visualize", visualize.visualize, "Probability maps, predictions beside truth, mistakes."),
     ("ablate", ablate.ablate, "Train and evaluate every variant of a grid."),
     ("convert", convert.convert, "Write COCO files from YOLO, VOC, LabelMe, CVAT, masks."),
     ("detectors", detectors.detectors, "List the detectors that --detector takes."),

@@ -16,6 +16,8 @@ from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.head.describe import describe_head
 from frozen_cache.progress import say
+from frozen_cache.report.page import write_page
+from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import load_config
@@ -123,6 +125,7 @@ def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
     axes.margins(0.2)
     axes.grid(alpha=0.3)
     figure.savefig(out / "plot.png", dpi=110)
+    write_page(out / "report.html", ablation_page(title, COLUMNS, rows))
 
 
 def _text(value: Any) -> str:

@@ -74,7 +74,7 @@ def run_demo(*, out: Path) -> DemoSummary:
         _save_times(out, times)
     trained = train_head(cache=out / "train.zarr", out=out / "head", preset="demo", resume=True)
     results = {
-        name: evaluate(cache=out / "val.zarr", out=out / f"results-{name}", **what).metrics
+        name: evaluate(cache=out / "val.zarr", out=out / f"results-{name}", overwrite=True, **what).metrics
         for name, what in (
             ("head", {"head": out / "head"}),
             ("training-free", {"baseline": "training-free"}),

@@ -27,6 +27,8 @@ from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.ownership import Ownership
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
+from frozen_cache.report.page import write_page
+from frozen_cache.report.run_page import run_page
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
@@ -141,6 +143,7 @@ def train_head(
         progress = trainer.train()
         if owner is not None:
             plot_run(run)
+            write_page(run.path / "report.html", run_page(run, seconds=progress.seconds))
             if start.from_step < trainer.total:
                 write_run_readme(run, record, start, progress, total=trainer.total)
     return TrainResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -15,7 +15,7 @@ DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 5")
 
 
 def line_plot(
-    series: dict[str, Sequence[Point]],
+    series: Mapping[str, Sequence[Point]],
     *,
     title: str,
     x_label: str,

@@ -57,5 +57,5 @@ def photographs(cache: Path, images: Path | None = None) -> Photographs:
             names = {}
     if folder is not None and not names:
         # COCO's own naming: the id, twelve digits.
-        names = {int(file.stem): file.name for file in folder.iterdir() if file.stem.isdigit()}
+        names = {int(file.stem): file.name for file in folder.iterdir() if file.stem.isdigit() and len(file.stem) == 12}
     return Photographs(folder, names)

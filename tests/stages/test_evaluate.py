@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from frozen_cache.errors import UserError
+from frozen_cache.stages.ablate import ablate
 from frozen_cache.stages.evaluate import evaluate, write_submission
 from frozen_cache.stages.extract import extract_features
 
@@ -166,3 +167,20 @@ def test_a_submission_has_coco_s_name_and_form(cache, tmp_path):
     assert len(results) == 7 * 6
     with pytest.raises(UserError, match="file name"):
         write_submission(cache=cache, out=tmp_path / "out", name="a/b", head=None, baseline="box")
+
+
+def test_a_training_and_an_ablation_leave_pages_too(cache, tmp_path):
+    small = {"head.width": 16, "head.roi_size": 16, "head.image_width": 16, "head.image_layers": 1}
+    small |= {"head.box_layers": 1, "optim.epochs": 1, "optim.batch_size": 4, "loss.points": 16}
+    (tmp_path / "grid.toml").write_text(
+        "title = 'two <b>'\n[[rows]]\nname = 'a'\n[[rows]]\nname = 'b'\nset = {seed = 1}\n"
+    )
+    rows = ablate(
+        cache=cache, val_cache=cache, grid=str(tmp_path / "grid.toml"), out=tmp_path / "out", overrides=small
+    ).rows
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "two &lt;b&gt;" in text and "two <b>" not in text
+    shown = {row[0]: row for row in Page(text).rows}
+    assert [shown[row["variant"]][3] for row in rows] == [f"{100 * row['AP']:.1f}" for row in rows]
+    run = (tmp_path / "out" / "variants" / "00-a" / "run" / "report.html").read_text()
+    assert "Training loss over steps" in run and "optim.batch_size" in run

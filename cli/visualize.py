@@ -1,0 +1,33 @@
+"""`frozen-cache visualize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frozen_cache.cli.paths import need_cache, need_run
+
+
+def visualize(
+    cache: Annotated[Path, typer.Option(help="Cache with the images to show; it holds the ground truth.")],
+    out: Annotated[Path, typer.Option(help="New folder for the pictures and index.html.")],
+    head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Instead of a head: one that evaluate knows.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures. [default: where the cache was made]")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Pictures of each sort.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+) -> None:
+    """Probability maps, predictions beside the ground truth, best and worst images, mistakes by kind."""
+    if head is not None:
+        need_cache(cache)
+        need_run(head)
+    from frozen_cache.stages.visualize import visualize as stage
+
+    result = stage(cache=cache, out=out, head=head, baseline=baseline, images=images, limit=limit, device=device)
+    if result.note:
+        typer.echo(result.note)
+    typer.echo(f"{result.pictures} pictures in {out}, all in one page: {out / 'index.html'}")

@@ -1,0 +1,127 @@
+"""Pictures of what a head does: probability maps of instances, predictions beside the ground truth, mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.mistakes import THRESHOLD
+from frozen_cache.evaluation.segmenters import Segmenter
+from frozen_cache.evaluation.summary import judged, summary
+from frozen_cache.masks.paste import paste_masks
+from frozen_cache.report.chips import draw_chips
+from frozen_cache.report.colours import class_colours
+from frozen_cache.report.evaluation_page import evaluation_page
+from frozen_cache.report.gallery import MISTAKES, Gallery
+from frozen_cache.report.page import write_page
+from frozen_cache.report.photographs import photographs
+from frozen_cache.stages.segmenter import check_choice, make_segmenter
+
+FOLDERS = ("best", "worst", "mistakes", "probabilities")
+INSTANCES = 8
+"""Probability maps an image."""
+
+
+@dataclass(frozen=True)
+class VisualizeResult:
+    """What was written."""
+
+    out: Path
+    pictures: int
+    note: str
+    """What to tell about pictures that are not at hand; else empty."""
+
+
+def visualize(
+    *,
+    cache: Path,
+    out: Path,
+    head: Path | None = None,
+    baseline: str | None = None,
+    images: Path | None = None,
+    limit: int = 8,
+    device: str = "auto",
+) -> VisualizeResult:
+    """Write pictures into folders of `out`, and all of them in one page, `index.html`.
+
+    Args:
+        images: folder of the pictures; None for where the cache was made. Without any, masks lie on a plain ground.
+        limit: pictures of each sort.
+    """
+    check_choice(head, baseline)
+    if limit < 1:
+        raise UserError(f"--limit {limit}: give 1 or more")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not an empty folder: choose another path")
+    reader = CacheReader(cache)
+    pictures = photographs(cache, images)
+    segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    for name in FOLDERS:
+        (out / name).mkdir(parents=True, exist_ok=True)
+    evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+    verdicts = judged(evaluation)
+    gallery = Gallery(evaluation, verdicts, pictures)
+    written = 0
+    ranked = gallery.ranked()
+    for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
+        for place, verdict in enumerate(chosen, start=1):
+            name = f"{place:02d}-iou{verdict.mean_iou:.2f}-image{verdict.image_id}.jpg"
+            gallery.beside_truth(verdict.image_id).save(out / folder / name, quality=90)
+            written += 1
+    for kind in MISTAKES:
+        for place, (verdict, thing) in enumerate(gallery.mistakes_of(kind)[:limit], start=1):
+            name = f"{kind.replace(' ', '-')}-{place:02d}-image{verdict.image_id}.jpg"
+            gallery.mistake(verdict, thing, kind).save(out / "mistakes" / name, quality=90)
+            written += 1
+    wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
+    plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
+    for image_id in wanted:
+        sheet = probability_sheet(reader, plain[image_id], segmenter, gallery)
+        sheet.save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
+        written += 1
+    metrics = summary(evaluation, verdicts, reader, of=of)
+    write_page(out / "index.html", evaluation_page(metrics, gallery, reader.attributes))
+    return VisualizeResult(out=out, pictures=written, note=pictures.note)
+
+
+def probability_sheet(reader: CacheReader, at: int, segmenter: Segmenter, gallery: Gallery) -> Image.Image:
+    """The picture, and beside it one map for each of its best instances: how sure the head is of every pixel, as in the
+    paper's Figures 4 and 8."""
+    layer = segmenter.encoder_layer
+    view = reader.read(at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32)
+    found = segmenter(view)
+    best = [int(row) for row in found.scores.argsort(descending=True) if found.scores[row] >= THRESHOLD][:INSTANCES]
+    picture, _ = gallery.picture(view.image_id)
+    size = (picture.height, picture.width)
+    maps = paste_masks(found.masks[best], to_pixels(found.boxes[best], size), size, threshold=None).numpy()
+    names = [category["name"] for category in reader.attributes.categories]
+    colours = class_colours(names)
+    tiles = [picture]
+    for row, probability in zip(best, maps, strict=True):
+        tile = heat(picture, probability)
+        name = names[int(view.labels[row])]
+        box = tuple(to_pixels(view.boxes[row : row + 1], size)[0].tolist())
+        tiles.append(draw_chips(tile, [(box, f"{name} {float(found.scores[row]):.2f}", colours[name])]))
+    columns = min(3, len(tiles))
+    lines, gap = -(-len(tiles) // columns), 6
+    sheet = Image.new("RGB", (columns * (size[1] + gap) - gap, lines * (size[0] + gap) - gap), (24, 24, 27))
+    for place, tile in enumerate(tiles):
+        sheet.paste(tile, (place % columns * (size[1] + gap), place // columns * (size[0] + gap)))
+    return sheet
+
+
+def heat(picture: Image.Image, probability: np.ndarray) -> Image.Image:
+    """The picture, grey and dim, under a map of (H, W) probabilities: none shows the picture, 1 is brightest."""
+    grey = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] * 0.45
+    colour = colormaps["magma"](0.25 + 0.75 * probability)[..., :3].astype(np.float32) * 255
+    weight = np.clip(probability, 0, 1)[..., None] ** 0.5 * 0.9
+    return Image.fromarray((grey * (1 - weight) + colour * weight).clip(0, 255).astype(np.uint8))

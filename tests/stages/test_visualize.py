@@ -1,0 +1,36 @@
+"""`visualize` on a small cache, with and without its pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frozen_cache.errors import UserError
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.visualize import heat, visualize
+
+
+def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path):
+    cache, out = tmp_path / "val.zarr", tmp_path / "out"
+    extract_features(detector=f"{fake.__file__}:uneven", images=folder[0], annotations=folder[1], out=cache)
+    result = visualize(cache=cache, out=out, baseline="box", limit=2)
+    files = list(out.rglob("*.jpg"))
+    assert result.pictures == len(files) and result.note == ""
+    assert {file.parent.name for file in files} == {"best", "worst", "mistakes", "probabilities"}
+    assert len(list((out / "worst").iterdir())) == 2
+    assert "<h1>" in (out / "index.html").read_text()
+    with pytest.raises(UserError, match="not an empty folder"):
+        visualize(cache=cache, out=out, baseline="box")
+    folder[0].rename(tmp_path / "moved")
+    assert "--images" in visualize(cache=cache, out=tmp_path / "plain", baseline="box", limit=1).note
+    assert visualize(cache=cache, out=tmp_path / "n", baseline="box", limit=1, images=tmp_path / "moved").note == ""
+
+
+def test_a_map_brightens_where_it_is_sure_and_leaves_the_picture_dim_elsewhere():
+    picture = Image.new("RGB", (6, 4), (100, 100, 100))
+    probability = np.zeros((4, 6))
+    probability[1, 4] = 1.0
+    pixels = np.asarray(heat(picture, probability)).astype(int)
+    assert pixels[1, 4].sum() > 500
+    assert (pixels[3, 0] == 45).all()
