@@ -19,3 +19,4 @@ def demo(
     summary = run_demo(out=out)
     typer.echo(summary.table())
     typer.echo(f"pictures in {out / 'gallery.png'}, figures in {out / 'summary.json'}")
+    typer.echo(f"the report, to be opened in a browser: {out / 'results-head' / 'report.html'}")
