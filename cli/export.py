@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from frozen_cache.cli.paths import need_run
+
+
+class Format(StrEnum):
+    """What to hand on."""
+
+    FOLDER = "folder"
+    ONNX = "onnx"
 
 
 def export(
@@ -18,9 +26,32 @@ def export(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector, if it has moved.")] = None,
     license_: Annotated[str | None, typer.Option("--license", help="License of the model, for its card.")] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="folder, or onnx: one graph, for programs without torch.")
+    ] = Format.FOLDER,
+    check: Annotated[
+        list[Path] | None, typer.Option(help="onnx: picture to compare with torch on; may be repeated.")
+    ] = None,
+    gather: Annotated[
+        bool, typer.Option("--gather", help="onnx: gather arithmetic instead of GridSample and RoiAlign.")
+    ] = False,
+    pasted: Annotated[bool, typer.Option("--pasted", help="onnx: masks of the input's size.")] = False,
 ) -> None:
     """A trained head and its detector as one folder that works elsewhere, without the network."""
     need_run(run)
+    if format_ is Format.ONNX:
+        from frozen_cache.stages.export import export_onnx_model
+
+        if license_ is not None:
+            raise typer.BadParameter("--license goes with --format folder")
+        typer.echo(
+            export_onnx_model(
+                run=run, out=out, detector=detector, weights=weights, gather=gather, pasted=pasted, check=check or ()
+            ).text()
+        )
+        return
+    if check or gather or pasted:
+        raise typer.BadParameter("--check, --gather and --pasted go with --format onnx")
     from frozen_cache.stages.export import LICENSE
     from frozen_cache.stages.export import export_model as stage
 

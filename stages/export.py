@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from frozen_cache.durable import flush_tree, move_durably
 from frozen_cache.errors import UserError
 from frozen_cache.export.card import model_card, trained_metrics
 from frozen_cache.export.manifest import MANIFEST
+from frozen_cache.export.onnx_file import GRAPH_RECORD, GraphRecord, export_onnx, need_onnx
 from frozen_cache.export.read import load_folder
 from frozen_cache.export.write import check_same, write_folder
+from frozen_cache.inference.images import as_picture
+from frozen_cache.inference.load import load_model
 from frozen_cache.inference.model import load_run
 from frozen_cache.training.trained_head import checkpoint_of
 
@@ -69,3 +73,56 @@ def export_model(
         shutil.rmtree(aside, ignore_errors=True)
     sizes = sum(facts.size for facts in manifest.files.values()) + (out / MANIFEST).stat().st_size
     return ExportResult(out=out, bytes=sizes)
+
+
+@dataclass(frozen=True)
+class OnnxExportResult:
+    """Where the graph is, and how near to torch it stays."""
+
+    out: Path
+    record: GraphRecord
+
+    def text(self) -> str:
+        """What the command prints in the end."""
+        found = ", ".join(f"{name} {value:.1e}" for name, value in (self.record.differences or {}).items())
+        return (
+            f"graph in {self.out}: opset {self.record.opset}, {self.record.nodes} nodes\n"
+            f"largest differences between onnxruntime and torch: {found} (in {GRAPH_RECORD})"
+        )
+
+
+def export_onnx_model(
+    *,
+    run: Path,
+    out: Path,
+    detector: str | None = None,
+    weights: Path | None = None,
+    gather: bool = False,
+    pasted: bool = False,
+    check: Sequence[Path] = (),
+) -> OnnxExportResult:
+    """Write `model.onnx` and `onnx.json` into the folder `out`, and compare with torch.
+
+    Args:
+        run: a run directory of train-head, a checkpoint in it, or a folder that `export_model` made.
+        out: a folder that is not there yet, or is empty. A graph that fails the check stays in it, to be looked at.
+        detector: where the run's detector is now; None for where it was.
+        weights: the checkpoint of a named detector.
+        gather: sample by gather arithmetic; the graph has neither GridSample nor RoiAlign.
+        pasted: masks at the input's size.
+        check: pictures to compare on, besides the demo's.
+
+    Raises:
+        UserError: `out` holds something; the extra `onnx` is missing; a detector or head that cannot become a graph.
+        OnnxDiffersError: the graph gives other results than torch.
+    """
+    need_onnx()
+    from frozen_cache.export.onnx_check import check_onnx
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} exists and is not empty: choose another path")
+    pictures = [as_picture(path) for path in check]
+    model = load_model(run, detector=detector, weights=weights)
+    out.mkdir(parents=True, exist_ok=True)
+    record = export_onnx(model=model, folder=out, gather=gather, pasted=pasted)
+    return OnnxExportResult(out=out, record=check_onnx(model=model, folder=out, record=record, pictures=pictures))

@@ -34,7 +34,10 @@ def find_kernel() -> Kernel | None:
 def compiled_sampling(
     value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor | None:
-    """`deformable_sampling` by the kernel; None where it does not apply: no kernel, no CPU, gradients, not float32."""
+    """`deformable_sampling` by the kernel; None where it does not apply: no kernel, no CPU, gradients, not float32,
+    the recording of a graph."""
+    if torch.compiler.is_exporting():
+        return None  # the graph would have a node that no other program knows
     tensors = (value, locations, weights)
     if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in tensors):
         return None

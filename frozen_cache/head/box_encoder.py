@@ -25,7 +25,7 @@ class DeformableRoiLayer(nn.Module):
         """RoIs (N, D, R, R), position of their cells (R * R, D), to (N, D, R, R)."""
         shape = (rois.shape[2], rois.shape[3])
         tokens = rois.flatten(2).transpose(1, 2)
-        reference = grid_centres(*shape, tokens)[None, :, None].expand(len(tokens), -1, 1, -1)
+        reference = grid_centres(*shape, tokens)[None, :, None].expand(tokens.shape[0], -1, 1, -1)
         return self.layer(tokens, position, reference, [shape]).transpose(1, 2).unflatten(2, shape)
 
 

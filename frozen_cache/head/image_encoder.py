@@ -31,7 +31,7 @@ class DeformableImageEncoder(nn.Module):
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         position = torch.cat([grid_sine(*shape, tokens.shape[-1], tokens) for shape in shapes], dim=0)
         centres = torch.cat([grid_centres(*shape, tokens) for shape in shapes], dim=0)
-        reference = centres[None, :, None].expand(len(tokens), -1, len(levels), -1)
+        reference = centres[None, :, None].expand(tokens.shape[0], -1, len(levels), -1)
         for layer in self.layers:
             tokens = layer(tokens, position, reference, shapes)
         parts = tokens.split([height * width for height, width in shapes], dim=1)

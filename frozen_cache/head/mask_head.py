@@ -88,7 +88,7 @@ class MaskHead(nn.Module):
         if len(rois.boxes) == 0:
             return self._nothing(rois)
         cut = self._cut(images, rois)
-        logits, iou = self._segment(cut, rois)
+        logits, iou = self.segment(cut, rois)
         return HeadOutput(mask_logits=_wide(logits), iou=None if iou is None else _wide(iou))
 
     def _cut(self, images: list[ImageFeatures], rois: Rois) -> Tensor:
@@ -117,8 +117,8 @@ class MaskHead(nn.Module):
         levels = [torch.stack(level) for level in zip(*(image.levels for image in images), strict=True)]
         return self.feature_map(torch.stack(maps) if maps else None, levels)
 
-    def _segment(self, cut: Tensor, rois: Rois) -> tuple[Tensor, Tensor | None]:
-        """RoI features to (N, R, R) logits and (N, classes) IoU."""
+    def segment(self, cut: Tensor, rois: Rois) -> tuple[Tensor, Tensor | None]:
+        """RoI features (N, D, R, R), in the order of `rois`, to (N, R, R) logits and (N, classes) IoU."""
         features = self.dropout(cut)
         if self.roi_query is not None:
             features = features + self.roi_query(rois.queries)[:, :, None, None]

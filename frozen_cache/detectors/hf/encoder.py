@@ -81,7 +81,7 @@ def _maps(output: Any) -> list[Tensor]:
 def _shapes(taps: Taps, family: Family) -> list[tuple[int, int]]:
     """(height, width) of each flattened level."""
     if family.encoder_kind == "level_tokens":
-        return [(int(height), int(width)) for height, width in taps.keywords[ENCODER]["spatial_shapes_list"]]
+        return [(height, width) for height, width in taps.keywords[ENCODER]["spatial_shapes_list"]]
     output = taps.outputs[BACKBONE]  # a list of maps (timm), or an output with them; the encoder works on the last
     maps = output.feature_maps if hasattr(output, "feature_maps") else output
     return [(maps[-1].shape[-2], maps[-1].shape[-1])]

@@ -49,7 +49,7 @@ class Dino(nn.Module):
         boxes = best_boxes(scores, transformer.enc_out_bbox_embed(tokens) + proposals, k=self.config.queries).sigmoid()
 
         decoder, head = transformer.decoder, self.bbox_embed[0]
-        queries = transformer.tgt_embed.weight[: boxes.shape[1]].expand(len(images), -1, -1)
+        queries = transformer.tgt_embed.weight[: boxes.shape[1]].expand(images.shape[0], -1, -1)
         before = boxes
         for layer in decoder.layers:
             before = inverse_sigmoid(boxes, eps=1e-3)

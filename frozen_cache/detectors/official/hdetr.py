@@ -52,7 +52,7 @@ class HDetr(nn.Module):
         boxes = unscaled.sigmoid()
         embedded = sine_boxes(boxes, width=self.config.dim // 2, order=(0, 1, 2, 3))
         query_positions = transformer.pos_trans_norm(transformer.pos_trans(embedded))[..., : self.config.dim]
-        queries = self.query_embed.weight[: boxes.shape[1]].expand(len(images), -1, -1)
+        queries = self.query_embed.weight[: boxes.shape[1]].expand(images.shape[0], -1, -1)
         for layer, head in zip(transformer.decoder.layers, self.bbox_embed, strict=False):
             references = level_references(boxes, pyramid)
             queries = layer(queries, query_positions, references, memory, pyramid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,10 +85,10 @@ class WindowAttention(ShiftedWindowAttention):
         x = x.view(batch, rows, window, columns, window, channels).transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        index = relative_position_index(window).to(x.device)
+        index = _kept(relative_position_index)(window).to(x.device)
         bias = self.relative_position_bias_table[index].permute(2, 0, 1)  # (heads, window^2, window^2)
         if shift:
-            mask = shift_mask(rows, columns, window, shift).to(x.device)
+            mask = _kept(shift_mask)(rows, columns, window, shift).to(x.device)
             bias = bias + mask[:, None]
             bias = bias.repeat(batch, 1, 1, 1)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
@@ -98,6 +99,11 @@ class WindowAttention(ShiftedWindowAttention):
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
         return x[:, :height, :width].contiguous()
+
+
+def _kept(function: Any) -> Any:
+    """A cached function, but for the recording of a graph, whose tensors must not outlive it."""
+    return function.__wrapped__ if torch.compiler.is_exporting() else function
 
 
 @lru_cache(maxsize=8)

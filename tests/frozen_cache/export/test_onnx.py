@@ -1,0 +1,52 @@
+"""A run as one ONNX graph: the results of torch, with and without GridSample; what differs is found out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from frozen_cache.errors import UserError
+from frozen_cache.export import onnx_file
+from frozen_cache.export.onnx_check import differences
+from frozen_cache.stages.export import export_onnx_model
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "onnx_predict.py"
+
+
+@pytest.fixture(scope="module")
+def graph(scene_run: Path, scenes: Path) -> Path:
+    """The graph of the demo's detector (D-FINE) and a head, checked."""
+    picture = sorted((scenes / "images").iterdir())[0]
+    return export_onnx_model(run=scene_run, out=scene_run.parent / "onnx", check=[picture]).out
+
+
+def test_the_graph_gives_the_results_of_torch(graph):
+    found = json.loads((graph / "onnx.json").read_text())
+    assert max(found["differences"].values()) < 1e-4
+    assert [entry.version for entry in onnx.load(graph / "model.onnx").opset_import if entry.domain == ""] == [18]
+
+
+def test_pairs_are_found_whatever_their_order_and_a_lost_one_is_infinite():
+    boxes, labels = torch.rand(4, 4), torch.tensor([1, 1, 2, 3])
+    scores, masks = torch.tensor([0.9, 0.8, 0.8, 0.1]), torch.rand(4, 2, 2)
+    order = torch.tensor([0, 2, 1, 3])
+    same = differences((boxes, labels, scores, masks), (boxes[order], labels[order], scores[order], masks[order]))
+    assert same == {"boxes": 0, "scores": 0, "masks": 0}
+    other = labels.clone()
+    other[0] = 3
+    assert differences((boxes, labels, scores, masks), (boxes, other, scores, masks))["boxes"] == float("inf")
+    moved = boxes.clone()
+    moved[0] += 0.01
+    assert differences((boxes, labels, scores, masks), (moved, labels, scores, masks))["boxes"] == pytest.approx(0.01)
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch, scene_run, tmp_path):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None if name == "onnxscript" else real(name))
+    with pytest.raises(UserError, match=r"needs onnxscript: install it with pip install .frozen-cache\[onnx\]"):
+        export_onnx_model(run=scene_run, out=tmp_path / "onnx")
