@@ -37,7 +37,9 @@ def main() -> None:
             image = opened.convert("RGB")
         found = segmenter(image, threshold=given.threshold)
         print(f"{name}: " + ", ".join(f"{n} {s:.2f}" for n, s in zip(found.names, found.scores, strict=True)))
-        picture = draw_instances(image, found.masks, found.boxes, found.names, found.scores)
+        picture = draw_instances(
+            image, masks=found.masks, boxes=found.boxes, names=found.names, scores=found.scores.tolist()
+        )
         drawn.append(picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS))
     sheet = Image.new("RGB", (sum(p.width for p in drawn) + GAP * (len(drawn) - 1), HEIGHT), "white")
     x = 0
