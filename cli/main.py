@@ -30,7 +30,7 @@ from frozen_cache.cli.examples import epilog
 from frozen_cache.cli.general import HELP, general_options
 from frozen_cache.cli.project import read_project
 from frozen_cache.disk_errors import explain
-from frozen_cache.errors import FrozenCacheError, UserError
+from frozen_cache.errors import FrozenCacheError, StoppedError, UserError
 from frozen_cache.progress import showing
 
 app = typer.Typer(
@@ -104,7 +104,7 @@ def exit_code(arguments: list[str]) -> int:
         if debug:
             raise
         text = explain(error) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"{'' if isinstance(error, StoppedError) else 'error: '}{' '.join(text.split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, FrozenCacheError) else 2
     except (KeyboardInterrupt, typer.Abort):
         if debug:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.paths import need_cache
+from frozen_cache.cli.stopping import says_how_to_go_on
 
 
 def train_head(
@@ -34,16 +35,15 @@ def train_head(
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | parse_set(set_ or [])
-    result = stage(
-        cache=cache,
-        val_cache=val_cache,
-        out=out,
-        preset=preset,
-        overrides=overrides,
-        resume=resume,
-        device=device,
-        memory_bytes=int(memory_gb * 2**30),
-    )
-    if result.best_ap is not None:
-        typer.echo(f"best mask AP {result.best_ap:.3f} at step {result.best_step}")
-    typer.echo(f"{result.steps} steps; head in {result.out}")
+    with says_how_to_go_on():
+        result = stage(
+            cache=cache,
+            val_cache=val_cache,
+            out=out,
+            preset=preset,
+            overrides=overrides,
+            resume=resume,
+            device=device,
+            memory_bytes=int(memory_gb * 2**30),
+        )
+    typer.echo(result.text())

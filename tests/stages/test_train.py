@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from frozen_cache.cache.hints import HINTS_FILE
-from frozen_cache.errors import UserError
+from frozen_cache.errors import NotFiniteError, UserError
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
@@ -151,7 +151,7 @@ def test_a_missing_cache_is_one_clear_line(tmp_path):
 def test_evaluate_writes_metrics_and_coco_results(cache, whole, tmp_path):
     result = evaluate(cache=cache, head=whole, out=tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
-    assert metrics == result.metrics
+    assert {kind: metrics[kind] for kind in result.metrics} == result.metrics
     assert metrics["segm"].keys() == metrics["bbox"].keys() >= {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     for kind in ("segm", "bbox"):
         results = json.loads((tmp_path / "results" / f"{kind}_results.json").read_text())
@@ -225,3 +225,53 @@ def test_a_run_of_an_earlier_version_has_no_source_and_is_resumed(cache, tmp_pat
     file.write_text(json.dumps(old))
     assert train_head(cache=cache, out=tmp_path / "run", overrides=overrides, resume=True).steps == 1
     assert load_record(tmp_path / "run").source is None
+
+
+def test_an_unfinished_run_goes_on_by_itself_and_a_finished_one_is_prolonged(cache, tmp_path):
+    out = tmp_path / "run"
+    train_head(cache=cache, out=out, overrides=SMALL | {"optim.epochs": 1})
+    with pytest.raises(UserError, match=r"finished.*--resume"):
+        train_head(cache=cache, out=out, overrides=SMALL | {"optim.epochs": 1})
+    with pytest.raises(UserError, match=r"optim\.epochs was 1\.0, now 2\.0.*--resume"):
+        train_head(cache=cache, out=out, overrides=SMALL | {"optim.epochs": 2})
+    assert train_head(cache=cache, out=out, overrides={"optim.epochs": 2}, resume=True).steps == 14
+    starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
+    assert [(start["from_step"], start["to_step"]) for start in starts] == [(0, 7), (7, 14)]
+    (out / "last.safetensors").unlink()  # as if killed before the first checkpoint
+    assert train_head(cache=cache, out=out, overrides=SMALL | {"optim.epochs": 2}).steps == 14
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert "best.safetensors" in (out / "README.md").read_text()
+
+
+def test_numbers_that_are_not_finite_end_the_run_and_are_never_saved(cache, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"step \d+: .* not finite.*images .*rate 1e\+20; precision float32"):
+        train_head(cache=cache, val_cache=cache, out=tmp_path / "run", overrides=SMALL | {"optim.lr": 1e20})
+    for file in (tmp_path / "run").glob("*.safetensors"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
+
+
+def test_a_cache_without_a_matched_object_is_an_error_before_the_first_step(fake, tmp_path):
+    images, annotations = fake.write_folder(tmp_path / "data")
+    content = json.loads(annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    annotations.write_text(json.dumps(content))
+    out = tmp_path / "crowds.zarr"
+    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=out)
+    with pytest.raises(UserError, match="nothing to train on"):
+        train_head(cache=out, out=tmp_path / "run", overrides=SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [({"WORLD_SIZE": "2", "RANK": "0"}, "no launcher"), ({"WORLD_SIZE": ""}, "not a number"), ({"RANK": "3"}, "fit")],
+)
+def test_an_environment_of_no_launcher_is_one_clear_line(cache, tmp_path, monkeypatch, variables, said):
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=said):
+        train_head(cache=cache, out=tmp_path / "run", overrides=SMALL)
