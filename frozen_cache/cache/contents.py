@@ -59,7 +59,7 @@ def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
     if lost < 0 or (lost > 0) != bool(record.broken) or len(record.broken) > lost:
         raise NotWhole(f"it has {views} views and {len(record.broken)} broken images, {planned} views were planned")
     maps = map_count(attributes)
-    if any(len(shapes) != maps or min(map(min, shapes), default=1) < 1 for shapes in record.shapes):
+    if any(len(shapes) != maps or min(map(min, shapes), default=0) < 0 for shapes in record.shapes):
         raise NotWhole("the shapes of its maps are not those of the detector")
 
 

@@ -77,8 +77,8 @@ def load_batches(
 
     def load(view: PlannedView) -> Loaded:
         path = image_path(folder, view.image)
-        _, crc = file_crc32c(path)
         image = reader.read(path, height=view.image.height, width=view.image.width)
+        _, crc = file_crc32c(path)
         return crc, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
     waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Loaded]]]] = deque()
