@@ -1,7 +1,10 @@
-"""Hungarian matching against the lineage's own figures."""
+"""Hungarian matching against the lineage's own figures, and against the formula in numpy."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_convert, generalized_box_iou
 
 from frozen_cache.matching import generalised_iou, match_queries
 
@@ -52,3 +55,50 @@ def test_generalised_iou_is_one_for_equal_and_negative_for_distant_boxes() -> No
     values = generalised_iou(boxes, boxes)
     assert torch.allclose(values.diag(), torch.ones(2))
     assert values[0, 1] == pytest.approx(-(0.64 - 0.08) / 0.64)
+
+
+def numpy_cost(scores: np.ndarray, boxes: np.ndarray, columns: np.ndarray, truth: np.ndarray, *, focal: bool):
+    """The cost of every query (row) for every object (column), number by number from the papers' formula."""
+    cost = np.zeros((len(boxes), len(truth)))
+    for q, (cx, cy, w, h) in enumerate(boxes):
+        for g, (tx, ty, tw, th) in enumerate(truth):
+            p = scores[q, columns[g]]
+            focal_cost = 0.25 * (1 - p) ** 2 * -np.log(p) - 0.75 * p**2 * -np.log(1 - p)
+            l1 = abs(cx - tx) + abs(cy - ty) + abs(w - tw) + abs(h - th)
+            spans = [
+                (centre - size / 2, centre + size / 2, other - extent / 2, other + extent / 2)
+                for centre, size, other, extent in ((cx, w, tx, tw), (cy, h, ty, th))
+            ]
+            inner = np.prod([max(0.0, min(b, d) - max(a, c)) for a, b, c, d in spans])
+            hull = np.prod([max(b, d) - min(a, c) for a, b, c, d in spans])
+            union = w * h + tw * th - inner
+            giou = inner / union - (hull - union) / hull
+            cost[q, g] = (2 * focal_cost if focal else -p) + 5 * l1 - 2 * giou
+    return cost
+
+
+@pytest.mark.parametrize("focal", [True, False])
+def test_the_assignment_is_the_cheapest_of_the_formula_s_costs(focal: bool) -> None:
+    rng = np.random.default_rng(0)
+    for queries, objects in [(9, 4), (12, 7), (6, 6), (3, 5)] * 15:
+        scores = rng.uniform(0.01, 0.99, (queries, 5)) ** rng.uniform(0.3, 3)
+        boxes = np.concatenate([rng.uniform(0.35, 0.65, (queries, 2)), rng.uniform(0.05, 0.5, (queries, 2))], 1)
+        truth = np.concatenate([rng.uniform(0.35, 0.65, (objects, 2)), rng.uniform(0.05, 0.5, (objects, 2))], 1)
+        columns = rng.integers(0, 5, objects)
+        expected = np.full(objects, -1)
+        rows, places = linear_sum_assignment(numpy_cost(scores, boxes, columns, truth, focal=focal))
+        expected[places] = rows
+        given = [torch.from_numpy(values) for values in (scores, boxes, columns, truth)]
+        assert match_queries(*given, focal=focal).tolist() == expected.tolist()
+
+
+def test_generalised_iou_is_torchvision_s() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.rand(20, 4, generator=generator), torch.rand(9, 4, generator=generator)
+    expected = generalized_box_iou(box_convert(first, "cxcywh", "xyxy"), box_convert(second, "cxcywh", "xyxy"))
+    torch.testing.assert_close(generalised_iou(first, second), expected)
+
+
+def test_boxes_without_an_inside_give_numbers() -> None:
+    empty = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert generalised_iou(empty, empty).tolist() == [[0.0]]

@@ -1,8 +1,12 @@
+"""COCO metrics against pycocotools, called plainly."""
+
 import copy
 import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from frozen_cache.evaluation.coco import METRICS, RECALLS, coco_in_memory, coco_metrics, coco_scores
@@ -121,3 +125,57 @@ def test_average_recall_is_pycocotools_own(several, capsys):
     evaluator.accumulate()
     evaluator.summarize()
     assert [metrics[name] for name in RECALLS] == pytest.approx(evaluator.stats[6:].tolist(), abs=1e-6)
+
+
+def _random_case(seed: int) -> tuple[dict, list[dict]]:
+    """A data set of squares of all of COCO's sizes in three categories, and detections near them and astray."""
+    rng = np.random.default_rng(seed)
+
+    def square(side: float, at: np.ndarray) -> dict:
+        mask = np.zeros((200, 220), dtype=np.uint8)
+        x, y = at.astype(int)
+        mask[y : y + int(side), x : x + int(side)] = 1
+        rle = coco_mask.encode(np.asfortranarray(mask))
+        return {"segmentation": rle, "bbox": [float(value) for value in coco_mask.toBbox(rle)]}
+
+    annotations, results = [], []
+    for image in range(1, 5):
+        for _ in range(6):
+            side, at, category = rng.choice([12, 20, 60, 120]), rng.uniform(0, 80, 2), int(rng.choice([2, 5, 9]))
+            common = {"image_id": image, "category_id": category}
+            annotations.append(
+                square(side, at)
+                | common
+                | {"id": len(annotations) + 1, "area": float(side**2), "iscrowd": int(rng.random() < 0.15)}
+            )
+            for _ in range(int(rng.integers(0, 3))):
+                moved = square(side * rng.uniform(0.8, 1.2), (at + rng.normal(0, side / 12, 2)).clip(0))
+                results.append(moved | common | {"score": float(rng.random())})
+    images = [{"id": image, "height": 200, "width": 220} for image in range(1, 5)]
+    categories = [{"id": number, "name": str(number)} for number in (2, 5, 9)]
+    return {"images": images, "annotations": annotations, "categories": categories}, results
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_the_metrics_are_pycocotools_own(kind):
+    dataset, results = _random_case(3)
+    only = "segmentation" if kind == "bbox" else "bbox"
+    results = [{key: value for key, value in result.items() if key != only} for result in results]
+    truth = COCO()
+    truth.dataset = copy.deepcopy(dataset)
+    truth.createIndex()
+    plain = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), kind)
+    plain.evaluate()
+    plain.accumulate()
+    plain.summarize()
+    found = coco_metrics(coco_in_memory(copy.deepcopy(dataset)), results, kind)
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert list(found)[:6] == names
+    assert [found[name] for name in names] == pytest.approx(plain.stats[:6].tolist(), abs=1e-6)
+    assert len({round(found[name], 3) for name in names}) == 6, "the case tells all six apart"
+
+
+def test_there_is_no_ap_of_a_size_that_no_object_has():
+    result = [{"image_id": 1, "category_id": 5, "bbox": [10.0, 10.0, 50.0, 50.0], "score": 0.9}]
+    found = coco_metrics(_truth(), result, "bbox")
+    assert (found["APs"], found["APm"], found["APl"]) == (-1, 1, -1)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 
 from frozen_cache.evaluation.matched_iou import ObjectIou, matched_iou, mean_iou_by_size, view_object_ious
-from frozen_cache.evaluation.segmenters import BoxSegmenter
+from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
 
 
 class OneView:
@@ -57,3 +58,51 @@ def test_the_mean_by_size_follows_coco_s_limits():
     objects = [ObjectIou(image_id=1, annotation_id=1, area=area, iou=iou) for area, iou in sizes]
     assert mean_iou_by_size(objects) == {"all": 0.4, "s": 0.1, "m": pytest.approx(0.3), "l": 0.9}
     assert mean_iou_by_size([]) == {"all": None, "s": None, "m": None, "l": None}
+
+
+class HalfMask:
+    """Masks the left half of each box; it remembers the rows that it was given."""
+
+    encoder_layer = 4
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, view):
+        self.seen.append(view)
+        masks = torch.zeros(view.selected, 64, 64)
+        masks[:, :, :32] = 1
+        return Segmentation(masks=masks, boxes=view.boxes, scores=view.scores)
+
+
+def test_each_object_is_compared_with_the_mask_of_its_own_query(view):
+    """Also where that is a row behind the detections, and in any order."""
+    boxes = torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.25, 0.5, 0.5, 0.5], [0.75, 0.25, 0.5, 0.5]])
+    masks = [np.zeros((64, 80), dtype=np.uint8) for _ in range(3)]
+    masks[0][0:32, 40:60] = 1  # the left half of the third box
+    masks[1][24:40, 30:50] = 1  # the whole of the first: its left half has IoU 1/2
+    masks[2][:] = 1
+    truth = replace(
+        view.truth,
+        masks=[coco_mask.encode(np.asfortranarray(mask)) for mask in masks],
+        match=np.array([2, 0, -1]),
+        areas=np.array([640.0, 320, 5120], dtype=np.float32),
+        annotation_ids=np.array([1, 2, 3]),
+    )
+    view = replace(
+        view,
+        selected=1,
+        queries=torch.arange(3.0)[:, None].expand(3, 8),
+        boxes=boxes,
+        scores=torch.tensor([0.9, 0.5, 0.1]),
+        labels=torch.tensor([1, 0, 1]),
+        truth=truth,
+    )
+    segmenter = HalfMask()
+    assert matched_iou(OneView(view), segmenter) == pytest.approx((1 + 0.5) / 2)
+    [seen] = segmenter.seen
+    assert seen.selected == 2
+    assert torch.equal(seen.boxes, boxes[[2, 0]])
+    assert seen.queries[:, 0].tolist() == [2, 0]
+    assert seen.scores.tolist() == pytest.approx([0.1, 0.9])
+    assert seen.labels.tolist() == [1, 1]

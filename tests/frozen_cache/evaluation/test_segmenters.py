@@ -15,7 +15,7 @@ from frozen_cache.detectors.output import FeatureSpec
 from frozen_cache.evaluation.evaluate import view_results
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter
 from frozen_cache.head.config import HeadConfig
-from frozen_cache.head.inputs import HeadInputs, HeadOutput
+from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.head.training_free import TrainingFree
 
@@ -104,3 +104,76 @@ def test_a_view_without_detections_has_no_masks(view):
     head = MaskHead(config=HeadConfig(image_encoder="none", image_layers=0), inputs=INPUTS)
     found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(replace(view, selected=0))
     assert found.masks.shape == (0, 32, 32)
+
+
+def head_of(options: dict) -> MaskHead:
+    """A small head in training mode, whose predicted IoUs lie within 0..1."""
+    torch.manual_seed(0)
+    config = HeadConfig(image_encoder="none", width=16, roi_size=8, **options)
+    head = MaskHead(config=config, inputs=INPUTS).train()
+    if head.scoring is not None:
+        nn.init.constant_(head.scoring.out.bias, 0.5)
+    return head
+
+
+def output_of(head: nn.Module, view: CachedView) -> HeadOutput:
+    """The head's output in eval mode, for the selected rows of a view."""
+    rois = Rois(
+        image_index=torch.zeros(view.selected, dtype=torch.int64),
+        boxes=view.boxes[: view.selected],
+        queries=view.queries[: view.selected],
+        labels=view.labels[: view.selected],
+    )
+    images = [ImageFeatures(c1=view.c1, levels=view.encoder[1], size=view.transform.resized_size)]
+    with torch.no_grad():
+        return head.eval()(images, rois)
+
+
+def test_masks_are_the_head_s_probabilities_in_eval_mode_scored_by_class_and_predicted_iou(view):
+    view = replace(repeated(view), selected=2)
+    head = head_of({"feature_dropout": 0.5})
+    found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(view)
+    assert not head.training
+    expected = output_of(head, view)
+    torch.testing.assert_close(found.masks, expected.mask_logits.sigmoid())
+    iou = torch.stack([expected.iou[0, 1], expected.iou[1, 0]]).clamp(0, 1)
+    assert iou.min() < iou.max(), "the case shows nothing otherwise"
+    torch.testing.assert_close(found.scores, torch.tensor([0.5, 0.4]) * iou)
+    torch.testing.assert_close(found.boxes, view.boxes[:2])
+
+
+def test_without_mask_scoring_masks_are_scored_by_eq_2(view):
+    view = replace(repeated(view), selected=2)
+    head = head_of({"mask_scoring": False})
+    found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(view)
+    masks = output_of(head, view).mask_logits.sigmoid()
+    means = [mask[mask > 0.5].mean() for mask in masks]
+    torch.testing.assert_close(found.scores, torch.tensor([0.5, 0.4]) * torch.stack(means))
+
+
+def test_the_training_free_baseline_is_scored_by_eq_2(view):
+    view = repeated(view)
+    free = TrainingFree(inputs=INPUTS)
+    found = FeatureSegmenter(free, encoder_layer=1, device=CPU)(view)
+    masks = output_of(free, view).mask_logits.sigmoid()
+    torch.testing.assert_close(found.masks, masks)
+    means = torch.stack([mask[mask > 0.5].mean() for mask in masks])
+    torch.testing.assert_close(found.scores, torch.tensor([0.5, 0.4, 0.3]) * means)
+
+
+def test_rows_behind_the_selected_ones_are_no_detections(view):
+    view = replace(repeated(view), selected=1)
+    for segmenter in (FeatureSegmenter(head_of({}), encoder_layer=1, device=CPU), BoxSegmenter()):
+        found = segmenter(view)
+        assert len(found.masks) == len(found.scores) == len(found.boxes) == 1
+    assert BoxSegmenter()(view).scores.tolist() == [0.5]
+
+
+def test_the_features_of_the_segmenter_s_own_layer_are_read(view):
+    view = repeated(view)
+    view = replace(view, encoder={1: view.encoder[1], 2: [view.encoder[1][0].flip(0)]})
+    head = head_of({})
+    first, second = (FeatureSegmenter(head, encoder_layer=layer, device=CPU)(view).masks for layer in (1, 2))
+    assert not torch.allclose(first, second)
+    expected = output_of(head, replace(view, encoder={1: view.encoder[2]}))
+    torch.testing.assert_close(second, expected.mask_logits.sigmoid())

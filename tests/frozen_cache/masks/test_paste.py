@@ -89,3 +89,25 @@ def test_a_full_mask_fills_its_box_but_for_the_corners_of_its_outer_cells():
     image = paste_masks(torch.ones(1, 32, 32), torch.tensor([[2.0, 3.0, 8.0, 9.0]]), (12, 12))[0]
     assert image[3:9, 2:8].all()
     assert image.sum() == 36
+
+
+def test_pasting_is_grid_sample_over_the_box():
+    """As detectron2 writes it: every pixel's centre is looked up in the mask, zero outside."""
+    masks, size = random_masks(3, 8), (23, 31)
+    boxes = torch.tensor([[2.3, 4.1, 20.7, 18.2], [-7.0, -3.0, 15.5, 30.0], [9.0, 2.0, 12.5, 21.0]])
+    found = paste_masks(masks, boxes, size, threshold=None)
+    for mask, (x0, y0, x1, y1), image in zip(masks, boxes.tolist(), found, strict=True):
+        x = (torch.arange(size[1]) + 0.5 - x0) / (x1 - x0) * 2 - 1
+        y = (torch.arange(size[0]) + 0.5 - y0) / (y1 - y0) * 2 - 1
+        grid = torch.stack([x.expand(*size), y[:, None].expand(*size)], -1)[None]
+        expected = F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
+        torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
+
+
+def test_a_pixel_of_the_threshold_itself_belongs_to_the_mask():
+    box, mask = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.full((1, 1, 1), 0.5)
+    assert paste_masks(mask * 4, box, (2, 2), threshold=1.125).all(), "a quarter of a cell is lost on either side"
+    assert paste_rles(mask * 4, box, (2, 2), threshold=1.125)[0]["counts"] == coco_mask.encode(
+        np.ones((2, 2), dtype=np.uint8, order="F")
+    )["counts"].decode()  # fmt: skip
+    assert not paste_masks(mask * 4, box, (2, 2), threshold=1.25).any()

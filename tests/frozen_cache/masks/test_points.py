@@ -1,5 +1,6 @@
 """Point sampling as in PointRend."""
 
+import pytest
 import torch
 
 from frozen_cache.masks.points import sample_points, uncertain_points
@@ -48,3 +49,26 @@ def test_all_points_uncertain_and_no_masks_work():
     assert none.shape == (0, 5, 2)
     logits = torch.zeros(0, 8, 8, requires_grad=True)
     sample_points(logits, none).sum().backward()
+
+
+def test_samples_are_read_between_the_centres_of_cells_and_zero_beyond_the_mask():
+    mask = torch.tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])  # rows of y, columns of x
+    points = torch.tensor([[[1 / 6, 0.25], [5 / 6, 0.75], [0.5, 0.5], [1 / 3, 0.25], [0.0, 0.25], [2.0, 0.5]]])
+    assert sample_points(mask, points)[0].tolist() == pytest.approx([1, 6, 3.5, 1.5, 0.5, 0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("points", "oversample", "importance"), [(8, 3.0, 0.75), (8, 2.0, 0.5), (5, 4.0, 1.0), (4, 1.0, 0.0)]
+)
+def test_of_k_times_as_many_draws_those_nearest_to_zero_are_kept(points, oversample, importance):
+    logits = torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(1))
+    options = {"points": points, "oversample": oversample, "importance": importance}
+    found = uncertain_points(logits, **options, generator=torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    drawn = torch.rand(2, int(points * oversample), 2, generator=generator)
+    kept = int(points * importance)
+    extra = torch.rand(2, points - kept, 2, generator=generator)
+    for mask, candidates, more, chosen in zip(logits, drawn, extra, found, strict=True):
+        certainty = sample_points(mask[None], candidates[None])[0].abs().tolist()
+        best = sorted(range(len(candidates)), key=certainty.__getitem__)[:kept]
+        assert torch.equal(chosen, torch.cat([candidates[best], more]))
