@@ -102,3 +102,9 @@ def test_generalised_iou_is_torchvision_s() -> None:
 def test_boxes_without_an_inside_give_numbers() -> None:
     empty = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
     assert generalised_iou(empty, empty).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_an_object_is_matched_also_where_every_score_is_at_its_limit(score: float) -> None:
+    boxes = torch.tensor([[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]])
+    assert match_queries(torch.full((2, 1), score), boxes, torch.tensor([0]), boxes[1:]).tolist() == [1]

@@ -177,3 +177,11 @@ def test_the_features_of_the_segmenter_s_own_layer_are_read(view):
     assert not torch.allclose(first, second)
     expected = output_of(head, replace(view, encoder={1: view.encoder[2]}))
     torch.testing.assert_close(second, expected.mask_logits.sigmoid())
+
+
+def test_two_queries_of_one_box_have_masks_of_their_own(view):
+    view = repeated(view)
+    view = replace(view, boxes=view.boxes[[0, 0, 0]])
+    found = FeatureSegmenter(head_of({}), encoder_layer=1, device=CPU)(view)
+    torch.testing.assert_close(found.masks, output_of(head_of({}), view).mask_logits.sigmoid())
+    assert not torch.allclose(found.masks[0], found.masks[1])

@@ -74,3 +74,15 @@ def test_images_of_one_pixel_and_no_boxes_work():
     assert crop_masks(mask, objects=torch.tensor([0]), boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]), side=4).all()
     none = crop_masks(mask, objects=torch.zeros(0, dtype=torch.int64), boxes=torch.zeros(0, 4), side=4)
     assert none.shape == (0, 4, 4)
+
+
+def test_a_cell_belongs_to_the_target_from_one_half_on():
+    mask = np.zeros((4, 8), dtype=np.uint8)
+    mask[:, 3:] = 1
+    box, objects = torch.tensor([[0.0, 0.0, 8.0, 4.0]]), torch.tensor([0])
+    # Bins of 4 x 2 pixels cover 1/4 and all; bins of 2 x 1 cover 0, 1/2, all and all.
+    for side, soft in ((2, [0.25, 1.0]), (4, [0.0, 0.5, 1.0, 1.0])):
+        found = crop_masks(encode([mask]), objects=objects, boxes=box, side=side, soft=True)
+        assert found[0, 0].tolist() == soft
+        binary = crop_masks(encode([mask]), objects=objects, boxes=box, side=side)
+        assert binary[0, 0].tolist() == [float(share >= 0.5) for share in soft]
