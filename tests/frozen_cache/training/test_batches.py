@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.head.inputs import ImageFeatures
-from frozen_cache.training.batches import make_batch
+from frozen_cache.training.batches import epoch_batches, make_batch
 from frozen_cache.training.config import with_overrides
 
 
@@ -61,3 +62,69 @@ def test_targets_show_the_object_in_the_roi_that_the_head_sees(scale: float, ins
     assert batch.box_areas.tolist() == pytest.approx([320 * scale**2])
     assert batch.object_areas.tolist() == [320]
     assert batch.rois.labels.tolist() == [1], "the object's own category"
+
+
+SIZES = [(32, 32), (32, 48), (48, 32), (48, 48)]
+SHAPES = [SIZES[at % 4] for at in range(230)]
+VIEWS = list(range(1000, 1230))
+
+
+def test_an_epoch_has_every_view_once_in_batches_of_like_size() -> None:
+    batches = epoch_batches(VIEWS, SHAPES, batch_size=3, seed=0, epoch=0)
+    assert sorted(view for batch in batches for view in batch) == VIEWS
+    assert sorted(len(batch) for batch in batches) == [2, *[3] * 76]
+    mixed = [batch for batch in batches if len({SHAPES[view - 1000] for view in batch}) > 1]
+    assert len(mixed) <= 3 * 3, "at most one batch between two sizes in each window of 32 batches"
+
+
+def test_views_and_batches_are_shuffled_anew_each_epoch_and_for_each_seed() -> None:
+    def batches(**options: int) -> list[list[int]]:
+        return epoch_batches(VIEWS, SHAPES, batch_size=3, **{"seed": 0, "epoch": 0} | options)
+
+    assert batches() == batches()
+    for other in (batches(epoch=1), batches(seed=1)):
+        assert other != batches()
+        assert {frozenset(batch) for batch in other} != {frozenset(batch) for batch in batches()}, "other company"
+    first = [SIZES.index(SHAPES[batch[0] - 1000]) for batch in batches()]
+    assert first[:32] != sorted(first[:32]), "small images do not all come before large ones"
+
+
+def test_a_batch_holds_each_view_s_own_rows_objects_and_areas() -> None:
+    first = view_of_one_object()
+    mask = np.zeros((64, 80), dtype=np.uint8)
+    mask[24:40, 30:41] = 1
+    small = {"size": [64, 80], "counts": coco_mask.encode(np.asfortranarray(mask))["counts"]}
+    truth = replace(
+        first.truth,
+        boxes=np.array([[0, 0, 9, 9], [30, 24, 40, 40]], dtype=np.float32),
+        categories=np.array([1, 2]),
+        crowd=np.array([False, False]),
+        areas=np.array([81.0, 160.0], dtype=np.float32),
+        masks=[first.truth.masks[0], small],
+        annotation_ids=np.array([6, 7]),
+        match=np.array([-1, 2]),
+    )
+    second = replace(
+        first,
+        selected=2,
+        queries=torch.arange(3.0)[:, None].expand(3, 4),
+        boxes=torch.tensor([[0.1, 0.1, 0.1, 0.1], [0.2, 0.2, 0.1, 0.1], [0.5, 0.5, 0.25, 0.25]]),
+        scores=torch.ones(3),
+        labels=torch.tensor([0, 0, 0]),
+        transform=first.transform.model_copy(update={"resized_size": (32, 40)}),
+        truth=truth,
+    )
+    views = [first, second]
+    store = SimpleNamespace(
+        read=lambda index: views[index], features=lambda view: ImageFeatures(c1=None, levels=view.encoder[1])
+    )
+    for soft in (False, True):
+        config = with_overrides({}, {"loss.soft_targets": soft})
+        batch = make_batch(store, [0, 1], config, roi_side=3, seed=0)
+        assert batch.rois.image_index.tolist() == [0, 1]
+        assert batch.rois.queries[:, 0].tolist() == [1, 2]
+        assert batch.rois.labels.tolist() == [1, 2]
+        assert batch.object_areas.tolist() == [320, 160]
+        left, middle, right = batch.targets[1, 0].tolist()
+        assert left > 0.9 and right < 0.1
+        assert 0.5 < middle < 0.9 if soft else middle == 1
