@@ -5,8 +5,8 @@
 `benchmarks/mutants/AREA.toml` lists the sabotages: a file, an exact piece of it, what stands there instead, and the
 test files that must notice. Each is put into a copy of the checkout in a temporary folder, never into the checkout
 itself; the named tests run there until the first red one. A sabotage whose old text is not in its file just once is
-stale: nothing is run, the exit code is 2. Those that no test notices must say why (`survives`); the exit code is 1 where
-one does not, or where a test is red without any sabotage. All of them together write benchmarks/mutants.json.
+stale: nothing is run, the exit code is 2. Those that no test notices must say why (`survives`); the exit code is 1
+where one does not, or where a test is red without any sabotage. All of them together write benchmarks/mutants.json.
 
 Everything but this package is imported once; each sabotage runs in a fork of that process (Linux, macOS).
 """
