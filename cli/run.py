@@ -10,8 +10,10 @@ import typer
 from frozen_cache.cli.project import PROJECT_FILE
 from frozen_cache.errors import UserError
 
-ORDER = ("convert", "extract-features", "train-head", "evaluate", "visualize", "export")
+ORDER = ("convert", "extract-features", "train-head", "evaluate")
 """The commands that `run` takes from a project file, each if it has a table there."""
+GO_ON = {"convert": "--overwrite", "train-head": "--resume", "evaluate": "--overwrite"}
+"""What lets a command go on with, or replace, what an earlier run of the project left."""
 
 
 def run(
@@ -30,4 +32,4 @@ def run(
         raise UserError(f"{project} has nothing to run: give it a table [extract-features], [train-head] or [evaluate]")
     for name in steps:
         say(f"== {name}")
-        invoke([name], config=project)
+        invoke([name, GO_ON[name]] if name in GO_ON else [name], config=project)

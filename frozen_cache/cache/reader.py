@@ -11,9 +11,10 @@ import torch
 
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
-from frozen_cache.cache.ledger import BrokenImage, SegmentRecord, committed_segments, read_record
+from frozen_cache.cache.ledger import BrokenImage, committed_segments, read_record
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.view import CachedView
+from frozen_cache.cache.view_index import ViewIndex
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
 
@@ -43,37 +44,33 @@ class CacheReader:
                 "`frozen-cache extract-features` command again to finish it"
             )
         fingerprint = self.attributes.fingerprint
-        self.records: list[SegmentRecord] = [read_record(self.path, n, fingerprint) for n in committed]
-        self.views: list[tuple[int, int]] = []
-        """(image id, view index) of each view."""
-        self._place: list[tuple[int, int]] = []
-        for index, record in enumerate(self.records):
-            self.views += zip(record.image_ids, record.view_indices, strict=True)
-            self._place += [(index, row) for row in range(len(record.image_ids))]
+        self._index = ViewIndex.build(committed, (read_record(self.path, n, fingerprint) for n in committed))
         self._start()
 
     def __len__(self) -> int:
-        return len(self.views)
+        return len(self._index)
+
+    @property
+    def views(self) -> Sequence[tuple[int, int]]:
+        """(image id, view index) of each view."""
+        return self._index
 
     @property
     def broken(self) -> list[BrokenImage]:
         """Images that `--skip-broken` left out, each once."""
-        return list({broken.image_id: broken for record in self.records for broken in record.broken}.values())
+        return self._index.broken
 
     def shapes(self, index: int) -> tuple[tuple[int, int, int], ...]:
         """(C, H, W) of C1 (where the cache has one) and of each encoder level, finest first; nothing is opened."""
-        segment, row = self._place[index]
-        return self.records[segment].shapes[row]
+        return self._index.shapes(index)
 
     def resized_size(self, index: int) -> tuple[int, int]:
         """(height, width) of the detector's input, in pixels; nothing is opened."""
-        segment, row = self._place[index]
-        return self.records[segment].resized_sizes[row]
+        return self._index.resized_size(index)
 
     def matched(self, index: int) -> int:
         """Objects of a view that have a matched query; nothing is opened."""
-        segment, row = self._place[index]
-        return self.records[segment].matched[row]
+        return self._index.matched(index)
 
     def read(
         self,
@@ -96,7 +93,7 @@ class CacheReader:
             DamagedCacheError: naming segment and image, where the data is not what was written.
         """
         layers = self._layers(encoder_layers)
-        segment, row = self._place[index]
+        segment, row = self._index.place(index)
         try:
             opened = self._segment(segment)
         except DamagedCacheError as error:
@@ -125,12 +122,15 @@ class CacheReader:
                 raise UserError(f"cache {self.path} does not hold encoder layer {layer}; it has {have}")
         return tuple(asked)
 
-    def _segment(self, index: int) -> SegmentReader:
+    def _segment(self, segment: int) -> SegmentReader:
         with self._lock:
-            opened = self._opened.get(index)
+            opened = self._opened.get(segment)
             if opened is None:
-                opened = SegmentReader(self.path, self.records[index], self.attributes)
-                self._opened[index] = opened
+                record = read_record(self.path, segment, self.attributes.fingerprint)
+                if self._index.changed(record):
+                    raise DamagedCacheError(f"segment {segment} of {self.path} was made anew since it was opened")
+                opened = SegmentReader(self.path, record, self.attributes)
+                self._opened[segment] = opened
             return opened
 
     def _start(self) -> None:

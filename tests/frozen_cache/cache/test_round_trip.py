@@ -64,7 +64,7 @@ def test_every_view_is_read_back_exactly(
     with tempfile.TemporaryDirectory() as folder:
         path = make_cache(Path(folder) / "x.zarr", views, per_segment=per_segment, c1=c1, precision=precision)
         reader = CacheReader(path)
-        assert reader.views == [(view.image_id, 0) for view in views]
+        assert list(reader.views) == [(view.image_id, 0) for view in views]
         for index, view in enumerate(views):
             assert_same(reader.read(index), view)
             maps = [*([view.c1] if view.c1 is not None else []), *view.encoder[1]]
