@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.cli.stopping import says_how_to_go_on
+from frozen_cache.errors import UserError
 
 
 def train_head(
-    cache: Annotated[Path, typer.Option(help="Cache to train from, made by extract-features.")],
-    out: Annotated[Path, typer.Option(help="Run directory: configuration, metrics, checkpoints.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Cache to train from, made by extract-features. [required]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory: configuration, metrics, checkpoints. [required]")
+    ] = None,
     val_cache: Annotated[Path | None, typer.Option(help="Cache to evaluate on; picks the best checkpoint.")] = None,
     preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
@@ -22,19 +27,30 @@ def train_head(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and sampling. [default: 0]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration value: key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Only print every configuration key as TOML: a --preset FILE.toml.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
 ) -> None:
     """Train a mask head from a cache alone."""
-    for path in (cache, val_cache):
-        if path is not None:
-            need_cache(path)
-    from frozen_cache.stages.train import train_head as stage
+    if not show_config:
+        for path in (cache, val_cache):
+            if path is not None:
+                need_cache(path)
+        if cache is None or out is None:
+            raise UserError("train-head needs --cache and --out; `--show-config` alone prints the configuration")
     from frozen_cache.training.config import exact_epochs, parse_set
 
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | parse_set(set_ or [])
+    if show_config:
+        typer.echo(_config_text(preset, overrides, run=out if resume else None))
+        return
+    assert cache is not None and out is not None
+    from frozen_cache.stages.train import train_head as stage
+
     with says_how_to_go_on():
         result = stage(
             cache=cache,
@@ -47,3 +63,17 @@ def train_head(
             memory_bytes=int(memory_gb * 2**30),
         )
     typer.echo(result.text())
+
+
+def _config_text(preset: str | None, overrides: dict[str, Any], *, run: Path | None) -> str:
+    """The configuration that a training would have; that of `run`, as --resume takes it, where no preset is given."""
+    from frozen_cache.training.config import load_config, with_overrides
+    from frozen_cache.training.show_config import config_text
+
+    if run is None or preset is not None:
+        name = preset or "paper"
+        return config_text(load_config(preset=name, overrides=overrides), title=f"Configuration from preset {name}")
+    from frozen_cache.training.run_directory import load_record
+
+    values = load_record(run).config.model_dump(mode="json")
+    return config_text(with_overrides(values, overrides), title=f"Configuration of the run {run}")

@@ -21,6 +21,7 @@ from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import load_config
+from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Grid, Row, load_grid
 from frozen_cache.training.run_directory import load_record
 
@@ -64,7 +65,9 @@ def ablate(
         parsed = parsed.model_copy(update={"preset": preset})
     variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
     for variant in variants:  # a mistake in the last row should not wait for the first ones to train
-        load_config(preset=parsed.preset, overrides=variant.set)
+        config = load_config(preset=parsed.preset, overrides=variant.set)
+        for line in without_effect(config, list(variant.set)):
+            say(f"warning: {variant.name}: {line}")
     _check_out(out, parsed)
     reader = CacheReader(val_cache)
     rows = []

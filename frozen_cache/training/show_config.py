@@ -35,7 +35,7 @@ def config_text(config: TrainConfig, *, title: str) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(" ".join(text.split()), WIDTH)]
+    return [f"# {line}" for line in textwrap.wrap(" ".join(text.split()), WIDTH, break_on_hyphens=False)]
 
 
 def _toml(value: Any) -> str:
