@@ -70,10 +70,11 @@ def test_no_shipped_grid_has_a_row_that_says_nothing(name):
 
 
 def test_an_ablation_over_such_a_key_warns_before_it_begins(tmp_path, capsys):
+    from frozen_cache.progress import showing
     from frozen_cache.stages.ablate import ablate
 
     (tmp_path / "grid.toml").write_text('title = "t"\npreset = "demo"\n[product]\n"loss.points" = [8, 16]\n')
-    with pytest.raises(UserError, match="holds no ablation"):
+    with showing(None), pytest.raises(UserError, match="holds no ablation"):
         ablate(cache=tmp_path, val_cache=tmp_path, grid=str(tmp_path / "grid.toml"), out=tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: points ")]
     assert len(said) == 2 and "loss.points has no effect, as loss.supervision is dense" in said[0]
