@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
+from frozen_cache.finite_json import finite_json
 from frozen_cache.head.describe import describe_head
 from frozen_cache.progress import say
 from frozen_cache.report.page import write_page
@@ -113,6 +114,7 @@ def _check_out(out: Path, grid: Grid) -> None:
 
 
 def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
+    finite_json(rows, path=out / "table.csv")
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()

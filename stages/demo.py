@@ -15,6 +15,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import truth_annotations
+from frozen_cache.finite_json import write_finite_json
 from frozen_cache.pictures import GalleryRow, save_gallery
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
@@ -89,7 +90,7 @@ def run_demo(*, out: Path) -> DemoSummary:
         extract_s=round(times["extract_train_s"] + times["extract_val_s"], 1),
         train_s=round(trained.seconds, 1),
     )
-    (out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    write_finite_json(out / "summary.json", asdict(summary), indent=2)
     _gallery(out)
     return summary
 
@@ -101,7 +102,7 @@ def _times(out: Path) -> dict[str, float]:
 
 
 def _save_times(out: Path, times: dict[str, float]) -> None:
-    (out / "times.json").write_text(json.dumps(times) + "\n")
+    write_finite_json(out / "times.json", times)
 
 
 def _gallery(out: Path) -> None:

@@ -16,6 +16,7 @@ from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.summary import judged, summary
+from frozen_cache.finite_json import finite_json
 from frozen_cache.report.evaluation_page import evaluation_page, percent
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Table, write_page
@@ -88,14 +89,20 @@ def evaluate(
     rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
     verdicts = judged(evaluation)
     metrics = summary(evaluation, verdicts, reader, of=of)
-    _write_json(out / "bbox_results.json", evaluation.results["bbox"])
-    _write_json(out / "segm_results.json", evaluation.results["segm"])
-    if rows:
-        _write_json(out / "compare.json", [asdict(row) for row in rows], indent=2)
+    files: dict[str, tuple[Any, int | None]] = {
+        "bbox_results.json": (evaluation.results["bbox"], None),
+        "segm_results.json": (evaluation.results["segm"], None),
+        **({"compare.json": ([asdict(row) for row in rows], 2)} if rows else {}),
+        "metrics.json": (metrics, 2),
+    }
+    texts = {  # all of them before the first is written
+        name: finite_json(values, path=out / name, indent=indent) for name, (values, indent) in files.items()
+    }
     gallery = Gallery(evaluation, verdicts, pictures)
     table = compare_table(rows) if rows else None
     write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
-    _write_json(out / "metrics.json", metrics, indent=2)
+    for name, text in texts.items():
+        write_durably(out / name, (text + "\n").encode())
     return EvaluateResult(what=of["name"], metrics=evaluation.metrics, summary=metrics, compared=rows)
 
 
@@ -117,9 +124,9 @@ def write_submission(
     if archive.exists():
         raise UserError(f"{archive} exists already: choose another name")
     _try_writing(out)
-    results = evaluate_cache(reader, segmenter).results["segm"]
+    text = finite_json(evaluate_cache(reader, segmenter).results["segm"], path=archive)
     with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
-        file.writestr(f"{stem}.json", json.dumps(results))
+        file.writestr(f"{stem}.json", text)
     return archive
 
 
@@ -185,7 +192,3 @@ def _try_writing(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}; choose another path") from None
-
-
-def _write_json(path: Path, values: Any, *, indent: int | None = None) -> None:
-    write_durably(path, (json.dumps(values, indent=indent) + "\n").encode())

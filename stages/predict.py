@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -17,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from frozen_cache.data.images import BrokenImageError
-from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
+from frozen_cache.finite_json import write_finite_json
 from frozen_cache.inference.choice import THRESHOLD
 from frozen_cache.inference.images import read_picture
 from frozen_cache.inference.inputs import InputFile, find_inputs
@@ -148,9 +147,9 @@ def predict(
         while writing:
             writing.popleft().result()
     categories = [{"id": category, "name": name} for category, name in segmenter.names.items()]
-    _write_json(out / "images.json", {"images": images, "categories": categories})
+    write_finite_json(out / "images.json", {"images": images, "categories": categories})
     for kind, entries in results.items():
-        _write_json(out / f"{kind}_results.json", entries)
+        write_finite_json(out / f"{kind}_results.json", entries)
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -214,13 +213,9 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 def _clear(out: Path) -> None:
     """An `out` with nothing in it but the mark that it is ours."""
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / MARKER, {"made_by": "frozen-cache predict"})
+    write_finite_json(out / MARKER, {"made_by": "frozen-cache predict"})
     for name in (*RESULTS, *KINDS):
         if (out / name).is_dir() and not (out / name).is_symlink():
             shutil.rmtree(out / name)
         else:
             (out / name).unlink(missing_ok=True)
-
-
-def _write_json(path: Path, values: Any) -> None:
-    write_durably(path, (json.dumps(values) + "\n").encode())

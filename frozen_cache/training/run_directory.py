@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from frozen_cache.cache.attributes import Category
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
+from frozen_cache.finite_json import finite_json
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.ownership import is_owner_file
 from frozen_cache.training.checkpoint import load_metadata
@@ -155,9 +156,10 @@ class RunDirectory:
         write_durably(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def log(self, values: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl; NotFiniteError where a number in it is not finite."""
+        line = finite_json(values, path=self.metrics_file)
         with self.metrics_file.open("a") as file:
-            file.write(json.dumps(values, allow_nan=False) + "\n")
+            file.write(line + "\n")
 
     def note(self, start: Start) -> None:
         """Append one line to starts.jsonl."""
