@@ -202,7 +202,7 @@ def _meant(key: str) -> str:
     keys = list(all_keys())
     same = [known for known in keys if known.rpartition(".")[2] == last]
     beside = [known for known in keys if known.rpartition(".")[0] == section]
-    near = get_close_matches(key, keys, n=3) or [
+    near = get_close_matches(key, keys, n=3, cutoff=0.8) or [
         known
         for name in get_close_matches(last, [k.rpartition(".")[2] for k in keys], n=2)
         for known in keys

@@ -16,7 +16,7 @@ from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.ownership import is_owner_file
 from frozen_cache.training.checkpoint import load_metadata
 from frozen_cache.training.config import TrainConfig
-from frozen_cache.training.progress import Progress
+from frozen_cache.training.progress import Progress, read_progress
 from frozen_cache.training.source import RunSource
 
 RUN_FILE = "run.json"
@@ -144,8 +144,8 @@ class RunDirectory:
         if not self.last.is_file():
             return Progress()
         try:
-            return Progress(**load_metadata(self.last)["progress"])
-        except (KeyError, TypeError) as error:
+            return read_progress(load_metadata(self.last))
+        except ValueError as error:
             raise UserError(f"{self.last} is no checkpoint to go on from: {error}") from error
 
     def forget_after(self, step: int) -> None:

@@ -22,7 +22,7 @@ from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batche
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.objective import objective
-from frozen_cache.training.progress import Progress
+from frozen_cache.training.progress import Progress, read_progress
 from frozen_cache.training.run_directory import RunDirectory
 from frozen_cache.training.schedule import learning_rate
 from frozen_cache.training.stop_signals import StopSignals
@@ -98,7 +98,7 @@ class Trainer:
         for key, value in self.fingerprint.items():
             if saved[key] != value:
                 raise ValueError(f"its {key} is another")
-        progress = Progress(**saved["progress"])
+        progress = read_progress(saved)
         self.evaluated_head.load_state_dict(_part(tensors, "head."))
         if self.average is not None:
             self.head.load_state_dict(_part(tensors, "raw."))

@@ -37,6 +37,24 @@ def test_a_wrong_key_or_value_is_one_clear_line(overrides, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("roi_size", "`roi_size` does not exist: did you mean head.roi_size?"),
+        ("optim.lrr", "did you mean optim.lr?"),
+        ("rois.points", "did you mean loss.points?"),
+        ("head.roi_sise", "did you mean head.roi_size"),
+        ("wdith", "did you mean head.width"),
+        ("loss.zzzzz", "known are loss.supervision, loss.points"),
+        ("zzzzz", "known are head, rois, loss, optim, seed"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_answered_with_those_that_may_be_meant(key, meant):
+    with pytest.raises(UserError) as error:
+        load_config(overrides={key: 1})
+    assert meant in str(error.value) and "--show-config" in str(error.value)
+
+
 def test_an_unknown_preset_names_the_known_ones():
     with pytest.raises(UserError, match="paper"):
         load_config(preset="papre")
