@@ -64,6 +64,8 @@ class Ownership:
         self._made: list[Path] = []
 
     def __enter__(self) -> Ownership:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.option} {self.folder} exists and is a file: choose another path")
         try:
             self._made = _make(self.folder)
             self._take()
@@ -183,9 +185,12 @@ def is_alive(owner: Owner, file: Path, *, now: float) -> bool:
         return True
 
 
-def is_owner_file(name: str) -> bool:
-    """Whether a file of this name in a folder is ours: it does not count as content."""
-    return name == OWNER_FILE or name.startswith(f"{OWNER_FILE}.")
+def content_names(folder: Path) -> list[str]:
+    """Sorted names of what lies in a folder, the files of its owner left out; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    names = sorted(entry.name for entry in folder.iterdir())
+    return [name for name in names if name != OWNER_FILE and not name.startswith(f"{OWNER_FILE}.")]
 
 
 def _create(aside: Path, target: Path) -> bool:

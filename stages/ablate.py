@@ -16,6 +16,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.finite_json import finite_json
 from frozen_cache.head.describe import describe_head
+from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.progress import say
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import ablation_page
@@ -69,47 +70,48 @@ def ablate(
         config = load_config(preset=parsed.preset, overrides=variant.set)
         for line in without_effect(config, list(variant.set)):
             say(f"warning: {variant.name}: {line}")
-    _check_out(out, parsed)
-    reader = CacheReader(val_cache)
-    rows = []
-    for at, variant in enumerate(variants):
-        folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
-        say(f"[{at + 1}/{len(variants)}] {variant.name}")
-        trained = train_head(
-            cache=cache,
-            out=folder / "run",
-            preset=parsed.preset,
-            overrides=variant.set,
-            resume=True,
-            device=device,
-            memory_bytes=memory_bytes,
-        )
-        metrics_file = folder / "results" / "metrics.json"
-        if not metrics_file.is_file():
-            evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
-        metrics = json.loads(metrics_file.read_text())
-        record = load_record(folder / "run")
-        size = reader.resized_size(0)
-        described = describe_head(
-            config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
-        )
-        rows.append(
-            {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
-            | {name: metrics["segm"][name] for name in METRICS}
-            | {"minutes": trained.seconds / 60}
-        )
-        _write(out, parsed.title, rows)
+    rows: list[dict[str, Any]] = []
+    with Ownership(out) as owner:
+        _prepare_out(out, parsed)
+        reader = CacheReader(val_cache)
+        for at, variant in enumerate(variants):
+            folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
+            say(f"[{at + 1}/{len(variants)}] {variant.name}")
+            trained = train_head(
+                cache=cache,
+                out=folder / "run",
+                preset=parsed.preset,
+                overrides=variant.set,
+                resume=True,
+                device=device,
+                memory_bytes=memory_bytes,
+            )
+            metrics_file = folder / "results" / "metrics.json"
+            if not metrics_file.is_file():
+                evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
+            metrics = json.loads(metrics_file.read_text())
+            record = load_record(folder / "run")
+            size = reader.resized_size(0)
+            described = describe_head(
+                config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
+            )
+            rows.append(
+                {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
+                | {name: metrics["segm"][name] for name in METRICS}
+                | {"minutes": trained.seconds / 60}
+            )
+            owner.check()
+            _write(out, parsed.title, rows)
     return AblationResult(title=parsed.title, rows=rows, out=out)
 
 
-def _check_out(out: Path, grid: Grid) -> None:
+def _prepare_out(out: Path, grid: Grid) -> None:
     marker = out / "grid.json"
     wanted = grid.model_dump_json(indent=2) + "\n"
-    if out.exists() and not (out.is_dir() and (marker.is_file() or not any(out.iterdir()))):
+    if content_names(out) and not marker.is_file():
         raise UserError(f"--out {out} exists and holds no ablation: choose another path")
     if marker.is_file() and marker.read_text() != wanted:
         raise UserError(f"--out {out} holds an ablation of another grid: choose another path")
-    out.mkdir(parents=True, exist_ok=True)
     marker.write_text(wanted)
 
 

@@ -16,6 +16,7 @@ from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import truth_annotations
 from frozen_cache.finite_json import write_finite_json
+from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.pictures import GalleryRow, save_gallery
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
@@ -56,10 +57,14 @@ class DemoSummary:
 
 def run_demo(*, out: Path) -> DemoSummary:
     """Run all stages into `out`; what an earlier run finished there is kept and used."""
+    with Ownership(out):
+        return _run_demo(out)
+
+
+def _run_demo(out: Path) -> DemoSummary:
     marker = out / "demo.json"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not marker.is_file())):
+    if content_names(out) and not marker.is_file():
         raise UserError(f"--out {out} exists and is not a demo folder: choose another path")
-    out.mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps({"train_seed": TRAIN_SEED, "val_seed": VAL_SEED}) + "\n")
     times = _times(out)
     for split, images, seed in (("train", TRAIN_IMAGES, TRAIN_SEED), ("val", VAL_IMAGES, VAL_SEED)):

@@ -17,6 +17,7 @@ from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.summary import judged, summary
 from frozen_cache.finite_json import finite_json
+from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.report.evaluation_page import evaluation_page, percent
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Table, write_page
@@ -26,7 +27,6 @@ from frozen_cache.stages.segmenter import BASELINES, check_choice, make_segmente
 __all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
 OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json", "report.html", "compare.json")
-PROBE = ".frozen-cache-can-write"
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,28 @@ def evaluate(
     reader = CacheReader(cache)
     pictures = photographs(cache, images)
     segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
-    prepare_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
-    evaluation = evaluate_cache(reader, segmenter, object_ious=True)
-    named = {str(path): read_results(path, evaluation.truth) for path in others}
-    rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
-    verdicts = judged(evaluation)
-    metrics = summary(evaluation, verdicts, reader, of=of)
-    files: dict[str, tuple[Any, int | None]] = {
-        "bbox_results.json": (evaluation.results["bbox"], None),
-        "segm_results.json": (evaluation.results["segm"], None),
-        **({"compare.json": ([asdict(row) for row in rows], 2)} if rows else {}),
-        "metrics.json": (metrics, 2),
-    }
-    texts = {  # all of them before the first is written
-        name: finite_json(values, path=out / name, indent=indent) for name, (values, indent) in files.items()
-    }
-    gallery = Gallery(evaluation, verdicts, pictures)
-    table = compare_table(rows) if rows else None
-    write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
-    for name, text in texts.items():
-        write_durably(out / name, (text + "\n").encode())
+    with Ownership(out) as owner:
+        check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
+        evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+        named = {str(path): read_results(path, evaluation.truth) for path in others}
+        rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
+        verdicts = judged(evaluation)
+        metrics = summary(evaluation, verdicts, reader, of=of)
+        files: dict[str, tuple[Any, int | None]] = {
+            "bbox_results.json": (evaluation.results["bbox"], None),
+            "segm_results.json": (evaluation.results["segm"], None),
+            **({"compare.json": ([asdict(row) for row in rows], 2)} if rows else {}),
+            "metrics.json": (metrics, 2),
+        }
+        texts = {  # all of them before the first is written
+            name: finite_json(values, path=out / name, indent=indent) for name, (values, indent) in files.items()
+        }
+        owner.check()
+        gallery = Gallery(evaluation, verdicts, pictures)
+        table = compare_table(rows) if rows else None
+        write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
+        for name, text in texts.items():
+            write_durably(out / name, (text + "\n").encode())
     return EvaluateResult(what=of["name"], metrics=evaluation.metrics, summary=metrics, compared=rows)
 
 
@@ -123,10 +125,11 @@ def write_submission(
     archive = out / f"{stem}.zip"
     if archive.exists():
         raise UserError(f"{archive} exists already: choose another name")
-    _try_writing(out)
-    text = finite_json(evaluate_cache(reader, segmenter).results["segm"], path=archive)
-    with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
-        file.writestr(f"{stem}.json", text)
+    with Ownership(out) as owner:
+        text = finite_json(evaluate_cache(reader, segmenter).results["segm"], path=archive)
+        owner.check()
+        with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
+            file.writestr(f"{stem}.json", text)
     return archive
 
 
@@ -147,28 +150,20 @@ def _range(low: float, high: float, form: str) -> str:
     return f"{100 * low:{form}} to {100 * high:{form}}"
 
 
-def prepare_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:
-    """Make `out` and try to write into it, before the work.
-
-    Raises:
-        UserError: it is a file, holds other things, holds the results of something else, or cannot be written.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} exists and is a file: choose another path")
-    if out.is_dir():
-        # A kill can leave behind what was being written aside: `.metrics.json.1234`.
-        aside = (PROBE, *(f".{name}." for name in OUTPUTS))
-        names = sorted(entry.name for entry in out.iterdir())
-        foreign = [name for name in names if name not in OUTPUTS and not name.startswith(aside)]
-        if foreign:
-            raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
-        there = _made_from(out / "metrics.json")
-        if any(name in names for name in OUTPUTS) and not overwrite and not _same(there, of):
-            named = "" if there is None else f" ({there.get('name')} on {there.get('cache')})"
-            raise UserError(
-                f"--out {out} holds the results of something else{named}: choose another path, or add --overwrite"
-            )
-    _try_writing(out)
+def check_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:
+    """UserError where `out` holds other things, or the results of something else."""
+    # A kill can leave behind what was being written aside: `.metrics.json.1234`.
+    aside = tuple(f".{name}." for name in OUTPUTS)
+    names = content_names(out)
+    foreign = [name for name in names if name not in OUTPUTS and not name.startswith(aside)]
+    if foreign:
+        raise UserError(f"--out {out} exists and holds other things ({foreign[0]}): choose another path")
+    there = _made_from(out / "metrics.json")
+    if any(name in names for name in OUTPUTS) and not overwrite and not _same(there, of):
+        named = "" if there is None else f" ({there.get('name')} on {there.get('cache')})"
+        raise UserError(
+            f"--out {out} holds the results of something else{named}: choose another path, or add --overwrite"
+        )
 
 
 def _same(there: dict[str, Any] | None, of: dict[str, Any]) -> bool:
@@ -182,13 +177,3 @@ def _made_from(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return of if isinstance(of, dict) else None
-
-
-def _try_writing(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / PROBE
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror}; choose another path") from None

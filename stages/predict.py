@@ -24,6 +24,7 @@ from frozen_cache.inference.inputs import InputFile, find_inputs
 from frozen_cache.inference.outputs import KINDS, OutputFolder, Picture
 from frozen_cache.inference.segmenter import InstanceSegmenter, PreparedImage, in_batches
 from frozen_cache.inference.video import need_video, read_frames
+from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.progress import progress_bar, say
 
 MARKER = "predict.json"
@@ -106,50 +107,53 @@ def predict(
     files = find_inputs(inputs, apart_from=out)
     if any(file.is_video for file in files):
         need_video()
-    _check_out(out, overwrite=overwrite)
-    segmenter = InstanceSegmenter.load(model, detector=detector, weights=weights, device=device)
-    choice = segmenter.choice(
-        threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
-    )
-    _clear(out)
-    folder = OutputFolder(out, kinds=kinds, names=segmenter.names)
-    summary = PredictSummary(out)
-    images: list[dict[str, Any]] = []
-    results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
-    workers = workers if workers is not None else min(8, os.cpu_count() or 1)
-    writing: deque[Future[None]] = deque()
-    bar = progress_bar(desc="predict", unit="img", total=None if any(file.is_video for file in files) else len(files))
-    with ThreadPoolExecutor(max(1, workers)) as pool, closing(bar):
-        loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)
-        with closing(loaded):
-            for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
-                views = segmenter.detect([each.prepared for each in batch])
-                for each, view in zip(batch, views, strict=True):
-                    found = segmenter.segment(view, choice)
-                    summary.images += 1
-                    summary.instances += len(found)
-                    height, width = found.size
-                    images.append(
-                        {
-                            "id": summary.images,
-                            "file_name": each.file.path.as_posix(),
-                            "output_name": each.name,
-                            "height": height,
-                            "width": width,
-                        }
-                    )
-                    results["segm"] += found.to_coco(summary.images, kind="segm")
-                    results["bbox"] += found.to_coco(summary.images, kind="bbox")
-                    writing.append(pool.submit(folder.write, Picture(each.name, each.image, found)))
-                    while len(writing) > 2 * workers:
-                        writing.popleft().result()
-                bar.update(len(batch))
-        while writing:
-            writing.popleft().result()
-    categories = [{"id": category, "name": name} for category, name in segmenter.names.items()]
-    write_finite_json(out / "images.json", {"images": images, "categories": categories})
-    for kind, entries in results.items():
-        write_finite_json(out / f"{kind}_results.json", entries)
+    with Ownership(out) as owner:
+        _check_out(out, overwrite=overwrite)
+        segmenter = InstanceSegmenter.load(model, detector=detector, weights=weights, device=device)
+        choice = segmenter.choice(
+            threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
+        )
+        _clear(out)
+        folder = OutputFolder(out, kinds=kinds, names=segmenter.names)
+        summary = PredictSummary(out)
+        images: list[dict[str, Any]] = []
+        results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
+        workers = workers if workers is not None else min(8, os.cpu_count() or 1)
+        writing: deque[Future[None]] = deque()
+        total = None if any(file.is_video for file in files) else len(files)
+        bar = progress_bar(desc="predict", unit="img", total=total)
+        with ThreadPoolExecutor(max(1, workers)) as pool, closing(bar):
+            loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)
+            with closing(loaded):
+                for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
+                    views = segmenter.detect([each.prepared for each in batch])
+                    for each, view in zip(batch, views, strict=True):
+                        found = segmenter.segment(view, choice)
+                        summary.images += 1
+                        summary.instances += len(found)
+                        height, width = found.size
+                        images.append(
+                            {
+                                "id": summary.images,
+                                "file_name": each.file.path.as_posix(),
+                                "output_name": each.name,
+                                "height": height,
+                                "width": width,
+                            }
+                        )
+                        results["segm"] += found.to_coco(summary.images, kind="segm")
+                        results["bbox"] += found.to_coco(summary.images, kind="bbox")
+                        writing.append(pool.submit(folder.write, Picture(each.name, each.image, found)))
+                        while len(writing) > 2 * workers:
+                            writing.popleft().result()
+                    bar.update(len(batch))
+            while writing:
+                writing.popleft().result()
+        owner.check()
+        categories = [{"id": category, "name": name} for category, name in segmenter.names.items()]
+        write_finite_json(out / "images.json", {"images": images, "categories": categories})
+        for kind, entries in results.items():
+            write_finite_json(out / f"{kind}_results.json", entries)
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -198,10 +202,8 @@ def _load(
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    """UserError where `out` is not ours to write into; it is tried for writing, not after the work."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} exists and is a file: choose another path")
-    names = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    """UserError where `out` is not ours to write into."""
+    names = content_names(out)
     known = {MARKER, *RESULTS, *KINDS}
     foreign = [name for name in names if name not in known]
     if foreign or (names and MARKER not in names):
@@ -212,7 +214,6 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 
 def _clear(out: Path) -> None:
     """An `out` with nothing in it but the mark that it is ours."""
-    out.mkdir(parents=True, exist_ok=True)
     write_finite_json(out / MARKER, {"made_by": "frozen-cache predict"})
     for name in (*RESULTS, *KINDS):
         if (out / name).is_dir() and not (out / name).is_symlink():

@@ -18,6 +18,7 @@ from frozen_cache.evaluation.mistakes import THRESHOLD
 from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.summary import judged, summary
 from frozen_cache.masks.paste import paste_masks
+from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.report.chips import draw_chips
 from frozen_cache.report.colours import class_colours
 from frozen_cache.report.evaluation_page import evaluation_page
@@ -60,36 +61,37 @@ def visualize(
     check_choice(head, baseline)
     if limit < 1:
         raise UserError(f"--limit {limit}: give 1 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} exists and is not an empty folder: choose another path")
     reader = CacheReader(cache)
     pictures = photographs(cache, images)
     segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
-    for name in FOLDERS:
-        (out / name).mkdir(parents=True, exist_ok=True)
-    evaluation = evaluate_cache(reader, segmenter, object_ious=True)
-    verdicts = judged(evaluation)
-    gallery = Gallery(evaluation, verdicts, pictures)
-    written = 0
-    ranked = gallery.ranked()
-    for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
-        for place, verdict in enumerate(chosen, start=1):
-            name = f"{place:02d}-iou{verdict.mean_iou:.2f}-image{verdict.image_id}.jpg"
-            gallery.beside_truth(verdict.image_id).save(out / folder / name, quality=90)
+    with Ownership(out):
+        if content_names(out):
+            raise UserError(f"--out {out} exists and is not an empty folder: choose another path")
+        for name in FOLDERS:
+            (out / name).mkdir()
+        evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+        verdicts = judged(evaluation)
+        gallery = Gallery(evaluation, verdicts, pictures)
+        written = 0
+        ranked = gallery.ranked()
+        for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
+            for place, verdict in enumerate(chosen, start=1):
+                name = f"{place:02d}-iou{verdict.mean_iou:.2f}-image{verdict.image_id}.jpg"
+                gallery.beside_truth(verdict.image_id).save(out / folder / name, quality=90)
+                written += 1
+        for kind in MISTAKES:
+            for place, (verdict, thing) in enumerate(gallery.mistakes_of(kind)[:limit], start=1):
+                name = f"{kind.replace(' ', '-')}-{place:02d}-image{verdict.image_id}.jpg"
+                gallery.mistake(verdict, thing, kind).save(out / "mistakes" / name, quality=90)
+                written += 1
+        wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
+        plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
+        for image_id in wanted:
+            sheet = probability_sheet(reader, plain[image_id], segmenter, gallery)
+            sheet.save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
             written += 1
-    for kind in MISTAKES:
-        for place, (verdict, thing) in enumerate(gallery.mistakes_of(kind)[:limit], start=1):
-            name = f"{kind.replace(' ', '-')}-{place:02d}-image{verdict.image_id}.jpg"
-            gallery.mistake(verdict, thing, kind).save(out / "mistakes" / name, quality=90)
-            written += 1
-    wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
-    plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
-    for image_id in wanted:
-        sheet = probability_sheet(reader, plain[image_id], segmenter, gallery)
-        sheet.save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
-        written += 1
-    metrics = summary(evaluation, verdicts, reader, of=of)
-    write_page(out / "index.html", evaluation_page(metrics, gallery, reader.attributes))
+        metrics = summary(evaluation, verdicts, reader, of=of)
+        write_page(out / "index.html", evaluation_page(metrics, gallery, reader.attributes))
     return VisualizeResult(out=out, pictures=written, note=pictures.note)
 
 

@@ -13,7 +13,7 @@ from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.finite_json import finite_json
 from frozen_cache.head.inputs import HeadInputs
-from frozen_cache.ownership import is_owner_file
+from frozen_cache.ownership import content_names
 from frozen_cache.training.checkpoint import load_metadata
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.progress import Progress, read_progress
@@ -86,8 +86,7 @@ class RunDirectory:
         if self.record_file.is_file() or not self.path.is_dir():
             return
         # A kill can leave the record behind as it was being written aside: `.run.json.1234`.
-        names = [entry.name for entry in self.path.iterdir()]
-        if any(not name.startswith(f".{RUN_FILE}.") and not is_owner_file(name) for name in names):
+        if any(not name.startswith(f".{RUN_FILE}.") for name in content_names(self.path)):
             raise UserError(f"--out {self.path} exists and is no run of train-head: choose another path")
 
     def open(self, record: RunRecord, *, total: int, resume: bool) -> list[str]:
