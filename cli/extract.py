@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.paths import need_inputs
 from frozen_cache.errors import UserError
 
 
@@ -43,9 +44,26 @@ def extract_features(
     max_pixels: Annotated[int | None, typer.Option(help="Refuse images of more pixels. [default: 179 million]")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that read images. [default: cores, at most 8]")] = None,
     segment_images: Annotated[int | None, typer.Option(help="Views per segment. [default: 64]")] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="CATEGORY=LABEL, by names or numbers; or a TOML file with a line for each."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the detector's labels, if it has none: cat,dog,person (label 0 first).")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Only these categories, by name or id: cat,dog.")] = None,
+    crowds: Annotated[str, typer.Option(help="as-marked, or as-objects: do not believe iscrowd.")] = "as-marked",
+    skip_bad_annotations: Annotated[
+        bool, typer.Option("--skip-bad-annotations", help="Go on without malformed annotations.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where the disk is too small, or no object is matched.")
+    ] = False,
     shard: Annotated[str | None, typer.Option(help="i/n: only every n-th segment, for a job array.")] = None,
 ) -> None:
     """Run a frozen detector over a data set once and cache its outputs. The same command again continues."""
+    need_inputs(detector, images, annotations)
     from frozen_cache.stages.extract import extract_features as stage
 
     summary = stage(
@@ -71,6 +89,13 @@ def extract_features(
         workers=workers,
         segment_views=segment_images,
         shard=fraction("--shard", shard),
+        label_map=tuple(map_ or ()),
+        labels=words(labels),
+        only=words(only),
+        crowds=choice("--crowds", crowds, ("as-marked", "as-objects")),
+        skip_bad_annotations=skip_bad_annotations,
+        dry_run=dry_run,
+        force=force,
     )
     print(summary.text())
 
@@ -83,6 +108,11 @@ def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"{option} {text}: give whole numbers with commas between them, like 1,4,6") from None
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """("cat", "dog") of `cat, dog`; none where the option is not given."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def choice(option: str, value: str, known: tuple[str, ...]) -> str:

@@ -30,3 +30,13 @@ def need_model(path: Path) -> None:
         if not path.exists():
             raise UserError(f"there is no model {path}: give a run directory of train-head, or a folder made by export")
         need_run(path)
+
+
+def need_inputs(detector: str, images: Path, annotations: Path) -> None:
+    """UserError for an extraction's paths that are surely wrong."""
+    if not annotations.is_file():
+        raise UserError(f"there is no annotation file {annotations}")
+    if not images.is_dir():
+        raise UserError(f"there is no image folder {images}")
+    if Path(detector).is_dir() and (Path(detector) / "config.json").is_file():
+        raise UserError(f"--detector {detector} is a folder of a transformers model: write --detector hf:{detector}")

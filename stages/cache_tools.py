@@ -14,6 +14,7 @@ from frozen_cache.cache.root import restore_segments_node, segments_node_is_inta
 from frozen_cache.detectors.output import FeatureSpec
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.stages.labels_table import label_lines
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class CacheInfo:
             f"detector    {a.detector.name} ({a.detector.family}), weights {a.detector.weights_sha256[:12]}",
             f"data        {a.data.annotations}: {a.data.images} images, {len(a.data.categories)} categories"
             + (f", limit {a.data.limit}" if a.data.limit else ""),
-            f"categories  {_names(a)}",
+            *(f"            {line}" for line in a.data.counts.lines()),
+            "labels      detector's label -> category" + (" (objects)" if a.data.counts.per_category else ""),
+            *(f"  {line}" for line in label_lines(a)),
             f"views       {views} of {a.views_total} ({a.views} per image), top {a.top_k} pairs each",
             f"segments    {len(self.records)} of {a.segment_count} committed, {a.views_per_segment} views each",
             f"C1          {_feature(a.detector.c1)}",
@@ -186,11 +189,6 @@ def _part(name: str) -> str:
 
 def _feature(feature: FeatureSpec | None) -> str:
     return "none" if feature is None else f"{feature.channels} channels at stride {feature.stride}"
-
-
-def _names(attributes: CacheAttributes) -> str:
-    names = [category["name"] for category in attributes.categories]
-    return ", ".join(names[:8]) + (f" ... ({len(names)})" if len(names) > 8 else "")
 
 
 def _list(ids: tuple[int, ...]) -> str:

@@ -24,8 +24,10 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
 from frozen_cache.processes import process_share
 from frozen_cache.progress import progress_bar, say
+from frozen_cache.stages.extract_gauge import gauge_cache, refuse_nothing_matched
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
+from frozen_cache.stages.extract_table import plan_table, refuse_too_little_space
 
 
 def extract_features(
@@ -53,6 +55,13 @@ def extract_features(
     segment_views: int | None = None,
     shard: tuple[int, int] | None = None,
     condemned: Mapping[int, bytes] | None = None,
+    crowds: str = "as-marked",
+    skip_bad_annotations: bool = False,
+    only: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
+    label_map: tuple[str, ...] = (),
+    dry_run: bool = False,
+    force: bool = False,
 ) -> ExtractSummary:
     """Fill the cache `out`, or what is still missing of it.
 
@@ -69,6 +78,13 @@ def extract_features(
         workers: threads that read and resize images; None for the number of cores, at most 8.
         segment_views: views per segment; None for what the cache was begun with, else 64.
         shard: (i, n): only segments i, i + n ...; None takes RANK and WORLD_SIZE from the environment.
+        crowds: `as-marked`, or `as-objects`: `iscrowd` is not believed.
+        skip_bad_annotations: go on without malformed annotations.
+        only: category names or ids to keep.
+        labels: names of the detector's labels 0, 1, 2 ..., for detectors without any.
+        label_map: `CATEGORY=LABEL` by names or numbers, or a TOML file of such lines.
+        dry_run: read, check and say what would be done (`ExtractSummary.plan`); write nothing.
+        force: go on where the disk is too small, or no object found a match.
         condemned: damaged segments to extract again, and the line of the ledger that stands for each (`CacheWriter`).
 
     Raises:
@@ -99,7 +115,18 @@ def extract_features(
         limit=limit,
         skip_missing=skip_missing,
         segment_views=segment_views,
+        crowds=crowds,
+        skip_bad_annotations=skip_bad_annotations,
+        only=only,
+        labels=labels,
+        label_map=label_map,
+        force=force,
     )
+    table = plan_table(plan)
+    if dry_run:
+        return ExtractSummary.of_plan(plan.out, table, images=len(plan.found.images))
+    say(table)
+    refuse_too_little_space(plan, force=force)
     mine = _own_segments(plan.attributes.segment_count, shard)
     if plan.is_new and not skip_broken:
         _check_images(plan.found, images, reader, workers)
@@ -122,8 +149,13 @@ def extract_features(
             f"{len(damaged)} of {plan.attributes.segment_count} segments of {out} are damaged, the first is segment "
             f"{segment}: {what}; `frozen-cache cache repair {out}` extracts just those again"
         )
+    gauge = gauge_cache(out) if done.views and not left else None
+    if gauge is not None:
+        refuse_nothing_matched(gauge, out, force=force)
     return ExtractSummary(
         out=out,
+        plan=table,
+        gauge=() if gauge is None else tuple(gauge.lines()),
         images=len(plan.found.images),
         views=done.views,
         skipped_missing=len(plan.found.missing),

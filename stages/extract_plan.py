@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,9 @@ from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Preci
 from frozen_cache.cache.hints import Hints, absolute_detector
 from frozen_cache.cache.root import existing_cache
 from frozen_cache.data.batches import PlannedView
+from frozen_cache.data.checks import check_annotations
+from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
+from frozen_cache.data.choose import choose_annotations
 from frozen_cache.data.coco import CocoDataset, read_coco
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, find_images
@@ -71,6 +74,12 @@ def plan_extraction(
     limit: int | None,
     skip_missing: bool,
     segment_views: int | None,
+    crowds: str = "as-marked",
+    skip_bad_annotations: bool = False,
+    only: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
+    label_map: tuple[str, ...] = (),
+    force: bool = False,
 ) -> ExtractPlan:
     """Read and check all that an extraction starts from. The arguments are those of `extract_features`."""
     there = existing_cache(out)
@@ -93,14 +102,30 @@ def plan_extraction(
             backbone_strides=backbone_strides,
             backbone_scale=backbone_scale,
         )
+    choices = choose_annotations(
+        categories=dataset.categories,
+        label_names=detector.spec.label_names or {},
+        num_labels=detector.spec.num_labels,
+        crowds=crowds,
+        skip_bad=skip_bad_annotations,
+        only=only,
+        labels=labels,
+        label_map=label_map,
+    )
+    counts = check_annotations(dataset, found.images, choices=choices, force=force)
+    dataset = replace(dataset, categories=choices.kept(dataset.categories))
     planned = plan_views(found, detector.spec.input, views=views)
     attributes = CacheAttributes(
         detector=detector.spec,
         detector_fingerprint=detector_fingerprint(detector.spec),
         label_to_category=match_labels(
-            detector.spec, [{"id": key, "name": name} for key, name in dataset.categories.items()]
+            detector.spec,
+            [{"id": key, "name": name} for key, name in dataset.categories.items()],
+            used={choices.category(key) for key in dataset.used} - {None},  # type: ignore[arg-type]
+            names=choices.labels,
+            chosen={key: label for key, label in choices.label_map.items() if key in dataset.categories},
         ),
-        data=_data_attributes(dataset, found, limit),
+        data=_data_attributes(dataset, found, limit, choices, counts),
         views=views,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
@@ -134,7 +159,9 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[Plann
     return sorted(planned, key=lambda view: (view.transform.resized_size, view.image.id, view.view))
 
 
-def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None) -> DataAttributes:
+def _data_attributes(
+    dataset: CocoDataset, found: FoundImages, limit: int | None, choices: AnnotationChoices, counts: AnnotationCounts
+) -> DataAttributes:
     sized = ((image, found.file_sizes[image.id]) for image in found.images)
     return DataAttributes(
         fingerprint=data_fingerprint(sized, dataset.categories),
@@ -143,6 +170,8 @@ def _data_attributes(dataset: CocoDataset, found: FoundImages, limit: int | None
         missing=tuple(found.missing),
         limit=limit,
         categories=tuple({"id": key, "name": name} for key, name in dataset.categories.items()),
+        choices=choices,
+        counts=counts,
     )
 
 

@@ -22,9 +22,33 @@ class ExtractSummary:
     segments_left: int
     """Segments that are still not committed: other processes' shares."""
     seconds: float
+    plan: str = ""
+    """The table that was printed first."""
+    gauge: tuple[str, ...] = ()
+    """What the finished cache says about its ground truth."""
+    dry: bool = False
+    """Nothing was to be written."""
+
+    @classmethod
+    def of_plan(cls, out: Path, plan: str, *, images: int) -> ExtractSummary:
+        """Of a run that only says what it would do."""
+        return cls(
+            out=out,
+            images=images,
+            views=0,
+            skipped_missing=0,
+            skipped_broken=0,
+            notes=(),
+            segments_left=0,
+            seconds=0.0,
+            plan=plan,
+            dry=True,
+        )
 
     def text(self) -> str:
         """What the command prints in the end."""
+        if self.dry:
+            return f"{self.plan}\nnothing was written (--dry-run)"
         lines = []
         if self.views:
             rate = self.views / max(self.seconds, 1e-9)
@@ -36,6 +60,7 @@ class ExtractSummary:
         if self.skipped_broken:
             lines.append(f"left out {self.skipped_broken} broken images, named by `frozen-cache cache info {self.out}`")
         lines += self.notes
+        lines += self.gauge
         if self.segments_left:
             lines.append(f"{self.segments_left} segments are still open: other processes' shares, or run it again")
         lines.append(f"cache: {self.out}")

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypedDict
 
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.detectors.output import DetectorSpec
+from frozen_cache.documents import added_later
 from frozen_cache.durable import read_regular
 from frozen_cache.errors import UserError
 
@@ -45,6 +47,10 @@ class DataAttributes(BaseModel):
     """Only the first images by id were taken."""
     categories: tuple[Category, ...]
     """By rising id; labels and ground truth are indices into this list."""
+    choices: AnnotationChoices = added_later(AnnotationChoices())
+    """How the annotations were read."""
+    counts: AnnotationCounts = added_later(AnnotationCounts())
+    """What was found in them, repaired or left out; empty in caches that were made before it was kept."""
 
 
 class CacheAttributes(BaseModel):
@@ -153,6 +159,7 @@ OPTIONS = {
     "batch_size": "--batch-size",
     "views_per_segment": "--segment-images",
     "data.limit": "--limit",
+    "data.choices": "--crowds, --only, --labels, --map or --skip-bad-annotations",
     "detector.backbone_scale": "--backbone-scale",
     "detector.encoder_layers": "--encoder-layers",
 }
@@ -169,10 +176,12 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
             f"now {asked.detector.weights_sha256[:12]})"
         )
     before, now = there.model_dump(mode="json"), asked.model_dump(mode="json")
+    for document, attributes in ((before, there), (now, asked)):  # left out of a document where it says nothing new
+        document["data"]["choices"] = attributes.data.choices.model_dump(mode="json")
     leave = {
         "": {"format", "format_version", "detector_fingerprint", "views_total", "detector", "data"},
         "detector": {"weights_sha256", "name"},
-        "data": {"fingerprint", "annotations", "categories"},
+        "data": {"fingerprint", "annotations", "categories", "counts"},
     }
     for group, without in leave.items():
         old, new = (value[group] if group else value for value in (before, now))

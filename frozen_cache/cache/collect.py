@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from frozen_cache.cache.view import CachedView, GroundTruth
+from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth, mask_boxes
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.detectors.output import DetectorOutput
 from frozen_cache.detectors.selection import select_pairs
@@ -91,9 +92,9 @@ def collect_view(
 def _match(
     scores: Tensor, boxes: Tensor, truth: GroundTruth, transform: ViewTransform, table: LabelTable, *, focal: bool
 ) -> dict[int, tuple[int, int]]:
-    """Object -> (query, score column) for objects that are no crowd, have a label and a box with an area."""
+    """Object -> (query, score column) for objects that are no crowd and have a label, by their masks' own boxes."""
     height, width = transform.crop_size
-    truth_boxes = torch.from_numpy(truth.boxes) / torch.tensor([width, height, width, height])
+    truth_boxes = torch.from_numpy(mask_boxes(truth.masks)) / torch.tensor([width, height, width, height])
     size = truth_boxes[:, 2:] - truth_boxes[:, :2]
     columns = table.column_of_category[torch.from_numpy(truth.categories)]
     usable = (columns >= 0) & ~torch.from_numpy(truth.crowd) & (size > 0).all(dim=1)

@@ -1,30 +1,15 @@
-"""Reading a COCO instances file: validated once, so that everything after it can trust what it holds."""
+"""Reading a COCO instances file: its images, its categories, and which annotation belongs where."""
 
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from frozen_cache.data.segmentation import check_segmentation
+from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.errors import UserError
-
-
-@dataclass(frozen=True)
-class CocoAnnotation:
-    """One annotated object, as the file has it."""
-
-    id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    """x, y, width, height in pixels."""
-    area: float | None
-    """In pixels; None where the file gives none."""
-    crowd: bool
-    segmentation: Any
-    """Polygons or RLE, checked."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +21,47 @@ class CocoImage:
     height: int
     width: int
     annotations: list[CocoAnnotation] = field(default_factory=list, repr=False)
+    """Empty until `check_annotations` has read them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An annotation as the file has it."""
+
+    position: int
+    """In the file's list `annotations`, from 0."""
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """Images by rising id; categories by rising id."""
+    """Images by rising id; categories by rising id; annotations by image, yet to be checked."""
 
     path: Path
     images: list[CocoImage]
     categories: dict[int, str]
     """Category id to name."""
+    used: frozenset[int]
+    """The categories that some annotation of the file has."""
+    entries: dict[int, list[Entry]] = field(repr=False)
+    """Image id -> its annotations, of known categories; images without any are left out."""
+    astray: list[str] = field(repr=False)
+    """Annotations that belong to no image or category, each named with what is wrong."""
 
 
 def read_coco(path: Path) -> CocoDataset:
-    """Read and validate an instances file; UserError names the file and the entry at fault."""
+    """Read an instances file.
+
+    Raises:
+        UserError: it is none, or an image or category is malformed, or ids come twice; names the file and the entry.
+    """
     content = _load_json(path)
+    if isinstance(content, dict):
+        content.setdefault("annotations", [])
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"{path} is not a COCO instances file: it has no list `{key}`")
-    categories: dict[int, str] = {}
-    for entry in content["categories"]:
-        if not isinstance(entry, dict) or not _is_id(entry.get("id")):
-            raise UserError(f"{path}: a category has no whole number as its id: {_short(entry)}")
-        if entry["id"] in categories:
-            raise UserError(f"{path}: two categories have the id {entry['id']}")
-        categories[entry["id"]] = str(entry.get("name", entry["id"]))
-    if not categories:
-        raise UserError(f"{path}: its list `categories` is empty")
+    categories = _categories(path, content["categories"])
     images: dict[int, CocoImage] = {}
     for entry in content["images"]:
         image = _image(path, entry)
@@ -71,12 +70,43 @@ def read_coco(path: Path) -> CocoDataset:
         images[image.id] = image
     if not images:
         raise UserError(f"{path}: its list `images` is empty")
-    seen: set[int] = set()
-    for entry in content["annotations"]:
-        _add_annotation(path, entry, images, categories, seen)
+    _refuse_doubled_ids(path, content["annotations"])
+    entries: dict[int, list[Entry]] = {}
+    astray: list[str] = []
+    for position, fields in enumerate(content["annotations"]):
+        wrong = _not_placed(fields, images, categories)
+        if wrong:
+            astray.append(f"{annotation_name(position, fields)} {wrong}")
+        else:
+            entries.setdefault(fields["image_id"], []).append(Entry(position, fields))
     return CocoDataset(
-        path=path, images=[images[key] for key in sorted(images)], categories=dict(sorted(categories.items()))
+        path=path,
+        images=[images[key] for key in sorted(images)],
+        categories=dict(sorted(categories.items())),
+        used=frozenset(entry.fields["category_id"] for group in entries.values() for entry in group),
+        entries=entries,
+        astray=astray,
     )
+
+
+def annotation_name(position: int, fields: Any) -> str:
+    """How an annotation is named to people: by its id, else by its place in the file."""
+    if isinstance(fields, dict) and _is_id(fields.get("id")):
+        return f"annotation {fields['id']}"
+    return f"annotations[{position}]"
+
+
+def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not _is_id(entry.get("id")):
+            raise UserError(f"{path}: a category has no whole number as its id: {_short(entry)}")
+        if entry["id"] in categories:
+            raise UserError(f"{path}: two categories have the id {entry['id']}")
+        categories[entry["id"]] = str(entry.get("name", entry["id"]))
+    if not categories:
+        raise UserError(f"{path}: its list `categories` is empty")
+    return categories
 
 
 def _load_json(path: Path) -> Any:
@@ -102,49 +132,33 @@ def _image(path: Path, entry: Any) -> CocoImage:
     return CocoImage(id=entry["id"], file_name=name, height=height, width=width)
 
 
-def _add_annotation(
-    path: Path, entry: Any, images: dict[int, CocoImage], categories: dict[int, str], seen: set[int]
-) -> None:
-    if not isinstance(entry, dict) or not _is_id(entry.get("id")):
-        raise UserError(f"{path}: an annotation has no whole number as its id: {_short(entry)}")
-    where = f"{path}: annotation {entry['id']}"
-    if entry["id"] in seen:
-        raise UserError(f"{path}: two annotations have the id {entry['id']}")
-    seen.add(entry["id"])
-    image_id, category_id = entry.get("image_id"), entry.get("category_id")
-    image = images.get(image_id) if _is_id(image_id) else None
-    if image is None:
-        raise UserError(f"{where} belongs to image {_short(image_id)}, which is not in the list `images`")
-    if not _is_id(category_id) or category_id not in categories:
-        raise UserError(f"{where} has the category {_short(category_id)}, which is not in the list `categories`")
-    bbox = entry.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
-        raise UserError(f"{where} has no bbox of four numbers: {_short(bbox)}")
-    area = entry.get("area")
-    if area is not None and not _is_number(area):
-        raise UserError(f"{where} has an area that is not a number: {_short(area)}")
-    try:
-        check_segmentation(entry.get("segmentation"), height=image.height, width=image.width)
-    except ValueError as error:
-        raise UserError(f"{where} (image {image.id}) is malformed: {error}") from None
-    image.annotations.append(
-        CocoAnnotation(
-            id=entry["id"],
-            category_id=category_id,
-            bbox=(float(bbox[0]), float(bbox[1]), float(bbox[2]), float(bbox[3])),
-            area=None if area is None else float(area),
-            crowd=bool(entry.get("iscrowd", 0)),
-            segmentation=entry["segmentation"],
+def _refuse_doubled_ids(path: Path, entries: list[Any]) -> None:
+    ids = Counter(entry["id"] for entry in entries if isinstance(entry, dict) and _is_id(entry.get("id")))
+    doubled = sorted(key for key, count in ids.items() if count > 1)
+    if doubled:
+        listed = ", ".join(map(str, doubled[:10])) + (" ..." if len(doubled) > 10 else "")
+        raise UserError(
+            f"{path}: {len(doubled)} annotation ids come more than once: {listed}; two files put together? "
+            "give each annotation an id of its own"
         )
-    )
+
+
+def _not_placed(fields: Any, images: dict[int, CocoImage], categories: dict[int, str]) -> str:
+    """Why an annotation belongs to no image or category; empty where it does."""
+    if not isinstance(fields, dict):
+        return f"is no object with fields: {_short(fields)}"
+    if not _is_id(fields.get("id")):
+        return f"has no whole number as its id: {_short(fields.get('id'))}"
+    image_id, category_id = fields.get("image_id"), fields.get("category_id")
+    if not _is_id(image_id) or image_id not in images:
+        return f"belongs to image {_short(image_id)}, which is not in the list `images`"
+    if not _is_id(category_id) or category_id not in categories:
+        return f"has the category {_short(category_id)}, which is not in the list `categories`"
+    return ""
 
 
 def _is_id(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _short(value: Any) -> str:

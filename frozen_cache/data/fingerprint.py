@@ -19,7 +19,7 @@ def data_fingerprint(images: Iterable[tuple[CocoImage, int | None]], categories:
     for image, file_size in images:
         digest.update(_line([image.id, image.file_name, image.height, image.width, file_size]))
         for a in image.annotations:
-            digest.update(_line([a.id, a.category_id, a.bbox, a.area, a.crowd, a.segmentation]))
+            digest.update(_line([a.id, a.category_id, a.bbox, a.area, a.crowd, a.rle["counts"].decode("ascii")]))
     return digest.hexdigest()
 
 

@@ -34,5 +34,7 @@ def check_run_lengths(runs: np.ndarray, height: int, width: int) -> None:
     """ValueError unless the runs are not negative and cover height x width pixels exactly."""
     if len(runs) and runs.min() < 0:
         raise ValueError("its RLE has a negative run")
+    if len(runs) and runs.max() > height * width:  # so long that their sum could come around
+        raise ValueError("a run of its RLE is longer than the image")
     if int(runs.sum()) != height * width:
         raise ValueError(f"its RLE covers {int(runs.sum())} pixels, the image has {height} x {width}")

@@ -11,7 +11,10 @@ from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 
 
 def check_segmentation(segmentation: Any, *, height: int, width: int) -> None:
-    """ValueError, saying what is wrong, unless `segmentation` is a mask of an image of height x width pixels."""
+    """ValueError, saying what is wrong, unless `segmentation` is a mask of an image of height x width pixels.
+
+    A mask of no pixels is one: an empty RLE, a polygon of one or two points.
+    """
     if isinstance(segmentation, list):
         if not segmentation:
             raise ValueError("its segmentation is empty: a box alone gives no mask to learn from")
@@ -28,16 +31,28 @@ def check_segmentation(segmentation: Any, *, height: int, width: int) -> None:
 def segmentation_to_rle(segmentation: Any, *, height: int, width: int) -> dict[str, Any]:
     """Compressed RLE {"size": [height, width], "counts": bytes} of a segmentation that `check_segmentation` passed."""
     if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        # pycocotools would take two points for the four numbers of a box.
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return _empty_rle(height, width)
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     counts = segmentation["counts"]
+    if not counts:
+        return _empty_rle(height, width)
     if isinstance(counts, list):
         return coco_mask.frPyObjects(segmentation, height, width)
     return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
 
 
+def _empty_rle(height: int, width: int) -> dict[str, Any]:
+    return coco_mask.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)
+
+
 def _check_polygon(polygon: Any, *, height: int, width: int) -> None:
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError("a polygon of its segmentation is not a flat list of at least three x, y pairs")
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        raise ValueError("a polygon of its segmentation is not a flat list of x, y pairs: [[x, y, x, y ...], ...]")
+    if not polygon:
+        return
     points = np.asarray(polygon) if all(type(value) in (int, float) for value in polygon) else np.full(1, np.nan)
     if not np.isfinite(points).all():
         raise ValueError("a polygon of its segmentation holds something that is not a number")
@@ -50,8 +65,10 @@ def _check_rle(rle: dict[str, Any], *, height: int, width: int) -> None:
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(f"its RLE has the size {size}, the image is [{height}, {width}]")
     if isinstance(counts, list):
-        if not all(isinstance(count, int) for count in counts):
+        if not all(type(count) is int for count in counts):
             raise ValueError("its RLE has counts that are not whole numbers")
+        if any(abs(count) > height * width for count in counts):
+            raise ValueError("a run of its RLE is longer than the image")
         runs = np.asarray(counts, dtype=np.int64)
     elif isinstance(counts, str | bytes):
         try:
@@ -60,4 +77,5 @@ def _check_rle(rle: dict[str, Any], *, height: int, width: int) -> None:
             raise ValueError("not a compressed RLE string") from None
     else:
         raise ValueError("its RLE has no counts")
-    check_run_lengths(runs, height, width)
+    if len(runs):
+        check_run_lengths(runs, height, width)

@@ -9,7 +9,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from frozen_cache.data.coco import CocoImage
-from frozen_cache.data.segmentation import segmentation_to_rle
 from frozen_cache.data.view import ViewTransform
 
 
@@ -18,13 +17,14 @@ class GroundTruth:
     """The G annotated objects of one view, in pixels of its crop frame (original resolution, after crop and flip)."""
 
     boxes: np.ndarray
-    """(G, 4) float32 xyxy, in pixels of the crop frame."""
+    """(G, 4) float32 xyxy, in pixels of the crop frame: the annotation's box (checked against its mask) for a plain
+    view, else the mask's."""
     categories: np.ndarray
     """(G,) int64 index into the cache's categories."""
     crowd: np.ndarray
     """(G,) bool."""
     areas: np.ndarray
-    """(G,) float32, in pixels: the annotation's own area for a plain view, the mask's for others."""
+    """(G,) float32, in pixels: the annotation's area (checked against its mask) for a plain view, else the mask's."""
     masks: list[dict[str, Any]]
     """G compressed RLEs as pycocotools takes them: {"size": [h, w], "counts": bytes}."""
     annotation_ids: np.ndarray
@@ -49,19 +49,19 @@ class GroundTruth:
 def view_truth(image: CocoImage, view: ViewTransform, category_index: dict[int, int]) -> GroundTruth:
     """The objects of one view in its crop frame, none matched yet (`match` is -1).
 
-    A plain view keeps every annotation with its own box and area. In others box and area come from the cropped mask,
-    and objects of which nothing is left are dropped.
+    A plain view keeps every annotation with the box and area that it is used with. In others box and area come from
+    the cropped mask, and objects of which nothing is left are dropped.
 
     Args:
         category_index: category id to index into the cache's categories.
     """
     boxes, areas, masks, kept = [], [], [], []
     for annotation in image.annotations:
-        rle = segmentation_to_rle(annotation.segmentation, height=image.height, width=image.width)
+        rle = annotation.rle
         if view.is_plain:
             x, y, width, height = annotation.bbox
             box = (x, y, x + width, y + height)
-            area = float(coco_mask.area(rle)) if annotation.area is None else annotation.area
+            area = annotation.area
         else:
             rle = crop_rle(rle, view)
             area = float(coco_mask.area(rle))
@@ -89,3 +89,9 @@ def crop_rle(rle: dict[str, Any], view: ViewTransform) -> dict[str, Any]:
     x0, y0, x1, y1 = view.crop
     mask = coco_mask.decode(rle)[y0:y1, x0:x1]
     return coco_mask.encode(np.asfortranarray(mask[:, ::-1] if view.flip else mask))
+
+
+def mask_boxes(masks: list[dict[str, Any]]) -> np.ndarray:
+    """(G, 4) float32 xyxy in pixels: the tight boxes of G compressed RLEs."""
+    boxes = np.array([coco_mask.toBbox(mask) for mask in masks], dtype=np.float32).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,46 +45,96 @@ def names_from_config(id2label: Mapping[Any, str] | None, num_labels: int) -> La
     return LabelNames(names=names or None, label_is_category_id=by_id)
 
 
-def match_labels(spec: DetectorSpec, categories: list[dict[str, Any]]) -> dict[int, int]:
+def match_labels(
+    spec: DetectorSpec,
+    categories: list[dict[str, Any]],
+    *,
+    used: Collection[int] | None = None,
+    names: Sequence[str] = (),
+    chosen: Mapping[int, int] | None = None,
+) -> dict[int, int]:
     """Label -> category id of the data set, for the labels that the data set knows.
 
-    By name where both sides have names; by id where a label is the category id itself, or where 91 nameless columns
-    meet categories numbered as COCO's; else, where the counts are equal, in the order of the category ids. Labels
-    without a category are left out; a category without a label is an error.
+    As `chosen` says; else by name where both sides have names; by id where a label is the category id itself, or where
+    91 nameless columns meet categories numbered as COCO's. Labels without a category are left out; a used category
+    without a label is an error.
 
     Args:
         spec: the detector's.
         categories: `{"id", "name"}` as COCO lists them.
+        used: ids of the categories that annotations have; None for all. Others need no label.
+        names: of the labels 0, 1, 2 ..., where the user gave them.
+        chosen: category id -> label, where the user said so.
 
     Raises:
-        UserError: names the categories that no label stands for.
+        UserError: categories that no label stands for, two used ones of one name, or labels without names.
     """
     if not categories:
         raise UserError("the annotation file lists no categories; a detector's labels cannot be matched to it")
-    ids = [int(category["id"]) for category in categories]
-    if spec.label_names is not None:
-        mapping = _by_name(spec.label_names, categories)
-        if not mapping and spec.label_is_category_id:
-            mapping = _by_id(spec, ids)
-    elif spec.label_is_category_id:
-        mapping = _by_id(spec, ids)
-    elif spec.num_labels == len(ids):
-        mapping = dict(enumerate(sorted(ids)))
-    elif spec.num_labels == COCO_COLUMNS and _numbered_as_coco(categories):
-        mapping = _by_id(spec, ids)
-    else:
-        raise UserError(
-            f"{spec.name} has {spec.num_labels} labels without names, the data set {len(ids)} categories; "
-            "give a detector with as many labels, or with names in its id2label"
-        )
-    missing = [category for category in categories if int(category["id"]) not in mapping.values()]
+    wanted = {int(category["id"]) for category in categories} & set(used if used is not None else _ids(categories))
+    mapping = {label: category for category, label in (chosen or {}).items() if category in _ids(categories)}
+    rest = [category for category in categories if int(category["id"]) not in mapping.values()]
+    needed = [category for category in rest if int(category["id"]) in wanted]
+    if needed:
+        free = {label: name for label, name in _named(spec, names).items() if label not in mapping}
+        others = [category for category in rest if category not in needed]
+        found = _matched(spec, free, needed, others, named=bool(names))
+        mapping |= {label: category for label, category in found.items() if label not in mapping}
+    missing = [category for category in needed if int(category["id"]) not in mapping.values()]
     if missing:
-        known = ", ".join(list((spec.label_names or {}).values())[:5]) or f"labels 0 to {spec.num_labels - 1}"
+        known = ", ".join(list(_named(spec, names).values())[:5]) or f"labels 0 to {spec.num_labels - 1}"
         raise UserError(
-            f"{spec.name} has no label for {len(missing)} of the data set's {len(ids)} categories: {_listed(missing)} "
-            f"(it knows {known} ...); take a detector trained on these classes, or leave them out of the annotations"
+            f"{spec.name} has no label for {len(missing)} of the data set's {len(wanted)} categories: "
+            f"{_listed(missing)} (it knows {known} ...); take a detector trained on these classes, name the label with "
+            "--map CATEGORY=LABEL, or keep a part of the classes with --only"
         )
-    return mapping
+    return dict(sorted(mapping.items()))
+
+
+def _ids(categories: list[dict[str, Any]]) -> list[int]:
+    return [int(category["id"]) for category in categories]
+
+
+def _named(spec: DetectorSpec, names: Sequence[str]) -> dict[int, str]:
+    """Label -> name, the user's before the detector's own."""
+    if names and len(names) != spec.num_labels:
+        raise UserError(f"--labels names {len(names)} labels, {spec.name} has {spec.num_labels}")
+    return dict(enumerate(names)) if names else dict(spec.label_names or {})
+
+
+def _matched(
+    spec: DetectorSpec,
+    free: Mapping[int, str],
+    needed: list[dict[str, Any]],
+    others: list[dict[str, Any]],
+    *,
+    named: bool,
+) -> dict[int, int]:
+    """Label -> category id, by name or by id; of two categories of one name the needed one has it."""
+    categories = needed + others
+    if free:
+        _refuse_alike(needed)
+        mapping = _by_name(free, categories)
+        return mapping or (_by_id(spec, _ids(categories)) if spec.label_is_category_id and not named else {})
+    if spec.label_is_category_id or (spec.num_labels == COCO_COLUMNS and _numbered_as_coco(categories)):
+        return _by_id(spec, _ids(categories))
+    raise UserError(
+        f"{spec.name} has {spec.num_labels} labels without names, which could stand for any of the categories "
+        f"{_listed(needed)}: say which is which with --labels NAME,NAME ... (label 0 first) or --map CATEGORY=LABEL"
+    )
+
+
+def _refuse_alike(categories: list[dict[str, Any]]) -> None:
+    """Two used categories whose names are the same to the letter cannot be told apart by name."""
+    seen: dict[str, int] = {}
+    for category in categories:
+        name = str(category.get("name", ""))
+        if name in seen:
+            raise UserError(
+                f"the categories {seen[name]} and {category['id']} are both named {name}: map them to the detector's "
+                f"labels with --map {seen[name]}=LABEL --map {category['id']}=LABEL (one label for both makes them one)"
+            )
+        seen[name] = int(category["id"])
 
 
 def normal_name(name: str) -> str:

@@ -42,9 +42,13 @@ class CocoScores:
 
 
 def coco_in_memory(dataset: dict[str, Any]) -> COCO:
-    """A `COCO` object of a data set in COCO's JSON layout (images, annotations, categories)."""
+    """A `COCO` object of a data set in COCO's JSON layout (images, annotations, categories).
+
+    Annotations are numbered anew, from 1: pycocotools takes the id 0 for "no match".
+    """
     coco = COCO()
-    coco.dataset = dataset
+    annotations = [annotation | {"id": number} for number, annotation in enumerate(dataset["annotations"], 1)]
+    coco.dataset = {**dataset, "annotations": annotations}
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco

@@ -275,7 +275,7 @@ def other_pixels(folder: Folder) -> None:
         (None, {"limit": 3}, "data.limit"),
         (None, {"segment_views": 2}, "views_per_segment"),
         (other_pixels, {}, "the images or annotations"),
-        (lambda f: edit(f, lambda c: c["annotations"][0].update(bbox=[1, 1, 2, 2])), {}, "the images or annotations"),
+        (lambda f: edit(f, lambda c: c["annotations"][0].update(segmentation=[[1, 1, 3, 1, 3, 3]])), {}, "images or"),
         (lambda f: edit(f, lambda c: c["categories"][0].update(id=4)), {}, "not in the list `categories`"),
     ],
 )
@@ -310,7 +310,7 @@ def damage(path: Path) -> None:
         (lambda f: (f[0] / "003.png").write_text("x"), {}, "003.png is not an image"),
         (lambda f: edit(f, lambda c: c["images"][2].update(file_name="../instances.json")), {}, "leads out of"),
         (lambda f: edit(f, lambda c: c["images"][2].update(height=3)), {}, "malformed|pixels"),
-        (lambda f: edit(f, lambda c: c["categories"].append({"id": 77, "name": "zebra"})), {}, "zebra"),
+        (lambda f: edit(f, lambda c: c["categories"][0].update(name="zebra")), {}, "no label for 1 .*zebra"),
         (None, {"views": 0}, "--views 0"),
         (None, {"batch_size": 0}, "--batch-size 0"),
         (None, {"top_k": -1}, "--top-k -1"),
@@ -393,7 +393,7 @@ def test_images_without_objects_only_crowds_and_one_pixel_wide_work(
 
     edit(folder, change)
     for number, detector in enumerate((fake.detector(), fake.uneven())):
-        extract(folder, tmp_path / f"{number}.zarr", detector, views=2)
+        extract(folder, tmp_path / f"{number}.zarr", detector, views=2, force=True)
         reader = CacheReader(tmp_path / f"{number}.zarr")
         assert len(reader) == 14
         assert all((reader.read(index).truth.match == -1).all() for index in range(14))

@@ -77,18 +77,49 @@ def test_labels_that_are_category_ids_match_by_id() -> None:
         match_labels(spec, _categories(near=1, far=91))
 
 
-def test_without_names_equal_counts_match_in_the_order_of_ids() -> None:
-    assert match_labels(_spec(3), _categories(a=30, b=10, c=20)) == {0: 10, 1: 20, 2: 30}
+@pytest.mark.parametrize("categories", [{"a": 30, "b": 10, "c": 20}, {"a": 1, "b": 2}])
+def test_labels_without_names_are_never_matched_by_their_order(categories: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"3 labels without names.*--labels NAME,NAME .*--map CATEGORY=LABEL"):
+        match_labels(_spec(3), _categories(**categories))
 
 
-def test_without_names_other_counts_are_an_error() -> None:
-    with pytest.raises(UserError, match="has 3 labels without names, the data set 2 categories"):
-        match_labels(_spec(3), _categories(a=1, b=2))
+def test_the_user_s_names_of_labels_go_before_the_detector_s() -> None:
+    assert match_labels(_spec(3), _categories(a=30, b=10), names=["b", "x", "a"]) == {0: 10, 2: 30}
+    named = _spec(2, {0: "cat", 1: "dog"})
+    assert match_labels(named, _categories(cat=1, dog=2), names=["dog", "cat"]) == {0: 2, 1: 1}
+    with pytest.raises(UserError, match=r"--labels names 2 labels, .* has 3"):
+        match_labels(_spec(3), _categories(a=1), names=["a", "b"])
+
+
+def test_what_the_user_maps_counts_before_all_else() -> None:
+    named = _spec(3, {0: "cat", 1: "dog", 2: "cow"})
+    assert match_labels(named, _categories(cat=1, dog=2), chosen={1: 1, 2: 0}) == {0: 2, 1: 1}
+    assert match_labels(named, _categories(kitten=1, dog=2), chosen={1: 0}) == {0: 1, 1: 2}
+    assert match_labels(_spec(3), _categories(a=1, b=2), chosen={1: 2, 2: 0}) == {0: 2, 2: 1}
+
+
+def test_a_category_that_no_annotation_uses_needs_no_label() -> None:
+    named = _spec(2, {0: "cat", 1: "dog"})
+    root = [{"id": 0, "name": "animals"}, {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert match_labels(named, root, used={1, 2}) == {0: 1, 1: 2}
+    assert match_labels(named, _categories(cat=1, dog=2), used={1}) == {0: 1, 1: 2}  # known all the same
+    with pytest.raises(UserError, match=r"no label for 1 .*animals"):
+        match_labels(named, root, used={0, 1})
+
+
+def test_two_used_categories_of_one_name_must_be_told_apart() -> None:
+    named = _spec(2, {0: "cat", 1: "dog"})
+    twice = [{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}]
+    assert match_labels(named, twice, used={1}) == {0: 1}
+    with pytest.raises(
+        UserError, match=r"categories 0 and 1 are both named cat: map them .* --map 0=LABEL --map 1=LABEL"
+    ):
+        match_labels(named, twice, used={0, 1})
 
 
 def test_91_nameless_columns_are_category_ids_where_the_data_set_is_numbered_as_coco() -> None:
     assert match_labels(_spec(91), _categories(person=1, dog=18)) == {1: 1, 18: 18}
-    with pytest.raises(UserError, match="91 labels without names, the data set 2 categories"):
+    with pytest.raises(UserError, match=r"91 labels without names.*screw, nut"):
         match_labels(_spec(91), _categories(screw=1, nut=2))
 
 

@@ -179,3 +179,19 @@ def test_there_is_no_ap_of_a_size_that_no_object_has():
     result = [{"image_id": 1, "category_id": 5, "bbox": [10.0, 10.0, 50.0, 50.0], "score": 0.9}]
     found = coco_metrics(_truth(), result, "bbox")
     assert (found["APs"], found["APm"], found["APl"]) == (-1, 1, -1)
+
+
+@pytest.mark.parametrize("first", [0, 1, -3])
+def test_the_ids_of_annotations_play_no_part(first: int) -> None:
+    """pycocotools takes the id 0 for "no match"."""
+    boxes = [[0, 0, 10, 10], [20, 20, 10, 10]]
+    common = {"image_id": 1, "category_id": 1}
+    annotations = [common | {"id": first + at, "bbox": box, "area": 100, "iscrowd": 0} for at, box in enumerate(boxes)]
+    dataset = {
+        "images": [{"id": 1, "height": 40, "width": 40}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    results = [common | {"bbox": box, "score": 0.9} for box in boxes]
+    assert coco_metrics(coco_in_memory(dataset), results, "bbox")["AP"] == 1.0
+    assert [annotation["id"] for annotation in annotations] == [first, first + 1]

@@ -1,0 +1,89 @@
+"""From what the user says of classes and crowds to `AnnotationChoices`: names become ids and labels."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from frozen_cache.data.choices import AnnotationChoices, Crowds
+from frozen_cache.errors import UserError
+
+
+def choose_annotations(
+    *,
+    categories: Mapping[int, str],
+    label_names: Mapping[int, str],
+    num_labels: int,
+    crowds: str = "as-marked",
+    skip_bad: bool = False,
+    only: Iterable[str] = (),
+    labels: Iterable[str] = (),
+    label_map: Iterable[str] = (),
+) -> AnnotationChoices:
+    """The choices for a data set and a detector.
+
+    Args:
+        categories: id -> name of the data set's.
+        label_names: label -> name of the detector's; `labels` go before them.
+        only: category names or ids.
+        labels: names of the labels 0, 1, 2 ...
+        label_map: `CATEGORY=LABEL`, each by name or number, or the path of a TOML file of such lines.
+
+    Raises:
+        UserError: a category or label that is not there.
+    """
+    if crowds not in ("as-marked", "as-objects"):
+        raise UserError(f"--crowds {crowds}: give as-marked or as-objects")
+    labels = tuple(labels)
+    names = dict(enumerate(labels)) if labels else dict(label_names)
+    pairs = [pair for text in label_map for pair in _pairs(text)]
+    mapped = {
+        _category(left, categories, option="--map"): _label(right, names, num_labels=num_labels)
+        for left, right in pairs
+    }
+    return AnnotationChoices(
+        crowds=cast(Crowds, crowds),
+        skip_bad=skip_bad,
+        only=tuple(sorted({_category(text, categories, option="--only") for text in only})),
+        labels=labels,
+        label_map=dict(sorted(mapped.items())),
+    )
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    if "=" in text:
+        left, _, right = text.partition("=")
+        return [(left.strip(), right.strip())]
+    try:
+        content = tomllib.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"--map {text}: give CATEGORY=LABEL, or a TOML file with a line `category = label` each"
+        ) from None
+    return [(str(key), str(value)) for key, value in content.items()]
+
+
+def _category(text: str, categories: Mapping[int, str], *, option: str) -> int:
+    """The id of a category by its id, or by a name that only one has."""
+    if text.strip().lstrip("-").isdigit() and int(text) in categories:
+        return int(text)
+    found = [key for key, name in categories.items() if name == text.strip()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{option}: the categories {', '.join(map(str, found))} are all named {text}: give an id")
+    known = ", ".join(list(categories.values())[:10]) + (" ..." if len(categories) > 10 else "")
+    raise UserError(f"{option}: there is no category {text}; the data set has {known}")
+
+
+def _label(text: str, names: Mapping[int, str], *, num_labels: int) -> int:
+    found = [label for label, name in names.items() if name == text]
+    if found:
+        return found[0]
+    number = text.removeprefix("LABEL_")
+    if number.isdigit() and int(number) < num_labels:
+        return int(number)
+    known = ", ".join(list(names.values())[:10]) or f"labels 0 to {num_labels - 1}"
+    raise UserError(f"--map: the detector has no label {text}; it has {known}")

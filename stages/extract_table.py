@@ -1,0 +1,77 @@
+"""What an extraction will do, as a table: printed before every run, and all that `--dry-run` does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from frozen_cache.errors import UserError
+from frozen_cache.stages.extract_plan import ExtractPlan
+from frozen_cache.stages.labels_table import label_lines
+
+BYTES = {"float16": 2, "float32": 4, "int8": 1, "coded": 1}
+"""Of a stored value, at most."""
+
+
+def plan_table(plan: ExtractPlan) -> str:
+    """Images, objects, classes and their labels, repairs, maps, bytes and space: lines for people."""
+    attributes = plan.attributes
+    counts = attributes.data.counts
+    spec = attributes.detector
+    size, free = planned_bytes(plan), free_bytes(plan.out)
+    per_view = size / max(1, len(plan.planned))
+    lines = [
+        f"data      {attributes.data.annotations}: {len(plan.found.images):,} images"
+        + (f" ({len(plan.found.missing)} without a file left out)" if plan.found.missing else "")
+        + f", {counts.objects:,} objects, {counts.crowds:,} crowds",
+        *(f"          {line}" for line in counts.lines()),
+        f"detector  {spec.name} ({spec.family}), on {plan.device}",
+        f"maps      C1 {_map(spec.c1)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
+        + "; ".join(_map(level) for level in spec.encoder_levels),
+        f"space     {_megabytes(per_view)} a view, {len(plan.planned):,} views, {_megabytes(size)} in all at most "
+        f"({attributes.precision}); {_megabytes(free)} free",
+        "labels    detector's label -> category (objects)",
+        *label_lines(attributes),
+    ]
+    return "\n".join(lines)
+
+
+def planned_bytes(plan: ExtractPlan) -> int:
+    """Bytes of the whole cache, by arithmetic from the shapes of its maps; an upper bound."""
+    attributes = plan.attributes
+    spec = attributes.detector
+    value = BYTES[attributes.precision]
+    rows = attributes.top_k * (6 + spec.query_dim) * 4
+    total = 0
+    for view in plan.planned:
+        height, width = view.transform.resized_size
+        maps = [*([] if spec.c1 is None else [spec.c1]), *(spec.encoder_levels * len(spec.encoder_layers))]
+        total += rows + sum(
+            each.channels * -(-height // each.stride) * -(-width // each.stride) * value for each in maps
+        )
+    return total
+
+
+def free_bytes(out: Path) -> int:
+    """Free space where the cache will lie."""
+    folder = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
+    return shutil.disk_usage(folder).free
+
+
+def refuse_too_little_space(plan: ExtractPlan, *, force: bool) -> None:
+    """UserError where the disk cannot hold what is still to be written."""
+    there = sum(path.stat().st_size for path in plan.out.rglob("*") if path.is_file()) if plan.out.is_dir() else 0
+    needed, free = planned_bytes(plan) - there, free_bytes(plan.out)
+    if needed > free and not force:
+        raise UserError(
+            f"{plan.out} needs up to {_megabytes(needed)} more, {_megabytes(free)} are free: make room, take "
+            "--precision int8, --limit, fewer --views or --encoder-layers, another --out; --force goes on"
+        )
+
+
+def _map(feature: object) -> str:
+    return "none" if feature is None else f"{feature.channels} channels at stride {feature.stride}"  # type: ignore[attr-defined]
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
