@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -12,7 +14,10 @@ import torch
 
 from frozen_cache.errors import UserError
 from frozen_cache.export import onnx_file
-from frozen_cache.export.onnx_check import differences
+from frozen_cache.export.onnx_check import OnnxDiffersError, check_onnx, differences
+from frozen_cache.export.onnx_file import GraphRecord
+from frozen_cache.inference.load import load_model
+from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages.export import export_onnx_model
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "onnx_predict.py"
@@ -29,6 +34,30 @@ def test_the_graph_gives_the_results_of_torch(graph):
     found = json.loads((graph / "onnx.json").read_text())
     assert max(found["differences"].values()) < 1e-4
     assert [entry.version for entry in onnx.load(graph / "model.onnx").opset_import if entry.domain == ""] == [18]
+
+
+def test_a_graph_of_another_head_fails_the_check_and_leaves_its_differences(scene_run, graph, tmp_path):
+    model = load_model(scene_run, detector=None, weights=None)
+    (tmp_path / "model.onnx").write_bytes((graph / "model.onnx").read_bytes())
+    record = GraphRecord.model_validate_json((graph / "onnx.json").read_text())
+    with torch.no_grad():
+        model.head.scoring.out.bias.add_(0.1)
+    with pytest.raises(OnnxDiffersError, match=r"scores by .*at most 0.001"):
+        check_onnx(model=model, folder=tmp_path, record=record)
+    assert json.loads((tmp_path / "onnx.json").read_text())["differences"]["scores"] > 1e-3
+
+
+def test_the_example_finds_what_torch_finds(scene_run, graph, scenes, tmp_path):
+    picture = sorted((scenes / "images").iterdir())[0]
+    code = [sys.executable, str(EXAMPLE), str(graph), str(picture), str(tmp_path / "masks"), "0.05"]
+    lines = subprocess.run(code, check=True, capture_output=True, text=True).stdout.splitlines()
+    expected = InstanceSegmenter.load(scene_run, device="cpu")(str(picture), threshold=0.05)
+    assert len(lines) == len(expected.scores) > 0
+    found = sorted(lines, key=lambda line: -float(line.split()[-5]))
+    places = sorted(range(len(lines)), key=lambda at: -float(expected.scores[at]))
+    for line, at in zip(found, places, strict=True):
+        assert float(line.split()[-5]) == pytest.approx(float(expected.scores[at]), abs=2e-2)
+    assert len(list((tmp_path / "masks").iterdir())) == len(lines)
 
 
 def test_pairs_are_found_whatever_their_order_and_a_lost_one_is_infinite():
