@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import OptimConfig
 from frozen_cache.training.schedule import learning_rate
+from frozen_cache.training.trainer import Trainer
 
-FAKE = Path(__file__).parents[2] / "stages" / "fake_detector.py"
+pytestmark = pytest.mark.usefixtures("unplotted")
 SMALL = {
     "head.width": 16,
     "head.roi_size": 8,
@@ -30,32 +29,21 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of seven images, two views each."""
-    spec = importlib.util.spec_from_file_location("fake_detector_of_trainer", FAKE)
-    assert spec is not None and spec.loader is not None
-    fake: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fake)
-    folder = tmp_path_factory.mktemp("cache")
-    images, annotations = fake.write_folder(folder / "data")
-    out = folder / "train.zarr"
-    extract_features(detector=fake.detector(), images=images, annotations=annotations, out=out, views=2)
-    return out
-
-
 class Watched:
     """What AdamW was given at each step, and the weights after it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.groups: list[dict[str, Any]] = []
         self.weights: list[list[torch.Tensor]] = []
-        self.cleared, self.training = 0, set()
+        self.gradients: list[list[torch.Tensor]] = []
+        self.images: list[int] = []
+        self.cleared, self.training, self.evaluating, self.types = 0, set(), set(), set()
         step, clear, forward = torch.optim.AdamW.step, torch.optim.AdamW.zero_grad, MaskHead.forward
 
         def watched_step(optimizer: torch.optim.AdamW, *args: Any, **options: Any) -> Any:
             [group] = optimizer.param_groups
             self.groups.append({key: value for key, value in group.items() if key != "params"})
+            self.gradients.append([value.grad.clone() for value in group["params"] if value.grad is not None])
             done = step(optimizer, *args, **options)
             self.weights.append([value.detach().clone() for value in group["params"]])
             return done
@@ -65,7 +53,12 @@ class Watched:
             clear(optimizer, *args, **options)
 
         def watched_forward(head: MaskHead, *args: Any) -> Any:
-            self.training.add(head.training)
+            if torch.is_inference_mode_enabled():
+                self.evaluating.add(head.training)
+            else:
+                self.training.add(head.training)
+                self.images.append(len(args[0]))
+                self.types.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
             return forward(head, *args)
 
         monkeypatch.setattr(torch.optim.AdamW, "step", watched_step)
@@ -130,3 +123,61 @@ def test_the_best_checkpoint_is_that_of_the_highest_mask_ap(
 @pytest.mark.parametrize(("views", "steps"), [(1, 4), (2, 7)])
 def test_only_so_many_views_of_an_image_are_trained_on(cache: Path, tmp_path: Path, views: int, steps: int) -> None:
     assert train_head(cache=cache, out=tmp_path / "run", overrides=SMALL | {"views": views}).steps == steps
+
+
+def test_gradients_of_a_larger_norm_are_scaled_down_to_it(cache: Path, tmp_path: Path, watched: Watched) -> None:
+    def first(out: Path, **options: float) -> tuple[list[torch.Tensor], float]:
+        at = len(watched.gradients)
+        train_head(cache=cache, out=out, overrides=SMALL | {"optim.epochs": 0.1} | options)
+        gradients = watched.gradients[at]
+        return gradients, float(torch.cat([value.flatten() for value in gradients]).norm())
+
+    free, norm = first(tmp_path / "free")
+    clipped, limited = first(tmp_path / "clipped", **{"optim.clip_grad_norm": norm / 4})
+    assert limited == pytest.approx(norm / 4, rel=1e-3)
+    for one, other in zip(free, clipped, strict=True):
+        torch.testing.assert_close(one / 4, other, rtol=1e-3, atol=1e-7)
+    untouched, same = first(tmp_path / "loose", **{"optim.clip_grad_norm": norm * 4})
+    assert same == pytest.approx(norm) and all(map(torch.equal, free, untouched))
+
+
+def test_validation_is_in_eval_mode_and_training_in_training_mode_after_it(
+    cache: Path, tmp_path: Path, watched: Watched
+) -> None:
+    overrides = SMALL | {"eval_every": 0.3, "head.feature_dropout": 0.5}
+    train_head(cache=cache, val_cache=cache, out=tmp_path / "run", overrides=overrides)
+    assert (watched.training, watched.evaluating) == ({True}, {False})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val" in line] == [2, 4, 6, 7]
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(3, [3, 3, 3, 3, 2]), (20, [14])])
+def test_a_step_takes_a_batch_of_views(
+    cache: Path, tmp_path: Path, watched: Watched, size: int, sizes: list[int]
+) -> None:
+    train_head(cache=cache, out=tmp_path / "run", overrides=SMALL | {"optim.batch_size": size})
+    assert sorted(watched.images, reverse=True) == sizes
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_head_runs_in_the_precision_asked_for_and_its_weights_stay_float32(
+    cache: Path, tmp_path: Path, watched: Watched, precision: str, dtype: torch.dtype
+) -> None:
+    train_head(cache=cache, out=tmp_path / "run", overrides=SMALL | {"mixed_precision": precision}, device="cpu")
+    assert watched.types == {dtype}
+    assert {value.dtype for value in watched.weights[-1]} == {torch.float32}
+
+
+def test_a_checkpoint_is_written_every_so_many_steps(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    save = Trainer.save_last
+
+    def saved(trainer: Trainer) -> None:
+        steps.append(trainer.progress.step)
+        save(trainer)
+
+    monkeypatch.setattr(Trainer, "save_last", saved)
+    train_head(cache=cache, out=tmp_path / "run", overrides=SMALL | {"checkpoint_every": 3})
+    assert steps == [3, 6, 7]

@@ -1,0 +1,37 @@
+"""A cache of a few random views for the tests of training."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from frozen_cache.stages.extract import extract_features
+
+FAKE = Path(__file__).parents[2] / "stages" / "fake_detector.py"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of seven images, two views each."""
+    spec = importlib.util.spec_from_file_location("fake_detector_of_trainer", FAKE)
+    assert spec is not None and spec.loader is not None
+    fake: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fake)
+    folder = tmp_path_factory.mktemp("cache")
+    images, annotations = fake.write_folder(folder / "data")
+    out = folder / "train.zarr"
+    extract_features(detector=fake.detector(), images=images, annotations=annotations, out=out, views=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def unplotted() -> Iterator[None]:
+    """Trainings leave no plots and pages: these take longer than a training of a few steps."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("plot_run", "write_page"):
+            patched.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments: None)
+        yield
