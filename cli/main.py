@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +27,9 @@ from frozen_cache.cli import (
 from frozen_cache.cli import run as run_
 from frozen_cache.cli.examples import epilog
 from frozen_cache.cli.general import HELP, general_options
-from frozen_cache.cli.project import read_project
+from frozen_cache.cli.invoke import invoke
 from frozen_cache.disk_errors import explain
-from frozen_cache.errors import FrozenCacheError, StoppedError, UserError
+from frozen_cache.errors import FrozenCacheError, StoppedError
 from frozen_cache.progress import showing
 
 app = typer.Typer(
@@ -96,7 +95,7 @@ def exit_code(arguments: list[str]) -> int:
     try:
         general, arguments = general_options(arguments)
         with showing(general.mode):
-            result = invoke(arguments, config=general.config)
+            result = invoke(typer.main.get_command(app), arguments, config=general.config)
     except USAGE_ERROR as error:
         error.show()
         return 2
@@ -112,17 +111,3 @@ def exit_code(arguments: list[str]) -> int:
         print("stopped; the same command goes on where it left off", file=sys.stderr)
         return 130
     return result if isinstance(result, int) else 0
-
-
-def invoke(arguments: list[str], *, config: Path | None = None) -> Any:
-    """Run one command, what is not given taken from its table in a project file: once for each part of the table."""
-    if config is None:
-        return app(arguments, standalone_mode=False)
-    name = next((argument for argument in arguments if not argument.startswith("-")), "")
-    parts = read_project(config).get(name, [{}])
-    if len(parts) > 1 and "--out" in arguments:
-        raise UserError(f"--out: [{name}] in {config} has {len(parts)} parts, each with an --out of its own")
-    result = None
-    for defaults in parts:
-        result = app(arguments, standalone_mode=False, default_map={name: defaults})
-    return result

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
-
-import typer
 
 from frozen_cache.errors import UserError
 
 PROJECT_FILE = "frozen-cache.toml"
 
 
-def read_project(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_project(path: Path, commands: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Command -> the defaults of each of its runs, by parameter name; UserError names the key that is not known.
 
     Groups (`cache`) take a table a command (`[cache.repair]`), but no parts.
-    """
-    from frozen_cache.cli.main import app
 
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    Args:
+        commands: click's commands by name.
+    """
     if not path.is_file():
         raise UserError(f"--config {path}: there is no such file; `frozen-cache init` writes one")
     try:
@@ -76,7 +75,7 @@ def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
     return value
 
 
-def _known(known: dict[str, Any], name: str, *, where: str, what: str) -> Any:
+def _known(known: Mapping[str, Any], name: str, *, where: str, what: str) -> Any:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, n=1)

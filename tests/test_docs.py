@@ -18,6 +18,7 @@ from frozen_cache.cli.project import read_project
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = typer.main.get_command(app).commands
 GENERAL = {*MODES, "--config", "--debug", "--help", "--version"}
 
 
@@ -68,7 +69,7 @@ def test_project_files_of_the_pages_are_understood(page: Path, tmp_path: Path) -
     for block in blocks(page, "toml"):
         if "[train-head]" in block or "[extract-features]" in block:
             (tmp_path / "p.toml").write_text(block)
-            assert read_project(tmp_path / "p.toml")
+            assert read_project(tmp_path / "p.toml", COMMANDS)
 
 
 def test_every_page_is_in_the_site_and_every_entry_has_a_page() -> None:

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
-from frozen_cache.cli.main import exit_code
+from frozen_cache.cli.invoke import invoke
+from frozen_cache.cli.main import app, exit_code
 from frozen_cache.cli.project import read_project
 from frozen_cache.errors import UserError
+
+COMMANDS = typer.main.get_command(app).commands
 
 
 def coco_folder(root: Path) -> None:
@@ -36,7 +40,7 @@ def test_init_finds_splits_images_and_detector(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "project" / "data").symlink_to(tmp_path / "disk")  # data sets are often links
     assert exit_code(["init", str(tmp_path / "project")]) == 0
     assert "train: " in capsys.readouterr().out
-    project = read_project(tmp_path / "project" / "frozen-cache.toml")
+    project = read_project(tmp_path / "project" / "frozen-cache.toml", COMMANDS)
     data = tmp_path / "project" / "data"
     assert project["extract-features"] == [
         {
@@ -79,7 +83,7 @@ def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) ->
     file = tmp_path / "p.toml"
     file.write_text(text)
     with pytest.raises(UserError, match=said):
-        read_project(file)
+        read_project(file, COMMANDS)
 
 
 def test_keys_are_options_with_dashes_or_underscores_and_lists_have_commas(tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ def test_keys_are_options_with_dashes_or_underscores_and_lists_have_commas(tmp_p
         "[extract-features]\nbackbone-strides = [8, 16]\nskip_missing = true\nout = '/a/x.zarr'\n"
         "[train-head]\nset = ['head.width=64', 'seed=1']\n[cache.repair]\nimages = 'pictures'\n"
     )
-    project = read_project(file)
+    project = read_project(file, COMMANDS)
     assert project["extract-features"] == [{"backbone_strides": "8,16", "skip_missing": True, "out": "/a/x.zarr"}]
     assert project["train-head"] == [{"set_": ["head.width=64", "seed=1"]}]
     assert project["cache"] == [{"repair": {"images": str(tmp_path / "pictures")}}]
@@ -109,17 +113,18 @@ def test_the_file_gives_what_the_line_does_not(tmp_path: Path, capsys, monkeypat
     assert "name the project file" in capsys.readouterr().err
 
 
-def test_a_table_of_parts_runs_once_for_each(tmp_path: Path, monkeypatch) -> None:
-    from frozen_cache.cli import main
-
-    monkeypatch.chdir(tmp_path)
+def test_a_table_of_parts_runs_once_for_each(tmp_path: Path) -> None:
     called = []
-    monkeypatch.setattr(
-        main.app.__class__,
-        "__call__",
-        lambda app, arguments, **options: called.append(options["default_map"]["evaluate"]),
-    )
-    Path("p.toml").write_text("[evaluate]\nhead = 'run'\n[evaluate.a]\nout = 'a'\n[evaluate.b]\nout = 'b'\n")
-    assert exit_code(["evaluate", "--config", "p.toml"]) == 0
-    assert called == [{"head": "run", "out": "a"}, {"head": "run", "out": "b"}]
-    assert exit_code(["evaluate", "--config", "p.toml", "--out", "c"]) == 2
+
+    class Group:
+        commands = COMMANDS
+
+        def __call__(self, arguments: list[str], *, standalone_mode: bool, default_map: dict) -> None:
+            called.append(default_map["evaluate"])
+
+    file = tmp_path / "p.toml"
+    file.write_text("[evaluate]\nbaseline = 'box'\n[evaluate.a]\ndevice = 'cpu'\n[evaluate.b]\ndevice = 'cuda'\n")
+    invoke(Group(), ["evaluate"], config=file)
+    assert called == [{"baseline": "box", "device": "cpu"}, {"baseline": "box", "device": "cuda"}]
+    with pytest.raises(UserError, match="2 parts, each with an --out of its own"):
+        invoke(Group(), ["evaluate", "--out", "c"], config=file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.view import CachedView
@@ -19,7 +20,21 @@ BOXES = [[0.1, 0.5, 0.1, 0.4], [0.5, 0.5, 0.2, 0.4], [0.9, 0.5, 0.1, 0.4]]
 SCORES = [[0.5, 0.99, 0.4], [0.6, 0.9, 0.3], [0.05, 0.9, 0.1]]
 
 
-def collected(objects: list[tuple[list[float], int, bool]], *, top_k: int = 3, **changes: object) -> CachedView:
+def box_mask(box_xyxy: list[float]) -> dict[str, object]:
+    """The RLE of a filled box in 100 x 200 pixels (height x width)."""
+    x0, y0, x1, y1 = map(int, box_xyxy)
+    mask = np.zeros((100, 200), dtype=np.uint8)
+    mask[y0:y1, x0:x1] = 1
+    return coco_mask.encode(np.asfortranarray(mask))
+
+
+def collected(
+    objects: list[tuple[list[float], int, bool]],
+    *,
+    top_k: int = 3,
+    file_boxes: list[list[float]] | None = None,
+    **changes: object,
+) -> CachedView:
     """Objects are (xyxy in pixels of 100 x 200 (height x width), category index, crowd)."""
     output = DetectorOutput(
         queries=torch.arange(3.0)[None, :, None].expand(1, 3, 2),
@@ -30,11 +45,11 @@ def collected(objects: list[tuple[list[float], int, bool]], *, top_k: int = 3, *
         encoder={1: [torch.zeros(1, 2, 3, 4)]},
     )
     truth = GroundTruth(
-        boxes=np.array([box for box, _, _ in objects], dtype=np.float32).reshape(-1, 4),
+        boxes=np.array(file_boxes or [box for box, _, _ in objects], dtype=np.float32).reshape(-1, 4),
         categories=np.array([category for _, category, _ in objects], dtype=np.int64),
         crowd=np.array([crowd for _, _, crowd in objects], dtype=bool),
         areas=np.ones(len(objects), dtype=np.float32),
-        masks=[{}] * len(objects),
+        masks=[box_mask(box) for box, _, _ in objects],
         annotation_ids=np.arange(len(objects)),
         match=np.full(len(objects), -1),
     )
@@ -99,3 +114,9 @@ def test_numbers_that_are_not_finite_are_refused_naming_image_and_what() -> None
             collected([])
     finally:
         BOXES[0][0] = before
+
+
+def test_an_object_is_matched_by_its_mask_not_by_the_box_of_the_file() -> None:
+    right = [170.0, 30.0, 190.0, 70.0]
+    view = collected([(right, 1, False)], file_boxes=[[0.0, 0.0, 0.0, 0.0]])
+    assert view.queries[view.truth.match[0], 0].item() == 2
