@@ -6,7 +6,8 @@
 test files that must notice. Each is put into a copy of the checkout in a temporary folder, never into the checkout
 itself; the named tests run there until the first red one. A sabotage whose old text is not in its file just once is
 stale: nothing is run, the exit code is 2. Those that no test notices must say why (`survives`); the exit code is 1
-where one does not, or where a test is red without any sabotage. All of them together write benchmarks/mutants.json.
+where one does not, or where a test is red without any sabotage. An area that was run as a whole (no `--only`) takes
+its place in benchmarks/mutants.json; the other areas there stay as they were.
 
 Everything but this package is imported once; each sabotage runs in a fork of that process (Linux, macOS).
 """
@@ -19,6 +20,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +31,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -43,8 +47,8 @@ HEAVY = (
     "transformers.models.deformable_detr.modeling_deformable_detr",
 )  # fmt: skip
 """Imported before the forks; none of it may start a thread."""
-LIMIT = 300
-"""Seconds until a sabotage that makes its tests hang counts as noticed."""
+LIMIT = 100
+"""Seconds until a sabotage that makes its tests hang is given up; it counts as timed out, not as killed."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,20 @@ class Sabotage:
         return f"{missing[0]} is gone" if missing else None
 
 
+class Fate(StrEnum):
+    """What became of a sabotage."""
+
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    SURVIVED = "survived"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What the tests said to a sabotage."""
 
     sabotage: Sabotage
-    killed: bool
+    fate: Fate
     seconds: float
 
 
@@ -91,7 +103,7 @@ def load_sabotages(folder: Path = LISTS) -> list[Sabotage]:
 
 
 def main() -> int:
-    """Run what is asked for, print it, and write the result of a whole run."""
+    """Run what is asked for, print it, and write the result of whole areas."""
     options = _options()
     everything = load_sabotages()
     chosen = [each for each in everything if _is_chosen(each, options)]
@@ -107,13 +119,15 @@ def main() -> int:
         if red:
             print("\n".join(f"red without any sabotage: {name}" for name in red))
             return 1
-        outcomes = list(_outcomes(copies, chosen, options.workers))
-    wall = time.perf_counter() - started
-    _print_table(outcomes, wall)
-    if len(chosen) == len(everything):
-        RESULT.write_text(json.dumps(_as_json(outcomes, wall), indent=2) + "\n")
-        print(f"written to {RESULT}")
-    return int(any(not outcome.killed and outcome.sabotage.survives is None for outcome in outcomes))
+        outcomes = []
+        for area in sorted({sabotage.area for sabotage in chosen}):
+            begun = time.perf_counter()
+            of_area = list(_outcomes(copies, [each for each in chosen if each.area == area], options.workers))
+            outcomes += of_area
+            if options.only is None:
+                _write_area(RESULT, area, of_area, time.perf_counter() - begun)
+    _print_table(outcomes, time.perf_counter() - started)
+    return int(any(each.fate is not Fate.KILLED and each.sabotage.survives is None for each in outcomes))
 
 
 def _options() -> argparse.Namespace:
@@ -155,7 +169,7 @@ def _red_without_sabotage(copies: Queue[Path], chosen: list[Sabotage]) -> list[s
     """Test files that do not pass as the code stands: with these nothing would be shown."""
     copy = copies.get()
     names = sorted({name for sabotage in chosen for name in sabotage.tests})
-    found = [name for name in names if not _passes(copy, (name,))]
+    found = [name for name in names if _fate(copy, (name,)) is not Fate.SURVIVED]
     copies.put(copy)
     return found
 
@@ -168,21 +182,21 @@ def _outcomes(copies: Queue[Path], chosen: list[Sabotage], workers: int) -> Iter
         started = time.perf_counter()
         try:
             path.write_text(text.replace(sabotage.old, sabotage.new))
-            passes = _passes(copy, sabotage.tests)
+            fate = _fate(copy, sabotage.tests)
         finally:
             path.write_text(text)
             copies.put(copy)
-        return Outcome(sabotage, not passes, time.perf_counter() - started)
+        return Outcome(sabotage, fate, time.perf_counter() - started)
 
     with ThreadPoolExecutor(workers) as pool:
         for outcome in pool.map(run, chosen):
-            verdict = "killed  " if outcome.killed else "SURVIVED"
-            print(f"{verdict} {outcome.seconds:6.1f} s  {outcome.sabotage.area}: {outcome.sabotage.what}", flush=True)
+            sabotage = outcome.sabotage
+            print(f"{outcome.fate:9} {outcome.seconds:6.1f} s  {sabotage.area}: {sabotage.what}", flush=True)
             yield outcome
 
 
-def _passes(copy: Path, tests: tuple[str, ...]) -> bool:
-    """Whether the tests pass in a copy, in a process forked off this one."""
+def _fate(copy: Path, tests: tuple[str, ...]) -> Fate:
+    """What the tests say to a copy, in a process forked off this one: it survives where all of them pass."""
     child = os.fork()
     if child == 0:
         code = 99
@@ -195,12 +209,13 @@ def _passes(copy: Path, tests: tuple[str, ...]) -> bool:
         if time.monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return False
+            return Fate.TIMED_OUT
         time.sleep(0.02)
-    return os.waitstatus_to_exitcode(done[1]) == 0
+    return Fate.SURVIVED if os.waitstatus_to_exitcode(done[1]) == 0 else Fate.KILLED
 
 
 def _run_tests(copy: Path, tests: tuple[str, ...]) -> int:
+    import hypothesis
     import pytest
     import torch
 
@@ -215,49 +230,60 @@ def _run_tests(copy: Path, tests: tuple[str, ...]) -> int:
     os.environ.update(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.dont_write_bytecode = True
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+    # The first red example is enough: to make it small, and to explain it, takes minutes.
+    hypothesis.settings.register_profile("mutants", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+    hypothesis.settings.load_profile("mutants")
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--assert=plain", *tests]))
 
 
 def _print_table(outcomes: list[Outcome], wall: float) -> None:
-    killed, total = _counts(outcomes)
     print()
-    for area in sorted(total):
-        print(f"{area:12} {killed[area]:4} of {total[area]:4} killed")
-    print(f"{'all':12} {killed.total():4} of {total.total():4} killed in {wall / 60:.1f} minutes")
+    for area, count in Counter(each.sabotage.area for each in outcomes).items():
+        print(f"{area:12} {_count(outcomes, Fate.KILLED, area):4} of {count:4} killed")
+    print(f"{'all':12} {_count(outcomes, Fate.KILLED):4} of {len(outcomes):4} killed in {wall / 60:.1f} minutes")
     for outcome in outcomes:
-        if not outcome.killed:
-            why = outcome.sabotage.survives or "nobody has said why"
-            print(f"survived: {outcome.sabotage.area}: {outcome.sabotage.what}: {why}")
-        elif outcome.sabotage.survives is not None:
-            print(f"killed, though it was said to survive: {outcome.sabotage.area}: {outcome.sabotage.what}")
+        sabotage = outcome.sabotage
+        if outcome.fate is not Fate.KILLED:
+            print(f"{outcome.fate}: {sabotage.area}: {sabotage.what}: {sabotage.survives or 'nobody has said why'}")
+        elif sabotage.survives is not None:
+            print(f"killed, though it was said to survive: {sabotage.area}: {sabotage.what}")
 
 
-def _as_json(outcomes: list[Outcome], wall: float) -> dict[str, Any]:
-    import torch
+def _count(outcomes: list[Outcome], fate: Fate, area: str | None = None) -> int:
+    return sum(each.fate is fate and area in (None, each.sabotage.area) for each in outcomes)
 
-    killed, total = _counts(outcomes)
-    return {
-        "conditions": {
-            "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "cores": os.cpu_count(),
-            "minutes": round(wall / 60, 1),
-        },
-        "killed": killed.total(),
-        "of": total.total(),
-        "share_killed": round(killed.total() / total.total(), 4),
-        "areas": {area: {"killed": killed[area], "of": total[area]} for area in sorted(total)},
-        "survived": [
-            {"area": each.sabotage.area, "what": each.sabotage.what, "why": each.sabotage.survives}
+
+def _write_area(path: Path, area: str, outcomes: list[Outcome], wall: float) -> None:
+    """Put an area's result in the place of its last one, and the sums over all areas behind it."""
+    areas = json.loads(path.read_text())["areas"] if path.is_file() else {}
+    areas[area] = {
+        "conditions": _conditions(wall),
+        "run": len(outcomes),
+        **{fate.replace(" ", "_"): _count(outcomes, fate) for fate in Fate},
+        "not_killed": [
+            {"what": each.sabotage.what, "fate": str(each.fate), "why": each.sabotage.survives}
             for each in outcomes
-            if not each.killed
+            if each.fate is not Fate.KILLED
         ],
     }
+    counts = ("run", *(fate.replace(" ", "_") for fate in Fate))
+    sums = {"listed": len(load_sabotages()), **{name: sum(each[name] for each in areas.values()) for name in counts}}
+    sums["share_killed"] = round(sums["killed"] / sums["run"], 4)
+    path.write_text(json.dumps({"all": sums, "areas": dict(sorted(areas.items()))}, indent=2) + "\n")
 
 
-def _counts(outcomes: list[Outcome]) -> tuple[Counter[str], Counter[str]]:
-    killed = Counter(each.sabotage.area for each in outcomes if each.killed)
-    return killed, Counter(each.sabotage.area for each in outcomes)
+def _conditions(wall: float) -> dict[str, Any]:
+    import torch
+
+    commit = subprocess.run(("git", "rev-parse", "--short=12", "HEAD"), cwd=ROOT, capture_output=True, text=True)
+    return {
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "minutes": round(wall / 60, 1),
+    }
 
 
 if __name__ == "__main__":

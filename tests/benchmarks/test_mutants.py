@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks.mutants import Sabotage, load_sabotages
+from benchmarks.mutants import Fate, Outcome, Sabotage, _write_area, load_sabotages
 
 ROOT = Path(__file__).parents[2]
 SABOTAGES = load_sabotages()
@@ -41,3 +42,19 @@ def test_a_text_that_is_not_there_once_is_stale(tmp_path: Path) -> None:
     (tmp_path / "t.py").touch()
     assert Sabotage(area="a", what="w", file="a.py", old="y", new="", tests=("t.py",)).stale(tmp_path) is None
     assert Sabotage(area="a", what="w", file="b.py", old="y", new="", tests=()).stale(tmp_path) == "b.py is gone"
+
+
+def test_a_run_of_one_area_leaves_the_results_of_the_others(tmp_path: Path) -> None:
+    def outcomes(area: str, *fates: Fate) -> list[Outcome]:
+        sabotage = Sabotage(area=area, what="w", file="a.py", old="x", new="y", tests=(), survives="no harm")
+        return [Outcome(sabotage, fate, 1.0) for fate in fates]
+
+    path = tmp_path / "result.json"
+    _write_area(path, "a", outcomes("a", Fate.KILLED, Fate.KILLED, Fate.SURVIVED), 60.0)
+    _write_area(path, "b", outcomes("b", Fate.SURVIVED), 60.0)
+    _write_area(path, "b", outcomes("b", Fate.TIMED_OUT, Fate.KILLED), 60.0)
+    found = json.loads(path.read_text())
+    counts = {area: [each[name] for name in ("run", "killed", "timed_out")] for area, each in found["areas"].items()}
+    assert counts == {"a": [3, 2, 0], "b": [2, 1, 1]}
+    assert found["all"]["run"] == 5 and found["all"]["share_killed"] == 0.6
+    assert found["areas"]["a"]["not_killed"] == [{"what": "w", "fate": "survived", "why": "no harm"}]
