@@ -114,6 +114,7 @@ def main() -> int:
     for name in HEAVY:
         importlib.import_module(name)
     started = time.perf_counter()
+    commit = _commit()
     with _copies(options.workers) as copies:
         red = [] if options.trust else _red_without_sabotage(copies, chosen)
         if red:
@@ -125,7 +126,7 @@ def main() -> int:
             of_area = list(_outcomes(copies, [each for each in chosen if each.area == area], options.workers))
             outcomes += of_area
             if options.only is None:
-                _write_area(RESULT, area, of_area, time.perf_counter() - begun)
+                _write_area(RESULT, area, of_area, _conditions(commit, time.perf_counter() - begun))
     _print_table(outcomes, time.perf_counter() - started)
     return int(any(each.fate is not Fate.KILLED and each.sabotage.survives is None for each in outcomes))
 
@@ -253,11 +254,11 @@ def _count(outcomes: list[Outcome], fate: Fate, area: str | None = None) -> int:
     return sum(each.fate is fate and area in (None, each.sabotage.area) for each in outcomes)
 
 
-def _write_area(path: Path, area: str, outcomes: list[Outcome], wall: float) -> None:
+def _write_area(path: Path, area: str, outcomes: list[Outcome], conditions: dict[str, Any]) -> None:
     """Put an area's result in the place of its last one, and the sums over all areas behind it."""
     areas = json.loads(path.read_text())["areas"] if path.is_file() else {}
     areas[area] = {
-        "conditions": _conditions(wall),
+        "conditions": conditions,
         "run": len(outcomes),
         **{fate.replace(" ", "_"): _count(outcomes, fate) for fate in Fate},
         "not_killed": [
@@ -272,12 +273,17 @@ def _write_area(path: Path, area: str, outcomes: list[Outcome], wall: float) -> 
     path.write_text(json.dumps({"all": sums, "areas": dict(sorted(areas.items()))}, indent=2) + "\n")
 
 
-def _conditions(wall: float) -> dict[str, Any]:
+def _commit() -> str:
+    """The commit that is copied: asked before the run, since the checkout may move on during it."""
+    told = subprocess.run(("git", "rev-parse", "--short=12", "HEAD"), cwd=ROOT, capture_output=True, text=True)
+    return told.stdout.strip()
+
+
+def _conditions(commit: str, wall: float) -> dict[str, Any]:
     import torch
 
-    commit = subprocess.run(("git", "rev-parse", "--short=12", "HEAD"), cwd=ROOT, capture_output=True, text=True)
     return {
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "date": datetime.now(UTC).date().isoformat(),
         "python": sys.version.split()[0],
         "torch": torch.__version__,

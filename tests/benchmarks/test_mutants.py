@@ -50,9 +50,9 @@ def test_a_run_of_one_area_leaves_the_results_of_the_others(tmp_path: Path) -> N
         return [Outcome(sabotage, fate, 1.0) for fate in fates]
 
     path = tmp_path / "result.json"
-    _write_area(path, "a", outcomes("a", Fate.KILLED, Fate.KILLED, Fate.SURVIVED), 60.0)
-    _write_area(path, "b", outcomes("b", Fate.SURVIVED), 60.0)
-    _write_area(path, "b", outcomes("b", Fate.TIMED_OUT, Fate.KILLED), 60.0)
+    _write_area(path, "a", outcomes("a", Fate.KILLED, Fate.KILLED, Fate.SURVIVED), {"commit": "c"})
+    _write_area(path, "b", outcomes("b", Fate.SURVIVED), {"commit": "c"})
+    _write_area(path, "b", outcomes("b", Fate.TIMED_OUT, Fate.KILLED), {"commit": "c"})
     found = json.loads(path.read_text())
     counts = {area: [each[name] for name in ("run", "killed", "timed_out")] for area, each in found["areas"].items()}
     assert counts == {"a": [3, 2, 0], "b": [2, 1, 1]}
