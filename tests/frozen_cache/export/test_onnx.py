@@ -12,12 +12,15 @@ import onnx
 import pytest
 import torch
 
+from frozen_cache.boxes import to_pixels
 from frozen_cache.errors import UserError
 from frozen_cache.export import onnx_file
 from frozen_cache.export.onnx_check import OnnxDiffersError, check_onnx, differences
 from frozen_cache.export.onnx_file import GraphRecord
+from frozen_cache.export.onnx_graph import _paste
 from frozen_cache.inference.load import load_model
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.masks.paste import paste_masks
 from frozen_cache.stages.export import export_onnx_model
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "onnx_predict.py"
@@ -58,6 +61,16 @@ def test_the_example_finds_what_torch_finds(scene_run, graph, scenes, tmp_path):
     for line, at in zip(found, places, strict=True):
         assert float(line.split()[-5]) == pytest.approx(float(expected.scores[at]), abs=2e-2)
     assert len(list((tmp_path / "masks").iterdir())) == len(lines)
+
+
+def test_masks_are_pasted_as_in_torch():
+    """Boxes in the image, across its border and outside; their corners fall on no pixel's border."""
+    boxes = torch.tensor(
+        [[0.52, 0.41, 0.33, 0.57], [0.07, 0.91, 0.31, 0.43], [0.5, 0.5, 1.13, 1.21], [1.6, 0.5, 0.2, 0.2]]
+    )
+    masks, size = torch.rand(4, 8, 8), (37, 53)
+    pasted = _paste(masks, boxes, torch.zeros(1, 3, *size))
+    torch.testing.assert_close(pasted, paste_masks(masks, to_pixels(boxes, size), size, threshold=None))
 
 
 def test_pairs_are_found_whatever_their_order_and_a_lost_one_is_infinite():
