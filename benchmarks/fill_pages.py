@@ -119,6 +119,20 @@ def memory_rows(result: Any) -> list[tuple[str, str]]:
     ]
 
 
+def onnx_table() -> str:
+    """Which small models become a graph that gives torch's results, and why the others do not."""
+    if not (HERE / "onnx_families.json").is_file():
+        return "Not measured yet: so far the tests show it for the demo's detector (D-FINE) alone."
+    rows: list[tuple[Any, ...]] = []
+    for name, row in load("onnx_families")["rows"].items():
+        if "error" in row:
+            rows.append((name, row["family"], "", "", f"no: {row['error']}"))
+            continue
+        gaps = ", ".join(f"{row['differences'][key]:.0e}" for key in ("boxes", "scores", "masks"))
+        rows.append((name, row["family"], "free" if row["any_size"] else "fixed", row["nodes"], gaps))
+    return table(("model", "family", "height, width", "nodes", "boxes, scores, masks differ by"), rows)
+
+
 def table(head: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(map(str, head)) + " |", "|" + "---|" * len(head)]
@@ -130,6 +144,7 @@ MAKERS = {
     "real-table": real_table,
     "choices-table": choices_table,
     "cost-table": cost_table,
+    "onnx-table": onnx_table,
 }
 """Section -> what makes it from the results."""
 

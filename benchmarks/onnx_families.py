@@ -2,7 +2,7 @@
 
     python -m benchmarks.onnx_families [NAME...]
 
-Keeps benchmarks/onnx_families.json and writes the table of docs/onnx.md from it.
+Keeps benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.inference.model import Model
 
 ROOT = Path(__file__).parents[1]
-RESULT, DOCS = Path(__file__).with_suffix(".json"), ROOT / "docs" / "onnx.md"
+RESULT = Path(__file__).with_suffix(".json")
 TESTS = ROOT / "tests" / "frozen_cache" / "detectors"
 
 
 def main(names: list[str]) -> None:
     """Export and check the named models, or all."""
-    rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else {}
     for name, detector in detectors(names):
         for gather in (False, True):
             key = f"{name}, gather" if gather else name
             rows[key] = row = measure(detector, gather=gather)
             print(key, row, flush=True)
-            RESULT.write_text(json.dumps(rows, indent=2) + "\n")
-    fill(rows)
+            RESULT.write_text(json.dumps({"rows": dict(sorted(rows.items()))}, indent=2) + "\n")
 
 
 def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
@@ -108,27 +107,6 @@ def without_ties(model: nn.Module) -> nn.Module:
         if "enc_score_head" in name:
             parameter.neg_()
     return model
-
-
-def fill(rows: dict[str, dict[str, Any]]) -> None:
-    """Write the table into docs/onnx.md, between its marks."""
-    start, end = "<!-- onnx-table -->\n", "<!-- end -->"
-    text = DOCS.read_text()
-    before, _, rest = text.partition(start)
-    DOCS.write_text(before + start + table(rows) + end + rest.partition(end)[2])
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Markdown: a line for each model and way of sampling."""
-    lines = ["| model | family | opset | size | nodes | boxes | scores | masks |", "|---|---|---|---|---|---|---|---|"]
-    for name, row in sorted(rows.items()):
-        if "error" in row:
-            lines.append(f"| {name} | {row['family']} | no: {row['error']} | | | | | |")
-            continue
-        gaps = " | ".join(f"{row['differences'][key]:.0e}" for key in ("boxes", "scores", "masks"))
-        size = "any" if row["any_size"] else "fixed"
-        lines.append(f"| {name} | {row['family']} | {row['opset']} | {size} | {row['nodes']} | {gaps} |")
-    return "\n".join(lines) + "\n"
 
 
 def _module(file: Path) -> ModuleType:
