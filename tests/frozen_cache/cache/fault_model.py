@@ -1,0 +1,178 @@
+"""Faults for caches of toy views: a process that dies at its n-th change to the disk, or whose n-th change fails."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from frozen_cache.cache.integrity import verify_cache
+from frozen_cache.cache.ledger import read_line
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
+from frozen_cache.cache.view import CachedView
+from frozen_cache.cache.writer import CacheWriter
+from frozen_cache.errors import FrozenCacheError
+
+CALLS = ("rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync")
+
+
+class Killed(BaseException):
+    """The process is dead: from here on nothing that it does reaches the disk."""
+
+
+class Faults:
+    """Counts the calls that change the disk; the one with number `at` (from 0) fails.
+
+    With `error` that call alone raises this errno; without, it and all that follow raise `Killed`, so that no handler
+    tidies up after a death. A call that fails has had no effect.
+    """
+
+    def __init__(self, *, at: int | None = None, error: int | None = None) -> None:
+        self._at, self._error = at, error
+        self._guard = threading.Lock()
+        self._kept: list[tuple[Any, str, Any]] = []
+        self.names: list[str] = []
+        """The calls so far."""
+
+    def __enter__(self) -> Faults:
+        for name in CALLS:
+            self._patch(os, name, lambda *args, **more: True)
+        self._patch(os, "open", lambda path, flags, *args, **more: flags & os.O_CREAT)
+        self._patch(io, "open", lambda file, mode="r", *args, **more: set(mode) & set("wax+"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for owner, name, real in self._kept:
+            setattr(owner, name, real)
+
+    def _patch(self, owner: Any, name: str, changes: Callable[..., object]) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            if changes(*args, **more):
+                self._count(name, args[0])
+            return real(*args, **more)
+
+        self._kept.append((owner, name, real))
+        setattr(owner, name, call)
+
+    def _count(self, name: str, target: object) -> None:
+        with self._guard:
+            number = len(self.names)
+            self.names.append(name)
+        if self._at is None or number < self._at:
+            return
+        if self._error is None:
+            raise Killed
+        if number == self._at:
+            raise OSError(self._error, os.strerror(self._error), target if isinstance(target, str | Path) else None)
+
+
+def toys() -> ModuleType:
+    """The module of this folder's conftest, with its toy views."""
+    spec = importlib.util.spec_from_file_location("toy_caches", Path(__file__).with_name("conftest.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Toy:
+    """A cache of `count` toy views at `path`, which can be filled, mended and compared with what it must hold."""
+
+    def __init__(self, path: Path, *, count: int = 2, per_segment: int = 1) -> None:
+        module = toys()
+        self.path = path
+        self.views: list[CachedView] = [module.toy_view(number, size=(4, 4), objects=1) for number in range(count)]
+        self.attributes = module.attributes_for(count, per_segment)
+        self._expected = {view.image_id: digest(view) for view in self.views}
+
+    def writer(self, **options: Any) -> CacheWriter:
+        """A writer for it."""
+        return CacheWriter(self.path, self.attributes, **options)
+
+    def put(self, writer: CacheWriter, segment: int) -> None:
+        """Write one segment."""
+        size = self.attributes.views_per_segment
+        with writer.segment(segment) as out:
+            for view in self.views[segment * size : (segment + 1) * size]:
+                out.append(view, image_crc=view.image_id)
+
+    def fill(self, *, stop: int | None = None, **options: Any) -> None:
+        """Write what is open, or the first `stop` of it."""
+        writer = self.writer(**options)
+        try:
+            for segment in writer.pending()[:stop]:
+                if writer.claim(segment):
+                    self.put(writer, segment)
+        finally:
+            writer.close()
+
+    def mend(self) -> None:
+        """What `cache repair` does, after the extract command has made a lost root document again."""
+        self.writer().close()
+        if not segments_node_is_intact(self.path):
+            restore_segments_node(self.path)
+        found = verify_cache(self.path)
+        lines = {damage.segment: read_line(self.path, damage.segment) for damage in found.damages}
+        self.fill(condemned={segment: line for segment, line in lines.items() if line is not None})
+
+    def wrong(self) -> str | None:
+        """What breaks the promise: a number that is not what was written, or an error that does not say where."""
+        try:
+            reader = CacheReader(self.path, allow_incomplete=True)
+        except FrozenCacheError as error:
+            return None if str(self.path) in str(error) else f"does not say where: {error}"
+        for index in range(len(reader)):
+            try:
+                view = reader.read(index)
+            except FrozenCacheError as error:
+                if str(self.path) not in str(error):
+                    return f"does not say where: {error}"
+                continue
+            if digest(view) != self._expected.get(view.image_id):
+                return f"view {index} is not what was written"
+        return None
+
+    def unfinished(self) -> str | None:
+        """What keeps it from being whole: open or damaged segments, missing or wrong views, things left lying about."""
+        found = verify_cache(self.path)
+        if found.damages or found.open or found.strange:
+            return f"damaged {found.damages}, open {found.open}, strange {found.strange}"
+        if len(CacheReader(self.path)) != len(self.views):
+            return "views are missing"
+        placed = [entry for entry in (self.path / "segments").iterdir() if entry.is_dir()]
+        return self.wrong() or (None if len(placed) >= self.attributes.segment_count else "folders are missing")
+
+    def leftovers(self) -> Sequence[Path]:
+        """What lies in it that no whole cache has."""
+        placed = [entry for entry in (self.path / "segments").iterdir() if entry.is_dir()]
+        named = {entry.name for entry in placed if self._names(entry)}
+        extra = [entry for entry in placed if entry.name not in named] + list((self.path / "staging").iterdir())
+        return extra + [entry for folder in (self.path, self.path / "ledger") for entry in folder.glob(".*.json.*")]
+
+    def _names(self, folder: Path) -> bool:
+        line = read_line(self.path, int(folder.name[:5]))
+        return line is not None and folder.name.encode() in line
+
+
+def digest(view: CachedView) -> str:
+    """sha256 over every number of a view as it is stored."""
+    truth = view.truth
+    tensors = [view.queries, view.boxes, view.scores, view.labels, *([] if view.c1 is None else [view.c1.float()])]
+    tensors += [level.float() for layer in sorted(view.encoder) for level in view.encoder[layer]]
+    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+    arrays += [truth.boxes, truth.categories, truth.crowd, truth.areas, truth.annotation_ids, truth.match]
+    parts = [b"%d %d %d" % (view.image_id, view.view, view.selected), repr(view.transform).encode()]
+    parts += [str(array.shape).encode() + array.tobytes() for array in arrays]
+    parts += [mask["counts"] for mask in truth.masks]
+    return hashlib.sha256(b"|".join(parts)).hexdigest()
