@@ -1,0 +1,43 @@
+"""Deaths, I/O errors and damage in any order: no wrong number. `benchmarks/faults.py` is the long form."""
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fault_runs import ERRORS, CacheMachine, calls_of, try_points
+
+sys.path.pop(0)
+
+
+def some(calls: list[str], *, step: int, first: int = 0) -> list[int]:
+    """Every `step`th call, and all around the moves and removals by which a segment comes to count."""
+    moves = [at for at, name in enumerate(calls) if name == "rename"]
+    near = {at + by for at in moves for by in range(-1, 4)}
+    return sorted({*range(first, len(calls), step), *(at for at in near if at < len(calls))})
+
+
+@pytest.mark.parametrize("work", ["extract", "repair"])
+def test_a_death_at_any_change_to_the_disk_leaves_no_wrong_number_and_the_next_run_makes_it_whole(work: str) -> None:
+    calls = calls_of(work)
+    assert len(calls) > 100
+    assert try_points(work, some(calls, step=97)) == []
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+def test_an_error_at_any_change_to_the_disk_names_the_place_and_harms_nothing(error: int) -> None:
+    first = ERRORS.index(error) * 13
+    assert try_points("extract", range(first, len(calls_of("extract")), 261), error=error) == []
+    assert try_points("repair", range(first, len(calls_of("repair")), 391), error=error) == []
+
+
+def test_any_order_of_writing_dying_damage_repair_and_reading_keeps_the_promise() -> None:
+    short = settings(
+        max_examples=5, stateful_step_count=5, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    run_state_machine_as_test(CacheMachine, settings=short)
