@@ -14,6 +14,7 @@ from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
 from frozen_cache.errors import UserError
+from frozen_cache.pointer_file import pointer_file
 
 HUB_ID = re.compile(r"\w[\w.\-]*/\w[\w.\-]*")
 NOT_NEEDED = re.compile(r"num_batches_tracked$|denoising_class_embed")
@@ -51,7 +52,8 @@ def load_pretrained(
         raise UserError(f"hf:{source}: cannot read its config.json: {_one_line(error)}") from error
     if config.model_type not in FAMILIES:
         raise UserError(f"hf:{source} is a {config.model_type} model; the families known are {', '.join(FAMILIES)}")
-    safetensors = not local or any(folder.glob("*.safetensors"))
+    # Other files of this kind may lie beside a pytorch_model.bin: only the names that are loaded count.
+    safetensors = not local or any((folder / name).is_file() for name in WEIGHTS if "safetensors" in name)
     with _quiet():
         model = _load_model(source, place, config, {**options, "use_safetensors": safetensors})
         processor = _load_processor(source, place, options)
@@ -80,6 +82,11 @@ def _check_folder(folder: Path, source: str) -> None:
     ):
         if not any((folder / name).is_file() for name in names):
             raise UserError(f"hf:{source}: no {what} in {folder}; expected {' or '.join(names[:3])}")
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        with path.open("rb") as file:
+            pointer = pointer_file(file.read(64))
+        if pointer is not None:
+            raise UserError(f"hf:{source}: {path} is {pointer}")
 
 
 def _load_model(source: str, place: str, config: Any, options: dict[str, Any]) -> Any:

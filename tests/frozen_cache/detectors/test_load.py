@@ -234,6 +234,44 @@ def test_a_plain_pickle_of_tensors_loads(saved: Path) -> None:
     assert load_detector(f"hf:{saved}").spec.weights_sha256 == expected
 
 
+def test_other_files_beside_a_pickle_of_tensors_do_not_hide_it(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    (saved / "model.safetensors").unlink()
+    torch.save(weights, saved / "pytorch_model.bin")
+    save_file({"step": torch.zeros(1)}, saved / "optimizer.safetensors")
+    assert load_detector(f"hf:{saved}").spec.family == "detr"
+
+
+def test_half_precision_weights_run_in_float32(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    save_file(halves, saved / "model.safetensors", metadata={"format": "pt"})
+    detector = load_detector(f"hf:{saved}")
+    assert all(p.dtype == torch.float32 for p in detector.model.parameters())  # type: ignore[attr-defined]
+    assert detector(torch.zeros(1, 3, 64, 96)).scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_weights_in_several_files_load(saved: Path, safe: bool) -> None:
+    weights = load_file(saved / "model.safetensors")
+    before = load_detector(f"hf:{saved}")
+    (saved / "model.safetensors").unlink()
+    name, suffix = ("model", "safetensors") if safe else ("pytorch_model", "bin")
+    keys = sorted(weights)
+    parts = {f"{name}-0000{n + 1}-of-00002.{suffix}": keys[n::2] for n in range(2)}
+    for file, mine in parts.items():
+        tensors = {key: weights[key] for key in mine}
+        save_file(tensors, saved / file, metadata={"format": "pt"}) if safe else torch.save(tensors, saved / file)
+    index = {"metadata": {"total_size": 1}, "weight_map": {key: file for file, mine in parts.items() for key in mine}}
+    (saved / f"{name}.{suffix}.index.json").write_text(json.dumps(index))
+    assert load_detector(f"hf:{saved}").spec.weights_sha256 == before.spec.weights_sha256
+
+
+def test_a_pointer_instead_of_weights_is_named_as_such(saved: Path) -> None:
+    (saved / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    _fails(f"hf:{saved}", "model.safetensors is a Git LFS pointer, not the file itself: `git lfs pull`")
+
+
 def test_weights_and_strides_go_only_where_they_make_sense(saved: Path) -> None:
     _fails(f"hf:{saved}", "--weights goes with a named detector", weights=Path("w.pth"))
     _fails(
