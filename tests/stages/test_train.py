@@ -258,7 +258,7 @@ def test_a_cache_without_a_matched_object_is_an_error_before_the_first_step(fake
         annotation["iscrowd"] = 1
     annotations.write_text(json.dumps(content))
     out = tmp_path / "crowds.zarr"
-    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=out)
+    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=out, force=True)
     with pytest.raises(UserError, match="nothing to train on"):
         train_head(cache=out, out=tmp_path / "run", overrides=SMALL)
     assert not (tmp_path / "run").exists()

@@ -135,7 +135,7 @@ def test_a_model_larger_than_its_weights_is_refused_before_memory_is_taken(copy)
 
 
 def test_a_head_larger_than_its_file_is_refused_before_memory_is_taken(copy):
-    changed(copy, lambda record: record["head"].update(width=10**7))
+    changed(copy, lambda record: record["head"].update(width=4096))
     with pytest.raises(UserError, match="does not fit the head"):
         InstanceSegmenter.load(copy)
 
