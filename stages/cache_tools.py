@@ -6,12 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.integrity import Verification, verify_cache
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_record
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
-from frozen_cache.detectors.output import FeatureSpec
+from frozen_cache.detectors.output import map_text
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
 from frozen_cache.stages.labels_table import label_lines
@@ -49,12 +50,13 @@ class CacheInfo:
             *(f"  {line}" for line in label_lines(a)),
             f"views       {views} of {a.views_total} ({a.views} per image), top {a.top_k} pairs each",
             f"segments    {len(self.records)} of {a.segment_count} committed, {a.views_per_segment} views each",
-            f"C1          {_feature(a.detector.c1)}",
+            f"C1          {map_text(a.detector.c1)}",
             f"encoder     layers {', '.join(map(str, a.detector.encoder_layers)) or 'none'}: "
-            + "; ".join(_feature(level) for level in a.detector.encoder_levels),
-            f"size        {_bytes(parts.total())}" + (f", {_bytes(parts.total() / views)} per view:" if views else ""),
+            + "; ".join(map_text(level) for level in a.detector.encoder_levels),
+            f"size        {byte_text(parts.total())}"
+            + (f", {byte_text(parts.total() / views)} per view:" if views else ""),
         ]
-        lines += [f"  {name:<10}{_bytes(size / views)}" for name, size in sorted(parts.items()) if views]
+        lines += [f"  {name:<10}{byte_text(size / views)}" for name, size in sorted(parts.items()) if views]
         if a.data.missing:
             lines.append(f"missing     {len(a.data.missing)} images left out: {_list(a.data.missing)}")
         broken = [entry for record in self.records for entry in record.broken]
@@ -187,17 +189,5 @@ def _part(name: str) -> str:
     return "/".join(parts[:2]) if parts[0] == "encoder" else parts[0]
 
 
-def _feature(feature: FeatureSpec | None) -> str:
-    return "none" if feature is None else f"{feature.channels} channels at stride {feature.stride}"
-
-
 def _list(ids: tuple[int, ...]) -> str:
     return ", ".join(map(str, ids[:8])) + (" ..." if len(ids) > 8 else "")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} TB"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+from frozen_cache.byte_counts import byte_text
+from frozen_cache.cache.ledger import committed_segments
+from frozen_cache.data.batches import PlannedView
+from frozen_cache.detectors.output import map_text
 from frozen_cache.errors import UserError
 from frozen_cache.stages.extract_plan import ExtractPlan
 from frozen_cache.stages.labels_table import label_lines
 
-BYTES = {"float16": 2, "float32": 4, "int8": 1, "coded": 1}
+BYTES = {"float16": 2, "float32": 4, "int8": 1}
 """Of a stored value, at most."""
 
 
@@ -18,7 +23,7 @@ def plan_table(plan: ExtractPlan) -> str:
     attributes = plan.attributes
     counts = attributes.data.counts
     spec = attributes.detector
-    size, free = planned_bytes(plan), free_bytes(plan.out)
+    size, free = planned_bytes(plan, plan.planned), free_bytes(plan.out)
     per_view = size / max(1, len(plan.planned))
     lines = [
         f"data      {attributes.data.annotations}: {len(plan.found.images):,} images"
@@ -26,24 +31,24 @@ def plan_table(plan: ExtractPlan) -> str:
         + f", {counts.objects:,} objects, {counts.crowds:,} crowds",
         *(f"          {line}" for line in counts.lines()),
         f"detector  {spec.name} ({spec.family}), on {plan.device}",
-        f"maps      C1 {_map(spec.c1)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
-        + "; ".join(_map(level) for level in spec.encoder_levels),
-        f"space     {_megabytes(per_view)} a view, {len(plan.planned):,} views, {_megabytes(size)} in all at most "
-        f"({attributes.precision}); {_megabytes(free)} free",
+        f"maps      C1 {map_text(spec.c1)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
+        + "; ".join(map_text(level) for level in spec.encoder_levels),
+        f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} in all at most "
+        f"({attributes.precision}); {byte_text(free)} free",
         "labels    detector's label -> category (objects)",
         *label_lines(attributes),
     ]
     return "\n".join(lines)
 
 
-def planned_bytes(plan: ExtractPlan) -> int:
-    """Bytes of the whole cache, by arithmetic from the shapes of its maps; an upper bound."""
+def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
+    """Bytes of some of the plan's views, by arithmetic from the shapes of their maps; an upper bound."""
     attributes = plan.attributes
     spec = attributes.detector
     value = BYTES[attributes.precision]
     rows = attributes.top_k * (6 + spec.query_dim) * 4
     total = 0
-    for view in plan.planned:
+    for view in views:
         height, width = view.transform.resized_size
         maps = [*([] if spec.c1 is None else [spec.c1]), *(spec.encoder_levels * len(spec.encoder_layers))]
         total += rows + sum(
@@ -60,18 +65,12 @@ def free_bytes(out: Path) -> int:
 
 def refuse_too_little_space(plan: ExtractPlan, *, force: bool) -> None:
     """UserError where the disk cannot hold what is still to be written."""
-    there = sum(path.stat().st_size for path in plan.out.rglob("*") if path.is_file()) if plan.out.is_dir() else 0
-    needed, free = planned_bytes(plan) - there, free_bytes(plan.out)
+    done = () if plan.is_new else committed_segments(plan.out)
+    open_segments = set(range(plan.attributes.segment_count)) - set(done)
+    needed = sum(planned_bytes(plan, plan.views_of(segment)) for segment in open_segments)
+    free = free_bytes(plan.out)
     if needed > free and not force:
         raise UserError(
-            f"{plan.out} needs up to {_megabytes(needed)} more, {_megabytes(free)} are free: make room, take "
+            f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, take "
             "--precision int8, --limit, fewer --views or --encoder-layers, another --out; --force goes on"
         )
-
-
-def _map(feature: object) -> str:
-    return "none" if feature is None else f"{feature.channels} channels at stride {feature.stride}"  # type: ignore[attr-defined]
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"

@@ -184,7 +184,7 @@ def _load(
             file, future = waiting.popleft()
             try:
                 yield future.result()
-            except (BrokenImageError, PermissionError) as error:
+            except (UserError, PermissionError) as error:
                 skip(file, error)
 
     for file in files:

@@ -43,6 +43,15 @@ def extract(
     workers: int | None = None,
     segment_images: int | None = None,
     shard: tuple[int, int] | None = None,
+    bit_depth: int | None = None,
+    max_pixels: int | None = None,
+    label_map: Mapping[str | int, str | int] | None = None,
+    labels: Sequence[str] = (),
+    only: Sequence[str | int] = (),
+    crowds: str = "as-marked",
+    skip_bad_annotations: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
 ) -> ExtractSummary:
     """Run a frozen detector over a data set once and cache its outputs; `frozen-cache extract-features`.
 
@@ -69,6 +78,15 @@ def extract(
         workers: threads that read images; None for the number of cores, at most 8.
         segment_images: views per segment; None for 64.
         shard: (i, n): only every n-th segment, from the i-th.
+        bit_depth: images of more than 8 bits hold 0 to 2^bit_depth - 1; None for 16 where the file says so.
+        max_pixels: images of more pixels are refused; None for 179 million.
+        label_map: category -> the detector's label, each by name or number (`--map`).
+        labels: names of the detector's labels 0, 1, 2 ..., for detectors without any.
+        only: category names or ids to keep.
+        crowds: `as-marked`, or `as-objects`: `iscrowd` is not believed.
+        skip_bad_annotations: go on without malformed annotations.
+        dry_run: read, check and return the plan (`.text()`); write nothing.
+        force: go on where the disk is too small, or no object is matched.
 
     Raises:
         FrozenCacheError: bad input, or a cache at `out` that was made from something else.
@@ -94,6 +112,15 @@ def extract(
         workers=workers,
         segment_views=segment_images,
         shard=shard,
+        bit_depth=bit_depth,
+        max_pixels=max_pixels,
+        label_map=tuple(f"{category}={label}" for category, label in (label_map or {}).items()),
+        labels=tuple(labels),
+        only=tuple(map(str, only)),
+        crowds=crowds,
+        skip_bad_annotations=skip_bad_annotations,
+        dry_run=dry_run,
+        force=force,
     )
 
 
@@ -147,7 +174,15 @@ def train(
 
 
 def evaluate(
-    cache: PathLike, *, out: PathLike, head: PathLike | None = None, baseline: str | None = None, device: str = "auto"
+    cache: PathLike,
+    *,
+    out: PathLike,
+    head: PathLike | None = None,
+    baseline: str | None = None,
+    device: str = "auto",
+    images: PathLike | None = None,
+    compare: Sequence[PathLike] = (),
+    overwrite: bool = False,
 ) -> EvaluateResult:
     """COCO mask AP and box AP of a head or a baseline on a cache; `frozen-cache evaluate`.
 
@@ -157,11 +192,23 @@ def evaluate(
         head: run directory of a trained head, or a checkpoint.
         baseline: instead of a head: `box`, `training-free` or one of its variants.
         device: `auto`, `cpu`, `cuda`.
+        images: folder of the pictures for the report; None for where the cache was made.
+        compare: other folders of `evaluate`, or any tool's COCO result files of masks.
+        overwrite: replace the results of something else in `out`.
 
     Raises:
         FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
     """
-    return evaluate_stage.evaluate(cache=Path(cache), out=Path(out), head=_path(head), baseline=baseline, device=device)
+    return evaluate_stage.evaluate(
+        cache=Path(cache),
+        out=Path(out),
+        head=_path(head),
+        baseline=baseline,
+        device=device,
+        images=_path(images),
+        others=[Path(other) for other in compare],
+        overwrite=overwrite,
+    )
 
 
 def _path(path: PathLike | None) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from torch.utils.data import DataLoader
 
 import frozen_cache
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cli.main import app
 from frozen_cache.demo import DETECTOR_DIR
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"
@@ -31,6 +34,24 @@ def test_every_public_name_is_there_documented_and_has_a_docstring():
     assert set(dir(frozen_cache)) == set(frozen_cache.__all__)
     with pytest.raises(AttributeError):
         frozen_cache.nothing  # noqa: B018
+
+
+OTHER_NAMES = {
+    "extract": ({"map_"}, {"label_map"}),
+    "train": ({"set_", "show_config"}, {"settings"}),
+    "evaluate": ({"test_dev"}, set()),
+}
+"""Function -> the command's parameters that it has under another name or not at all, and those other names."""
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [("extract", "extract-features"), ("train", "train-head"), ("evaluate", "evaluate")]
+)
+def test_a_function_takes_the_options_of_its_command(name, command):
+    options = {option.name for option in typer.main.get_command(app).commands[command].params}
+    not_taken, other_names = OTHER_NAMES[name]
+    taken = set(inspect.signature(getattr(frozen_cache, name)).parameters)
+    assert taken == options - not_taken | other_names
 
 
 def test_the_import_alone_is_light():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,10 +84,6 @@ class ArrayLayout:
             config={"write_empty_chunks": True},
             attributes={"columns": list(columns)} if columns else {},
         )
-
-    def with_rows(self, rows: int) -> ArrayLayout:
-        """The same array once it has grown to `rows`."""
-        return replace(self, shape=(rows, *self.shape[1:]))
 
     def files(self) -> dict[str, int]:
         """Path of each data file below the array -> its size in bytes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -34,3 +34,14 @@ class CachedView:
     encoder: dict[int, list[Tensor]]
     """Kept encoder layer -> levels, finest first, each (C, H, W)."""
     truth: GroundTruth
+
+    def take(self, rows: Tensor) -> CachedView:
+        """The view with these rows only, (K,) int64, all of them selected."""
+        return replace(
+            self,
+            selected=len(rows),
+            queries=self.queries[rows],
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+        )

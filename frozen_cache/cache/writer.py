@@ -58,11 +58,6 @@ class CacheWriter:
         self._locks = SegmentLocks(path)
         remove_leftovers(path)
 
-    @property
-    def locks(self) -> bool:
-        """Whether claims hold between processes; where they do not, two may do the same work, one for nothing."""
-        return self._locks.work
-
     def is_committed(self, segment: int) -> bool:
         """Whether the ledger has a line on the segment, one that is not condemned."""
         line = read_line(self.path, segment)

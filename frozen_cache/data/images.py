@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -101,6 +102,12 @@ class ImageReader:
         if not complete:
             self.read(path, height=height, width=width)
 
+    def size(self, path: Path) -> tuple[int, int]:
+        """(height, width) in pixels, upright, from the header alone. Errors are those of `read`."""
+        with _named_errors(path), path.open("rb") as file, self._opened(file, path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
+            return (image.width, image.height) if turned else (image.height, image.width)
+
     def notes(self) -> list[str]:
         """A line for each kind of image that had to be converted."""
         top = f"0 to {2**self.bit_depth - 1}" if self.bit_depth else "0 to 65535"
@@ -136,6 +143,12 @@ class ImageReader:
 
     def _too_large(self, path: Path, pixels: str) -> UserError:
         return UserError(f"{path} has {pixels} pixels, more than {self.max_pixels}; --max-pixels N raises the limit")
+
+
+@cache
+def plain_reader() -> ImageReader:
+    """The reader of whoever has no options and reports no conversions."""
+    return ImageReader()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -23,6 +23,11 @@ class FeatureSpec(BaseModel):
     """Where the map comes from, for people: `backbone.layer1`, `encoder`, `backbone stride 8 (added)`."""
 
 
+def map_text(feature: FeatureSpec | None) -> str:
+    """A map in words: `256 channels at stride 4`."""
+    return "none" if feature is None else f"{feature.channels} channels at stride {feature.stride}"
+
+
 class DetectorSpec(BaseModel):
     """All that a cache must know of a detector. Saved in the cache; part of its fingerprint."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from pycocotools import mask as coco_mask
@@ -60,14 +60,7 @@ def view_object_ious(
     if segmentation is not None and int(rows.max()) < view.selected:
         masks, boxes = segmentation.masks[rows], segmentation.boxes[rows]
     else:
-        matched = replace(
-            view,
-            selected=len(rows),
-            queries=view.queries[rows],
-            boxes=view.boxes[rows],
-            scores=view.scores[rows],
-            labels=view.labels[rows],
-        )
+        matched = view.take(rows)
         found = segmenter(matched)
         masks, boxes = found.masks, found.boxes
     size = view.transform.crop_size

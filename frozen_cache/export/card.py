@@ -6,11 +6,9 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.export.manifest import HEAD, Manifest
 from frozen_cache.training.run_directory import RunDirectory, RunRecord
-
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-LIBRARIES = ("torch", "transformers")
 
 
 def trained_metrics(checkpoint: Path) -> dict[str, dict[str, float]] | None:

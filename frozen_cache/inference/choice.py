@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,14 +40,7 @@ class Choice:
         if self.classes is not None:
             keep &= torch.isin(view.labels[: view.selected], self.classes)
         rows = keep.nonzero()[:, 0]
-        return replace(
-            view,
-            selected=len(rows),
-            queries=view.queries[rows],
-            boxes=view.boxes[rows],
-            scores=view.scores[rows],
-            labels=view.labels[rows],
-        )
+        return view.take(rows)
 
     def of_instances(self, found: Instances, labels: Tensor) -> Instances:
         """Those of the wanted classes and scores; the best of them, in the detector's order.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from frozen_cache.data.images import BrokenImageError, to_rgb
+from frozen_cache.data.images import plain_reader, to_rgb
 from frozen_cache.errors import UserError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -20,22 +19,10 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The RGB image of a file, its EXIF orientation applied; BrokenImageError naming the file.
-
-    A file that may not be read is an OSError: permission is no damage.
-    """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")
-            file.load()
-            return to_rgb(ImageOps.exif_transpose(file))
-    except PermissionError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"there is no image {path}") from None
-    except Exception as error:  # PIL raises nearly anything on damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BrokenImageError(f"{path} is not an image that can be read: {reason}") from None
+    """The RGB image of a file, its EXIF orientation applied. Errors are those of `ImageReader.read`."""
+    if not path.exists():
+        raise UserError(f"there is no image {path}")
+    return plain_reader().read(path)
 
 
 def as_picture(image: ImageLike) -> Image.Image:

@@ -47,7 +47,7 @@ def test_the_bytes_foretold_are_those_of_the_maps(
 ) -> None:
     foretold = []
     bytes_of = extract_table.planned_bytes
-    monkeypatch.setattr(extract_table, "planned_bytes", lambda plan: foretold.append(bytes_of(plan)) or foretold[-1])
+    monkeypatch.setattr(extract_table, "planned_bytes", lambda *plan: foretold.append(bytes_of(*plan)) or foretold[-1])
     extract(folder, fake, tmp_path / "x.zarr", precision="float32")
     reader = CacheReader(tmp_path / "x.zarr")
     views = [reader.read(at) for at in range(len(reader))]
@@ -120,3 +120,9 @@ def test_objects_are_covered_by_detections_of_their_own_class_only(
     assert extract_gauge._covered(exact, boxes).all()
     assert not extract_gauge._covered(replace(exact, labels=labels + 1), boxes)[0]
     assert not extract_gauge._covered(exact, boxes + 100).any()
+
+
+def test_a_finished_cache_needs_no_space(folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    extract(folder, fake, tmp_path / "x.zarr", segment_views=2)
+    monkeypatch.setattr(extract_table, "free_bytes", lambda out: 0)
+    assert extract(folder, fake, tmp_path / "x.zarr", segment_views=2).views == 0

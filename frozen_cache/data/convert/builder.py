@@ -81,16 +81,6 @@ def images_below(folder: Path) -> list[Path]:
     return sorted(files_below(folder, IMAGE_SUFFIXES))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, upright, from the header of an image file."""
-    try:
-        with Image.open(path) as opened:
-            upright = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (opened.width, opened.height) if upright else (opened.height, opened.width)
-    except Exception as error:  # PIL raises nearly anything on damaged files
-        raise UserError(f"{path} is not an image that can be read: {error}") from None
-
-
 def read_pixels(path: Path, *, colours: bool = False) -> np.ndarray:
     """(height, width) int64 values of a mask file: grey and palette values as stored, colours as r << 16 | g << 8 | b.
 
@@ -98,7 +88,7 @@ def read_pixels(path: Path, *, colours: bool = False) -> np.ndarray:
         colours: take a palette's colours instead of its indices.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=["PNG"]) as opened:
             one_channel = opened.mode in ("1", "L", "P", "I", "I;16") and not (colours and opened.mode == "P")
             pixels = np.asarray(opened if one_channel else opened.convert("RGB")).astype(np.int64)
     except Exception as error:

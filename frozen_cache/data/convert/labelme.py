@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from frozen_cache.data.convert.builder import CocoBuilder, image_size, inside
+from frozen_cache.data.convert.builder import CocoBuilder, inside
+from frozen_cache.data.images import plain_reader
 from frozen_cache.data.segmentation import segmentation_to_rle
 from frozen_cache.data.walk import files_below
 from frozen_cache.errors import UserError
@@ -37,7 +38,7 @@ def read_labelme(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
     for file in files_below(source, (".json",)):
         content = _load(file)
         image = inside(source, (file.parent / content["imagePath"]).relative_to(source).as_posix(), named_by=file)
-        height, width = image_size(image)
+        height, width = plain_reader().size(image)
         image_id = builder.add_image(image.relative_to(source).as_posix(), height=height, width=width)
         groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
         for number, shape in enumerate(content["shapes"]):

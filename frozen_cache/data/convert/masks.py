@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from frozen_cache.data.convert.builder import CocoBuilder, image_of, image_size, images_below, read_pixels
+from frozen_cache.data.convert.builder import CocoBuilder, image_of, images_below, read_pixels
+from frozen_cache.data.images import plain_reader
 from frozen_cache.errors import UserError
 
 VOC_NAMES = [
@@ -57,7 +58,7 @@ def read_voc(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
             image = image_of(images, stem)
             if image is None:
                 raise UserError(f"{source}: {split} names {stem}, which is not in {images}")
-            height, width = image_size(image)
+            height, width = plain_reader().size(image)
             image_id = builder.add_image(image.name, height=height, width=width)
             if (objects / f"{stem}.png").is_file():
                 class_map = read_pixels(classes / f"{stem}.png", colours=coloured)
@@ -77,7 +78,7 @@ def read_mask_folder(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
         raise UserError(f"{source} is no folder of masks: it lacks images/ or masks/")
     builder = CocoBuilder()
     for image in images_below(images):
-        height, width = image_size(image)
+        height, width = plain_reader().size(image)
         name = image.relative_to(images)
         image_id = builder.add_image(name.as_posix(), height=height, width=width)
         whole, folder = masks / name.with_suffix(".png"), masks / name.with_suffix("")

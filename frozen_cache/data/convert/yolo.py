@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from frozen_cache.data.convert.builder import CocoBuilder, image_size, images_below
+from frozen_cache.data.convert.builder import CocoBuilder, images_below
+from frozen_cache.data.images import plain_reader
 from frozen_cache.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -72,7 +73,7 @@ def _split_folder(file: Path, content: dict[str, Any], split: str) -> Path | Non
 def _read_split(folder: Path, names: dict[int, str], file: Path) -> CocoBuilder:
     builder = CocoBuilder(categories=[names[key] for key in sorted(names)])
     for image in images_below(folder):
-        height, width = image_size(image)
+        height, width = plain_reader().size(image)
         image_id = builder.add_image(image.relative_to(folder).as_posix(), height=height, width=width)
         labels = _label_file(image)
         if not labels.is_file():

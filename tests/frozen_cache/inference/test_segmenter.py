@@ -149,6 +149,12 @@ def test_a_broken_file_is_named(segmenter, tmp_path):
         segmenter(tmp_path / "words.jpg")
 
 
+def test_only_formats_of_photographs_are_opened_whatever_a_file_s_name(segmenter, tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "drawing.jpg", format="EPS")  # Pillow would start Ghostscript for it
+    with pytest.raises(BrokenImageError, match=r"drawing\.jpg is not an image that can be read: it is none of JPEG"):
+        segmenter(tmp_path / "drawing.jpg")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
