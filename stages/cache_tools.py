@@ -145,6 +145,7 @@ def cache_repair(
             raise UserError(
                 f"cache {path} does not know where it was made from: give {', '.join(f'--{name}' for name in names)}"
             )
+        choices = attributes.data.choices
         records = [read_record(path, segment, attributes.fingerprint) for segment in found.intact]
         extract_features(
             detector=detector or hints.detector,  # type: ignore[union-attr]
@@ -162,11 +163,17 @@ def cache_repair(
             precision=attributes.precision,
             autocast=attributes.autocast,
             limit=attributes.data.limit,
+            bit_depth=attributes.data.bit_depth,
             device=device,
             workers=workers,
             skip_missing=bool(attributes.data.missing),
             skip_broken=any(record.broken for record in records),
             shard=(0, 1),
+            crowds=choices.crowds,
+            skip_bad_annotations=choices.skip_bad,
+            only=tuple(map(str, choices.only)),
+            labels=choices.labels,
+            label_map=tuple(f"{category}=LABEL_{label}" for category, label in choices.label_map.items()),
             condemned={segment: line for segment in damaged if (line := lines[segment]) is not None},
         )
     return Repair(damaged, found.open, node)

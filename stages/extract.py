@@ -113,6 +113,7 @@ def extract_features(
         device=device,
         autocast=autocast,
         limit=limit,
+        bit_depth=bit_depth,
         skip_missing=skip_missing,
         segment_views=segment_views,
         crowds=crowds,

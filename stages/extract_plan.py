@@ -72,6 +72,7 @@ def plan_extraction(
     device: str,
     autocast: str | None,
     limit: int | None,
+    bit_depth: int | None,
     skip_missing: bool,
     segment_views: int | None,
     crowds: str = "as-marked",
@@ -125,7 +126,7 @@ def plan_extraction(
             names=choices.labels,
             chosen={key: label for key, label in choices.label_map.items() if key in dataset.categories},
         ),
-        data=_data_attributes(dataset, found, limit, choices, counts),
+        data=_data_attributes(dataset, found, choices, counts, limit=limit, bit_depth=bit_depth),
         views=views,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
@@ -160,7 +161,13 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[Plann
 
 
 def _data_attributes(
-    dataset: CocoDataset, found: FoundImages, limit: int | None, choices: AnnotationChoices, counts: AnnotationCounts
+    dataset: CocoDataset,
+    found: FoundImages,
+    choices: AnnotationChoices,
+    counts: AnnotationCounts,
+    *,
+    limit: int | None,
+    bit_depth: int | None,
 ) -> DataAttributes:
     sized = ((image, found.file_sizes[image.id]) for image in found.images)
     return DataAttributes(
@@ -172,6 +179,7 @@ def _data_attributes(
         categories=tuple({"id": key, "name": name} for key, name in dataset.categories.items()),
         choices=choices,
         counts=counts,
+        bit_depth=bit_depth,
     )
 
 

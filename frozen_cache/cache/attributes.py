@@ -51,6 +51,8 @@ class DataAttributes(BaseModel):
     """How the annotations were read."""
     counts: AnnotationCounts = added_later(AnnotationCounts())
     """What was found in them, repaired or left out; empty in caches that were made before it was kept."""
+    bit_depth: int | None = added_later(None)
+    """Values of images with more than 8 bits run from 0 to 2^bit_depth - 1; None for what their files say."""
 
 
 class CacheAttributes(BaseModel):
@@ -159,6 +161,7 @@ OPTIONS = {
     "batch_size": "--batch-size",
     "views_per_segment": "--segment-images",
     "data.limit": "--limit",
+    "data.bit_depth": "--bit-depth",
     "data.choices": "--crowds, --only, --labels, --map or --skip-bad-annotations",
     "detector.backbone_scale": "--backbone-scale",
     "detector.encoder_layers": "--encoder-layers",

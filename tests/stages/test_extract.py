@@ -249,6 +249,27 @@ def test_repair_extracts_just_what_is_damaged(folder: Folder, fake: ModuleType, 
     assert (out / "ledger" / "00001.json").is_file()
 
 
+def test_repair_reads_images_and_annotations_as_the_extraction_did(folder: Folder, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for path in folder[0].iterdir():
+        width, height = Image.open(path).size
+        Image.fromarray(rng.integers(0, 4096, (height, width), dtype=np.uint16)).save(path)
+    out = tmp_path / "x.zarr"
+    chosen: dict[str, Any] = {
+        "bit_depth": 12,
+        "crowds": "as-objects",
+        "only": ("apple", "9"),
+        "labels": ("kiwi", "melon", "fig"),
+        "label_map": ("apple=kiwi", "plum=1"),
+        "skip_bad_annotations": True,
+    }
+    extract(folder, out, f"{FAKE}:detector", **chosen)
+    before = tree(out)
+    (folder_of(out, 1) / "c1" / "c" / "0").unlink()
+    assert cache_repair(out).damaged == [1]
+    assert tree(out) == before
+
+
 def test_info_counts_segments_and_bytes(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
     extract(folder, tmp_path / "x.zarr", fake.detector())
     info = cache_info(tmp_path / "x.zarr")
@@ -274,6 +295,7 @@ def other_pixels(folder: Folder) -> None:
         (None, {"precision": "float32"}, "precision"),
         (None, {"limit": 3}, "data.limit"),
         (None, {"segment_views": 2}, "views_per_segment"),
+        (None, {"bit_depth": 12}, r"data.bit_depth \(there None, now 12\), set by --bit-depth"),
         (other_pixels, {}, "the images or annotations"),
         (lambda f: edit(f, lambda c: c["annotations"][0].update(segmentation=[[1, 1, 3, 1, 3, 3]])), {}, "images or"),
         (lambda f: edit(f, lambda c: c["categories"][0].update(id=4)), {}, "not in the list `categories`"),
