@@ -8,7 +8,13 @@ from pathlib import Path
 
 import torch
 
-from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, Precision, detector_fingerprint
+from frozen_cache.cache.attributes import (
+    FORMAT_VERSION,
+    CacheAttributes,
+    DataAttributes,
+    Precision,
+    detector_fingerprint,
+)
 from frozen_cache.cache.hints import Hints, absolute_detector
 from frozen_cache.cache.root import existing_cache
 from frozen_cache.data.batches import PlannedView
@@ -117,6 +123,7 @@ def plan_extraction(
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
     planned = plan_views(found, detector.spec.input, views=views)
     attributes = CacheAttributes(
+        format_version=FORMAT_VERSION if there is None else there.format_version,
         detector=detector.spec,
         detector_fingerprint=detector_fingerprint(detector.spec),
         label_to_category=match_labels(

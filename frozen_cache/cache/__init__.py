@@ -17,7 +17,7 @@ ignored. Nothing committed is ever written again; `cache repair` replaces a line
 In the first caches the folder is `segments/NNNNN`, and the line has no `folder`, no `image_crcs`, no `sums`.
 
 Root attributes
-    format, format_version  "frozen-cache", 1. Readers refuse any other.
+    format, format_version  "frozen-cache", 2; 1 is read too. Readers refuse any other.
     detector                `DetectorSpec`: input rule, strides, channels, kept `encoder_layers`, sha256 of the weights.
     detector_fingerprint    sha256 of the spec without its name.
     label_to_category       detector label -> category id of the data set.

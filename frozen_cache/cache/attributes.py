@@ -20,7 +20,9 @@ from frozen_cache.errors import UserError
 
 DOCUMENT_BYTES = 64 << 20
 """More than the root document of any data set."""
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[2] = 2
+"""Of what is made now. All earlier ones are read, and continued as they were begun."""
+READABLE_VERSIONS = (2, 1)
 Precision = Literal["float16", "float32", "int8"]
 
 
@@ -56,12 +58,12 @@ class DataAttributes(BaseModel):
 
 
 class CacheAttributes(BaseModel):
-    """Root attributes of format version 1. `detector` holds the input rule and the kept encoder layers."""
+    """Root attributes. `detector` holds the input rule and the kept encoder layers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["frozen-cache"] = "frozen-cache"
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = FORMAT_VERSION
     detector: DetectorSpec
     detector_fingerprint: str
     """sha256 over the detector's spec, the sha256 of its weights included."""
@@ -134,9 +136,9 @@ def read_attributes(path: Path) -> CacheAttributes:
         raise DamagedCacheError(f"cache {path} is damaged: its zarr.json cannot be read; {again}") from None
     if not known:
         raise UserError(f"{path} is a zarr group, but no cache of frozen-cache: its attributes name no such format")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise UserError(
-            f"cache {path} has format version {version}, this frozen-cache reads version {FORMAT_VERSION}: "
+            f"cache {path} has format version {version}, this frozen-cache reads versions 1 to {FORMAT_VERSION}: "
             "use the version that made it, or extract again"
         )
     recorded = raw.pop("fingerprint", None)

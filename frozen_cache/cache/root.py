@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from frozen_cache.aside import is_left_over
-from frozen_cache.cache.attributes import CacheAttributes, group_document, read_attributes
+from frozen_cache.cache.attributes import READABLE_VERSIONS, CacheAttributes, group_document, read_attributes
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.hints import HINTS_FILE
@@ -62,7 +62,7 @@ def open_root(path: Path, attributes: CacheAttributes) -> CacheAttributes:
         make_folder_durably(path)
         for name in FOLDERS:
             make_folder_durably(path / name)
-        proved = _ledger_proves(path, attributes)
+        attributes, proved = _proved_by_ledger(path, attributes)
         if (path / "zarr.json").exists() and existing_cache(path) is None:
             write_durably(path / "zarr.json", attributes.root_document())  # a damaged one
         else:
@@ -90,10 +90,13 @@ def restore_segments_node(path: Path) -> None:
     write_durably(path / "segments" / "zarr.json", group_document({}))
 
 
-def _ledger_proves(path: Path, attributes: CacheAttributes) -> bool:
-    """Whether the ledger's lines are of this cache; False where it has none; UserError where they are of another."""
+def _proved_by_ledger(path: Path, attributes: CacheAttributes) -> tuple[CacheAttributes, bool]:
+    """The attributes, of whichever version the ledger's lines prove, and whether it has lines; UserError where they
+    are of another cache."""
     records = _records(path)
-    if any(record.cache_fingerprint != attributes.fingerprint for record in records):
+    versions = [attributes.model_copy(update={"format_version": version}) for version in READABLE_VERSIONS]
+    found = [a for a in versions if all(record.cache_fingerprint == a.fingerprint for record in records)]
+    if not found:
         if (path / "zarr.json").is_file():
             with suppress(DamagedCacheError):  # said below, with the way on; of another version is said there
                 read_attributes(path)
@@ -102,7 +105,7 @@ def _ledger_proves(path: Path, attributes: CacheAttributes) -> bool:
             "these (or another version, detector, or data): give exactly the options of the first run, the same "
             "--batch-size and --segment-images included, and it is written again"
         )
-    return bool(records)
+    return found[0] if records else attributes, bool(records)
 
 
 def _records(path: Path) -> list[SegmentRecord]:

@@ -435,3 +435,23 @@ def test_ctrl_c_leaves_committed_segments_and_no_thread_behind(
     assert process.exitcode not in (0, None)
     assert not list((out / "staging").iterdir())
     assert not verify_cache(out).damages
+
+
+@pytest.mark.parametrize("lost", ["a segment", "a segment and the root document"])
+def test_a_cache_begun_as_format_1_is_continued_as_format_1(
+    folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr("frozen_cache.stages.extract_plan.FORMAT_VERSION", 1)
+        extract(folder, tmp_path / "x.zarr", fake.detector())
+    before = tree(tmp_path / "x.zarr")
+    (tmp_path / "x.zarr" / "ledger" / "00000.json").unlink()
+    if "root" in lost:
+        (tmp_path / "x.zarr" / "zarr.json").unlink()
+    extract(folder, tmp_path / "x.zarr", fake.detector())
+    assert read_attributes(tmp_path / "x.zarr").format_version == 1
+    shutil.rmtree(tmp_path / "x.zarr" / "staging")
+    assert tree(tmp_path / "x.zarr").keys() >= before.keys()
+    assert not verify_cache(tmp_path / "x.zarr").damages
+    extract(folder, tmp_path / "new.zarr", fake.detector())
+    assert read_attributes(tmp_path / "new.zarr").format_version == 2

@@ -182,7 +182,7 @@ def test_a_segment_of_another_cache_is_refused(cache: Path, tmp_path: Path, make
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format_version": 2}, "format version 2, this frozen-cache reads version 1"),
+        ({"format_version": 3}, "format version 3, this frozen-cache reads versions 1 to 2"),
         ({"format": "other"}, "no cache of frozen-cache"),
         ({"top_k": 7}, "do not match their fingerprint"),
         ({"surprise": 1}, "`surprise` is not understood"),
