@@ -55,7 +55,8 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     truth/rle   uint8: the counts of COCO's compressed RLE, `rle_bytes` each, one object after the other; the size of
                 the masks is that of the crop.
     A segment whose images were all broken has `views`, `offsets` and `shapes` only. The group's attribute `broken`
-    lists {"image_id", "reason"}.
+    lists {"image_id", "reason"}; `chunk_sums` (not in the first caches) has for each shard, by its path, base64 of
+    (end in bytes, CRC-32C) as two uint32 for each chunk by rising end, and for the index.
 
 Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offsets`, `shapes` and `scales` are sharded
 (`sharding_indexed`, index at the end with crc32c). No chunk is left out, not even one of zeros. Chunks are at most
@@ -67,6 +68,7 @@ CRC-32C of the image files (`image_crcs`), and `files`: path inside the segment 
 a CRC-32 or (first caches) a CRC-32C, which is the same for all zarr files of one structure, as they end in their own.
 
 A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as
-zeros; chunk contents are guarded by their crc32c, `zarr.json` files by the ledger's checksum. Which files there must
-be, with which shapes and codecs, follows from the record and `offsets` alone (`contents`), and is compared.
+zeros; chunk contents are guarded by their crc32c, by `chunk_sums` against sound chunks of another place, tables and
+`zarr.json` files by the ledger's checksum. Which files there must be, with which shapes and codecs, follows from the
+record and `offsets` alone (`contents`), and is compared.
 """

@@ -26,8 +26,8 @@ from frozen_cache.cache.layout import (
 )
 from frozen_cache.cache.ledger import SegmentRecord
 
-DOCUMENT_BYTES = 1 << 20
-"""A `zarr.json` of ours has about a thousand, more only where many broken images are listed."""
+DOCUMENT_BYTES = 16 << 20
+"""A `zarr.json` of ours has about a thousand; that of a segment ten for each chunk, and more for broken images."""
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 31
 """Beyond which pycocotools counts wrong."""

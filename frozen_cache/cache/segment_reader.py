@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.checked_store import CheckedStore
+from frozen_cache.cache.chunk_sums import ATTRIBUTE, ChunkSums
 from frozen_cache.cache.contents import (
+    NotWhole,
     check_files,
     check_groups,
     check_record,
@@ -23,6 +26,7 @@ from frozen_cache.cache.contents import (
     check_views,
     columns,
     fixed_tables,
+    read_document,
 )
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
@@ -52,8 +56,11 @@ class SegmentReader:
         check_record(record, self._attributes)
         tables = fixed_tables(record, self._attributes)
         check_files(record, self._folder, tables)
-        store = CheckedStore(self._folder, lambda name: check_size(record, self._folder, name))
-        self._group = zarr.open_group(store, mode="r", zarr_format=3)
+        group: Any = read_document(record, self._folder, "zarr.json")
+        self._chunk_sums = ChunkSums(group["attributes"].get(ATTRIBUTE, {}))
+        self._store = CheckedStore(
+            self._folder, lambda name: check_size(record, self._folder, name), self._check_content
+        )
         self._views = self._read("views", slice(None))
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
@@ -166,6 +173,14 @@ class SegmentReader:
             match=objects["match"].copy(),
         )
 
+    def _check_content(self, name: str, part: np.ndarray, start: int) -> None:
+        """NotWhole where what was read of a file, from `start` on, is not what was written there."""
+        size, checksum = self._record.files[name]
+        if name in self._chunk_sums:
+            self._chunk_sums.check(name, part, start=start % size)
+        elif len(part) == size and self._record.sums == "crc32" and zlib.crc32(part.data) != checksum:
+            raise NotWhole(f"{name} has changed")
+
     def _span(self, column: str, row: int) -> slice:
         place = OFFSET_COLUMNS.index(column)
         return slice(int(self._offsets[row, place]), int(self._offsets[row + 1, place]))
@@ -173,10 +188,8 @@ class SegmentReader:
     def _read(self, name: str, span: slice) -> np.ndarray:
         array = self._arrays.get(name)
         if array is None:
-            node = self._group[name]
-            if not isinstance(node, zarr.Array):
-                raise self._damaged(f"{name} is no array")
-            array = self._arrays[name] = node
+            array = zarr.open_array(self._store, path=name, mode="r", zarr_format=3)
+            self._arrays[name] = array
         values = np.asarray(array[span])
         if span.stop is not None and len(values) != span.stop - span.start:
             raise self._damaged(f"{name} is too short")

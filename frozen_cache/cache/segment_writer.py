@@ -11,6 +11,7 @@ import zarr
 from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.chunk_sums import ATTRIBUTE, read_chunk_sums
 from frozen_cache.cache.contents import check_segment
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.layout import (
@@ -105,7 +106,8 @@ class SegmentWriter:
         if self._dtype == "int8":
             scales = np.array(self._scales, dtype=np.float32).reshape(len(self._scales), -1 if self._scales else 0)
             self._write_table("scales", scales)
-        self._group.update_attributes({"broken": [broken.model_dump() for broken in self._broken]})
+        broken = [broken.model_dump() for broken in self._broken]
+        self._group.update_attributes({"broken": broken, ATTRIBUTE: self._chunk_sums()})
         flush_tree(self.folder)
         record = SegmentRecord(
             segment=segment,
@@ -127,6 +129,14 @@ class SegmentWriter:
     def _files(self) -> dict[str, tuple[int, int]]:
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and not is_guest(path.name))
         return {path.relative_to(self.folder).as_posix(): file_crc32(path) for path in paths}
+
+    def _chunk_sums(self) -> dict[str, str]:
+        return {
+            file.relative_to(self.folder).as_posix(): read_chunk_sums(file, chunks=column.shard_chunks)
+            for name, column in self._columns.items()
+            for file in sorted((self.folder / name / "c").rglob("*"))
+            if file.is_file() and not is_guest(file.name)
+        }
 
     def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
         parts = [a_map if self._dtype == "int8" else a_map.to(getattr(torch, self._dtype)) for a_map in maps]
@@ -177,6 +187,11 @@ class _Column:
         self._kept: list[np.ndarray] = []
         self._kept_rows = 0
         self._written = 0
+
+    @property
+    def shard_chunks(self) -> int:
+        """Chunks of a whole shard."""
+        return self._shard_rows // self._array.chunks[0]
 
     def append(self, values: np.ndarray) -> None:
         self._kept.append(values)

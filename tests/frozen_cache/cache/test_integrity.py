@@ -201,3 +201,53 @@ def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
         CacheReader(tmp_path / "none.zarr")
     with pytest.raises(UserError, match=r"holds no zarr.json"):
         CacheReader(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def alike(make_cache: Make, make_view: View, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of two segments of two views, all of one size: most files have a double elsewhere in size."""
+    views = [make_view(200 + number, size=(8, 8)) for number in range(4)]
+    for view in views[1:]:
+        view.truth.masks[:] = views[0].truth.masks  # RLE of one length
+    return make_cache(tmp_path_factory.mktemp("alike") / "x.zarr", views, per_segment=2)
+
+
+def equal_in_size(alike: Path) -> list[tuple[Path, Path]]:
+    """Data files of one size and other content, within the second segment and between the segments."""
+    second = [path for path in files_of(alike) if path.name != "zarr.json"]
+    first = [folder_of(alike, "00000") / path.relative_to(folder_of(alike)) for path in second]
+    inside = [(one, two) for at, one in enumerate(second) for two in second[at + 1 :]]
+    pairs = [*zip(second, first, strict=True), *inside]
+    return [
+        (one, two)
+        for one, two in pairs
+        if one.stat().st_size == two.stat().st_size and one.read_bytes() != two.read_bytes()
+    ]
+
+
+def test_files_of_equal_size_that_changed_places_are_named_and_never_read_as_numbers(alike: Path) -> None:
+    wanted = [CacheReader(alike).read(index).encoder for index in range(4)]
+    pairs = equal_in_size(alike)
+    parts = {one.relative_to(folder_of(alike)).parts[0] for one, _ in pairs}
+    assert parts >= {"views", "rows", "c1", "encoder", "truth"}
+    for one, two in pairs:
+        contents = one.read_bytes(), two.read_bytes()
+        one.write_bytes(contents[1])
+        two.write_bytes(contents[0])
+        name = one.relative_to(folder_of(alike)).as_posix()
+        assert name in read_error(alike, 2) and name in read_error(alike, 3)
+        assert 1 in {damage.segment for damage in verify_cache(alike).damages}
+        one.write_bytes(contents[0])
+        two.write_bytes(contents[1])
+    found = [CacheReader(alike).read(index).encoder for index in range(4)]
+    assert all(a.equal(b) for old, new in zip(wanted, found, strict=True) for a, b in zip(old[4], new[4], strict=True))
+
+
+def test_chunks_of_a_file_that_changed_places_are_named(tmp_path: Path, make_cache: Make, make_view: View) -> None:
+    views = [make_view(number, size=(8, 8)) for number in range(2)]
+    cache = make_cache(tmp_path / "x.zarr", views, per_segment=2)
+    file = folder_of(cache, "00000") / "c1" / "c" / "0"
+    content, chunk = file.read_bytes(), 2 * 3 * 8 * 8 + 4  # a view's C1 in float16 is a chunk, and its sum
+    file.write_bytes(content[chunk : 2 * chunk] + content[:chunk] + content[2 * chunk :])
+    for index in range(2):
+        assert "c1/c/0 holds other chunks" in read_error(cache, index)
