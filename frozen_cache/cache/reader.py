@@ -13,6 +13,7 @@ from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
 from frozen_cache.cache.ledger import BrokenImage, committed_segments, read_record
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.view_index import ViewIndex
 from frozen_cache.errors import UserError
@@ -78,27 +79,30 @@ class CacheReader:
         *,
         encoder_layers: Sequence[int] | None = None,
         c1: bool = True,
-        dtype: torch.dtype | None = torch.float32,
+        dtype: torch.dtype = torch.float32,
     ) -> CachedView:
-        """One view.
+        """One view, its maps made floats on the CPU.
 
         Args:
             encoder_layers: the kept layers to read; None for all, () for none.
             c1: whether to read C1.
-            dtype: of C1 and the encoder levels; None for what is stored, and float32, which holds every int8 with its
-                scale.
+            dtype: of C1 and the encoder levels.
 
         Raises:
             UserError: a layer that the cache does not hold.
             DamagedCacheError: naming segment and image, where the data is not what was written.
         """
+        return self.read_stored(index, encoder_layers=encoder_layers, c1=c1).decoded(dtype)
+
+    def read_stored(self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True) -> StoredView:
+        """As `read`, the maps left as they are stored."""
         layers = self._layers(encoder_layers)
         segment, row = self._index.place(index)
         try:
             opened = self._segment(segment)
         except DamagedCacheError as error:
             raise DamagedCacheError(f"image {self.views[index][0]} cannot be read: {error}", error.what) from error
-        return opened.read(row, layers=layers, c1=c1, dtype=dtype)
+        return opened.read(row, layers=layers, c1=c1)
 
     def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:
         """The shapes that a mask head is sized by, with the levels of one kept encoder layer (None: the last)."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.checked_store import CheckedStore
@@ -31,7 +30,7 @@ from frozen_cache.cache.contents import (
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
-from frozen_cache.cache.quantise import dequantised
+from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 from frozen_cache.data.truth import GroundTruth
@@ -70,15 +69,15 @@ class SegmentReader:
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
 
-    def read(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
-        """One view.
+    def read(self, row: int, *, layers: Iterable[int], c1: bool) -> StoredView:
+        """One view, its maps as they are stored.
 
         Raises:
             DamagedCacheError: naming segment and image, where its data is not what was written.
             OSError: naming the file, where it cannot be read, which says nothing about what is in it.
         """
         with self._damage(row):
-            return self._view(row, layers=layers, c1=c1, dtype=dtype)
+            return self._view(row, layers=layers, c1=c1)
 
     @contextmanager
     def _damage(self, row: int | None) -> Iterator[None]:
@@ -98,7 +97,7 @@ class SegmentReader:
         except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
             raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
 
-    def _view(self, row: int, *, layers: Iterable[int], c1: bool, dtype: torch.dtype | None) -> CachedView:
+    def _view(self, row: int, *, layers: Iterable[int], c1: bool) -> StoredView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
         shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
         rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
@@ -111,44 +110,45 @@ class SegmentReader:
         )
         c1_map = None
         if self._has_c1 and c1:
-            [c1_map] = self._maps("c1", row, shapes[:1], dtype, first_scale=0)
+            [c1_map] = self._maps("c1", row, shapes[:1], first_scale=0)
         level_shapes = shapes[1:] if self._has_c1 else shapes
         c1_channels = shapes[0][0] if self._has_c1 else 0
         channels = sum(shape[0] for shape in level_shapes)
-        return CachedView(
-            image_id=meta["image_id"],
-            view=meta["view"],
-            transform=transform,
-            selected=meta["selected"],
-            queries=queries.contiguous(),
-            boxes=boxes.contiguous(),
-            scores=scores[:, 0].contiguous(),
-            labels=labels[:, 0].long(),
+        return StoredView(
+            rows=CachedView(
+                image_id=meta["image_id"],
+                view=meta["view"],
+                transform=transform,
+                selected=meta["selected"],
+                queries=queries.contiguous(),
+                boxes=boxes.contiguous(),
+                scores=scores[:, 0].contiguous(),
+                labels=labels[:, 0].long(),
+                c1=None,
+                encoder={},
+                truth=self._truth(row, transform),
+            ),
             c1=c1_map,
             encoder={
                 layer: self._maps(
                     f"encoder/{layer}",
                     row,
                     level_shapes,
-                    dtype,
                     first_scale=c1_channels + self._layers.index(layer) * channels,
                 )
                 for layer in layers
             },
-            truth=self._truth(row, transform),
         )
 
-    def _maps(
-        self, name: str, row: int, shapes: list[tuple[int, ...]], dtype: torch.dtype | None, *, first_scale: int
-    ) -> list[Tensor]:
+    def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_scale: int) -> list[StoredMap]:
         flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
         parts = flat.split([math.prod(shape) for shape in shapes])
         maps = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-        if self._scales is not None:
-            channels = [shape[0] for shape in shapes]
-            scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
-            maps = [dequantised(a_map, scale) for a_map, scale in zip(maps, scales, strict=True)]
-        return maps if dtype is None else [a_map.to(dtype) for a_map in maps]
+        if self._scales is None:
+            return [StoredMap(values) for values in maps]
+        channels = [shape[0] for shape in shapes]
+        scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
+        return [StoredMap(values, scale) for values, scale in zip(maps, scales, strict=True)]
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, Rois
 from frozen_cache.masks.crop import crop_masks
@@ -21,10 +22,30 @@ from frozen_cache.training.rois import training_rois
 
 
 @dataclass(frozen=True)
+class StoredFeatures:
+    """The maps of one view, as they are stored, with the levels of the one encoder layer that the head reads."""
+
+    c1: StoredMap | None
+    levels: list[StoredMap]
+    size: tuple[int, int]
+    """(height, width) of the view in pixels."""
+
+    def to(self, device: torch.device) -> StoredFeatures:
+        """The same on a device, still small."""
+        c1 = None if self.c1 is None else self.c1.to(device)
+        return StoredFeatures(c1=c1, levels=[level.to(device) for level in self.levels], size=self.size)
+
+    def decoded(self) -> ImageFeatures:
+        """float32 maps, made on the device where they are."""
+        c1 = None if self.c1 is None else self.c1.decoded()
+        return ImageFeatures(c1=c1, levels=[level.decoded() for level in self.levels], size=self.size)
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """The features of B views and the N RoIs to train on in them."""
 
-    images: list[ImageFeatures]
+    images: list[StoredFeatures]
     rois: Rois
     """Labels are the objects' own categories."""
     targets: Tensor
@@ -37,7 +58,7 @@ class TrainingBatch:
     def to(self, device: torch.device) -> TrainingBatch:
         """Move everything to a device."""
         return TrainingBatch(
-            images=[features_to(image, device) for image in self.images],
+            images=[image.to(device) for image in self.images],
             rois=Rois(
                 image_index=self.rois.image_index.to(device),
                 boxes=self.rois.boxes.to(device),
@@ -48,6 +69,10 @@ class TrainingBatch:
             box_areas=self.box_areas.to(device),
             object_areas=self.object_areas.to(device),
         )
+
+    def features(self) -> list[ImageFeatures]:
+        """What the head reads, made on the batch's device."""
+        return [image.decoded() for image in self.images]
 
 
 def features_to(image: ImageFeatures, device: torch.device) -> ImageFeatures:
@@ -70,24 +95,22 @@ class ViewStore:
         self.encoder_layer = encoder_layer
         self.c1 = c1
         self.memory_bytes = memory_bytes
-        self._kept: OrderedDict[int, tuple[CachedView, int]] = OrderedDict()
+        self._kept: OrderedDict[int, StoredView] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def read(self, index: int) -> CachedView:
-        """View `index` of the cache, with its maps as they are stored (int8 as float32)."""
+    def read(self, index: int) -> StoredView:
+        """View `index` of the cache, with its maps as they are stored."""
         with self._lock:
             if index in self._kept:
                 self._kept.move_to_end(index)
-                return self._kept[index][0]
-        view = self.reader.read(index, encoder_layers=(self.encoder_layer,), c1=self.c1, dtype=None)
-        maps = [*view.encoder[self.encoder_layer], *([] if view.c1 is None else [view.c1])]
-        size = sum(part.numel() * part.element_size() for part in maps)
+                return self._kept[index]
+        view = self.reader.read_stored(index, encoder_layers=(self.encoder_layer,), c1=self.c1)
         with self._lock:
             # Random access gains nothing from replacing one view by another: once full, it stays as it is.
-            if index not in self._kept and self._bytes + size <= self.memory_bytes:
-                self._kept[index] = (view, size)
-                self._bytes += size
+            if index not in self._kept and self._bytes + view.nbytes <= self.memory_bytes:
+                self._kept[index] = view
+                self._bytes += view.nbytes
         return view
 
     @property
@@ -95,9 +118,9 @@ class ViewStore:
         """D of the cached queries."""
         return self.reader.attributes.detector.query_dim
 
-    def features(self, view: CachedView) -> ImageFeatures:
+    def features(self, view: StoredView) -> StoredFeatures:
         """The maps that the head reads."""
-        return view_features(view, self.encoder_layer)
+        return StoredFeatures(view.c1, view.encoder[self.encoder_layer], size=view.rows.transform.resized_size)
 
 
 def epoch_batches(
@@ -133,9 +156,10 @@ def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi
     images, queries, boxes, labels, image_index = [], [], [], [], []
     targets, box_areas, object_areas = [], [], []
     for at, index in enumerate(indices):
-        view = store.read(index)
+        stored = store.read(index)
+        view = stored.rows
         chosen = training_rois(view, config.rois, generator=generator)
-        images.append(store.features(view))
+        images.append(store.features(stored))
         image_index.append(torch.full((len(chosen.rows),), at))
         queries.append(view.queries[chosen.rows])
         boxes.append(chosen.boxes)

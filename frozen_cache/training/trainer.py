@@ -211,7 +211,7 @@ class Trainer:
         shared = self.accelerator.reduce(torch.tensor([float(rois), float(stop)], device=device), reduction="sum")
         batch = batch.to(device)
         with self.accelerator.autocast():
-            output = model(batch.images, batch.rois)
+            output = model(batch.features(), batch.rois)
         # Gradients are averaged over the processes, so each divides by its part of all RoIs.
         losses = objective(output, batch, self.config.loss, count=shared[0].clamp(min=1) / world)
         loss = torch.stack(list(losses.values())).sum()

@@ -10,11 +10,11 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.head.inputs import ImageFeatures
-from frozen_cache.training.batches import epoch_batches, make_batch
+from frozen_cache.training.batches import StoredFeatures, epoch_batches, make_batch
 from frozen_cache.training.config import with_overrides
 
 
@@ -46,12 +46,18 @@ def view_of_one_object() -> CachedView:
     )
 
 
+def store_of(views: list[CachedView]) -> SimpleNamespace:
+    """A `ViewStore` of views without maps."""
+    return SimpleNamespace(
+        read=lambda index: StoredView(views[index], c1=None, encoder={}),
+        features=lambda view: StoredFeatures(c1=None, levels=[], size=view.rows.transform.resized_size),
+    )
+
+
 @pytest.mark.parametrize(("scale", "inside"), [(1.0, 32), (2.0, 16)])
 def test_targets_show_the_object_in_the_roi_that_the_head_sees(scale: float, inside: int) -> None:
     view = view_of_one_object()
-    store = SimpleNamespace(
-        read=lambda index: view, features=lambda view: ImageFeatures(c1=None, levels=view.encoder[1])
-    )
+    store = store_of([view])
     config = with_overrides({}, {"head.roi_scale": scale})
     batch = make_batch(store, [0], config, roi_side=32, seed=0)
     assert torch.equal(batch.rois.boxes, view.boxes), "the RoI's box stays the detection's; the head enlarges it"
@@ -115,9 +121,7 @@ def test_a_batch_holds_each_view_s_own_rows_objects_and_areas() -> None:
         truth=truth,
     )
     views = [first, second]
-    store = SimpleNamespace(
-        read=lambda index: views[index], features=lambda view: ImageFeatures(c1=None, levels=view.encoder[1])
-    )
+    store = store_of(views)
     for soft in (False, True):
         config = with_overrides({}, {"loss.soft_targets": soft})
         batch = make_batch(store, [0, 1], config, roi_side=3, seed=0)

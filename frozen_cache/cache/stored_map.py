@@ -1,0 +1,65 @@
+"""Feature maps as a cache stores them: small until the device that computes with them makes them floats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from frozen_cache.cache.quantise import dequantised
+from frozen_cache.cache.view import CachedView
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """One map of one view."""
+
+    values: Tensor
+    """(C, H, W) float16 or float32; int8 where there are scales."""
+    scales: Tensor | None = None
+    """(C,) float32, what a step of each channel is worth."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.values.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StoredMap:
+        """The same on a device, still small."""
+        scales = None if self.scales is None else self.scales.to(device, non_blocking=non_blocking)
+        return StoredMap(self.values.to(device, non_blocking=non_blocking), scales)
+
+    def pin_memory(self) -> StoredMap:
+        """In memory from which a GPU copies while the program goes on."""
+        return StoredMap(self.values.pin_memory(), None if self.scales is None else self.scales.pin_memory())
+
+    def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(C, H, W) floats, made on the device where the map is."""
+        values = self.values if self.scales is None else dequantised(self.values, self.scales)
+        return values.to(dtype)
+
+
+@dataclass(frozen=True)
+class StoredView:
+    """One view of one image, its maps as they are stored."""
+
+    rows: CachedView
+    """All but the maps: its `c1` is None, its `encoder` empty."""
+    c1: StoredMap | None
+    encoder: dict[int, list[StoredMap]]
+    """Encoder layer -> levels, finest first."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps in memory."""
+        maps = [each for levels in self.encoder.values() for each in levels]
+        return sum(each.nbytes for each in maps) + (0 if self.c1 is None else self.c1.nbytes)
+
+    def decoded(self, dtype: torch.dtype = torch.float32) -> CachedView:
+        """The view with its maps as floats."""
+        return replace(
+            self.rows,
+            c1=None if self.c1 is None else self.c1.decoded(dtype),
+            encoder={layer: [level.decoded(dtype) for level in levels] for layer, levels in self.encoder.items()},
+        )

@@ -1,0 +1,52 @@
+"""Maps as a cache stores them, and the floats that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stored_map import StoredMap
+from frozen_cache.cache.view import CachedView
+
+
+def test_small_integers_become_floats_by_the_scale_of_their_channel() -> None:
+    values = torch.tensor([[[1, -2]], [[3, 0]]], dtype=torch.int8)
+    stored = StoredMap(values, torch.tensor([0.5, 10.0]))
+    assert stored.nbytes == 4 + 8
+    assert stored.decoded().tolist() == [[[0.5, -1.0]], [[30.0, 0.0]]]
+    assert stored.decoded().dtype == torch.float32
+    assert stored.decoded(torch.float16).dtype == torch.float16
+    assert StoredMap(values.half()).decoded().tolist() == [[[1.0, -2.0]], [[3.0, 0.0]]]
+
+
+def test_a_map_moves_to_a_device_as_it_is_stored() -> None:
+    stored = StoredMap(torch.zeros(2, 1, 3, dtype=torch.int8), torch.ones(2)).to("meta", non_blocking=True)
+    assert stored.scales is not None
+    assert (stored.values.device.type, stored.scales.device.type) == ("meta", "meta")
+    assert stored.values.dtype == torch.int8
+    assert stored.decoded().device.type == "meta"
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+def test_a_view_is_read_as_it_is_stored(
+    make_cache: Callable[..., Path], make_view: Callable[..., CachedView], tmp_path: Path, precision: str
+) -> None:
+    view = make_view(3, size=(8, 12))
+    reader = CacheReader(make_cache(tmp_path / "x.zarr", [view], precision=precision))
+    stored = reader.read_stored(0, encoder_layers=(4,))
+    assert stored.c1 is not None and list(stored.encoder) == [4]
+    maps = [stored.c1, *stored.encoder[4]]
+    assert {each.values.dtype for each in maps} == {getattr(torch, precision)}
+    assert stored.rows.c1 is None and not stored.rows.encoder
+    item, channels = maps[0].values.element_size(), 7 if precision == "int8" else 0
+    assert stored.nbytes == item * (3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)) + 4 * channels
+    floats = reader.read(0, encoder_layers=(4,))
+    decoded = stored.decoded()
+    assert floats.c1 is not None and decoded.c1 is not None and torch.equal(floats.c1, decoded.c1)
+    assert all(torch.equal(a, b) for a, b in zip(floats.encoder[4], decoded.encoder[4], strict=True))
+    assert torch.equal(floats.queries, decoded.queries)
+    assert reader.read_stored(0, encoder_layers=(), c1=False).nbytes == 0
