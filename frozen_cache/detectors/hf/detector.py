@@ -12,11 +12,13 @@ from frozen_cache.detectors.fingerprint import weights_sha256
 from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_levels, encoder_modules, layer_count
 from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of
 from frozen_cache.detectors.hf.input_rule import rule_from_processor
-from frozen_cache.detectors.hf.stages import map_stride, stage_map, stage_modules
-from frozen_cache.detectors.hf.taps import Taps, run_until
+from frozen_cache.detectors.hf.stem import transformers_stem
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import names_from_config
 from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
+from frozen_cache.detectors.stages import map_stride, stage_map, stage_modules
+from frozen_cache.detectors.stem import Stem, StemMap
+from frozen_cache.detectors.taps import Taps, run_until
 from frozen_cache.errors import UserError
 
 HEAD = "class head"
@@ -101,6 +103,24 @@ class TransformersDetector:
         output, named = self._run(images, enlarged)
         return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
 
+    def stem(self) -> Stem | None:
+        """What gives C1 and the added maps again from the image alone; None where there are none of either."""
+        if self.backbone is None or not self._stages:
+            return None
+        added = {
+            _added(stride, scale): StemMap(module=self._stages[stride], scale=scale)
+            for stride in self._added
+            for scale in (1, self._scale)
+        }
+        sources = [level.source for level in self.spec.encoder_levels]
+        return transformers_stem(
+            self.model,
+            self.backbone,
+            c1=None if self._c1_stride is None else StemMap(module=self._stages[self._c1_stride], scale=self._scale),
+            levels={index: added[source] for index, source in enumerate(sources) if source in added},
+            trial=torch.zeros(1, 3, *(self.spec.input.size or TRIAL_SIZE), device=next(self.model.parameters()).device),
+        )
+
     def _run(
         self, images: Tensor, enlarged: Tensor | None
     ) -> tuple[DetectorOutput, dict[int, list[tuple[str, Tensor]]]]:
@@ -109,12 +129,12 @@ class TransformersDetector:
         with Taps(self._modules | stages, with_inputs=(HEAD, ENCODER)) as taps:
             outputs = self.model(pixel_values=images)
         maps = {stride: self._stage_map(taps, name) for stride, name in self._stages.items()}
-        added = [(f"backbone stride {stride} (added)", maps[stride]) for stride in self._added]
+        added = [(_added(stride, 1), maps[stride]) for stride in self._added]
         if enlarged is not None and self.backbone is not None:
             with Taps(stages) as finer:
                 run_until(self.model, self.backbone, enlarged)
             maps = {stride: self._stage_map(finer, name) for stride, name in self._stages.items()}
-            added += [(f"backbone stride {stride} of {self._scale} x (added)", maps[stride]) for stride in self._added]
+            added += [(_added(stride, self._scale), maps[stride]) for stride in self._added]
         logits = outputs.logits.float()
         scores = logits.softmax(-1)[..., :-1] if self.family.softmax else logits.sigmoid()
         levels = encoder_levels(taps, self.family, self._encoder_layers)
@@ -202,6 +222,11 @@ class TransformersDetector:
         if stride is None:
             raise UserError(f"{source} gives a map of {_size(level)} for an image of {size}: not one stride")
         return FeatureSpec(channels=level.shape[1], stride=stride, source=source)
+
+
+def _added(stride: int, scale: int) -> str:
+    """The source of an added map, for people."""
+    return f"backbone stride {stride}{f' of {scale} x' if scale > 1 else ''} (added)"
 
 
 def _finest_first(levels: list[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:

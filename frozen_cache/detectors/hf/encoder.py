@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from frozen_cache.detectors.hf.families import Family
-from frozen_cache.detectors.hf.taps import Taps
+from frozen_cache.detectors.taps import Taps
 from frozen_cache.errors import UserError
 
 ENCODER = "encoder"

@@ -11,7 +11,9 @@ from frozen_cache.detectors.official.config import FocalNetConfig, OfficialConfi
 from frozen_cache.detectors.official.dino import Dino
 from frozen_cache.detectors.official.hdetr import HDetr
 from frozen_cache.detectors.official.pyramid import split_levels
+from frozen_cache.detectors.official.stem import official_stem
 from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
+from frozen_cache.detectors.stem import Stem
 from frozen_cache.errors import UserError
 
 ENCODER_LAYERS = (4,)
@@ -79,6 +81,10 @@ class OfficialDetector:
         self.model = self.model.to(device)
         self._labels = self._labels.to(device)
         return self
+
+    def stem(self) -> Stem | None:
+        """What gives C1 again from the image alone; None where there is no C1."""
+        return None if self.spec.c1 is None else official_stem(self.model.backbone, self.model.config.backbone)
 
 
 def c1_spec(config: OfficialConfig, channels: int) -> FeatureSpec | None:

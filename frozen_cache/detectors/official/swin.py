@@ -25,6 +25,9 @@ PATCH = 4
 class Swin(Backbone):
     """The four stages; those from `first_stage` on are normed, earlier ones (C1 of 4 levels) are not."""
 
+    output_fmt = "NHWC"
+    """How each stage gives its map, in timm's words."""
+
     def __init__(self, *, config: SwinConfig, first_stage: int) -> None:
         super().__init__()
         self.channels = tuple(config.embed * 2**i for i in range(len(config.depths)))

@@ -11,10 +11,10 @@ import torch
 from torchvision.ops import box_convert
 
 from frozen_cache.detectors.hf.families import FAMILIES, class_head_of
-from frozen_cache.detectors.hf.stages import map_stride, stage_map
-from frozen_cache.detectors.hf.taps import Taps, run_until
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.selection import select_pairs
+from frozen_cache.detectors.stages import map_stride, stage_map
+from frozen_cache.detectors.taps import Taps, run_until
 from frozen_cache.errors import UserError
 
 

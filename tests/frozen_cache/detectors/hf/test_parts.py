@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
-from frozen_cache.detectors.hf.stages import map_stride, stage_modules
-from frozen_cache.detectors.hf.taps import Taps
 from frozen_cache.detectors.load import load_detector
+from frozen_cache.detectors.stages import map_stride, stage_modules
+from frozen_cache.detectors.taps import Taps
 from frozen_cache.errors import UserError
 
 
