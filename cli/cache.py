@@ -1,4 +1,4 @@
-"""`frozen-cache cache info`, `verify`, `repair`."""
+"""`frozen-cache cache info`, `verify`, `repair`, `relabel`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from frozen_cache.cli.paths import need_cache
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -74,3 +76,39 @@ def repair(
     )
     print(repaired.text())
     print(f"cache: {cache}")
+
+
+@app.command("relabel")
+def relabel(
+    cache: CachePath,
+    annotations: Annotated[Path, typer.Option(help="COCO instances file with the new ground truth.")],
+    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="CATEGORY=LABEL, or a TOML file with a line for each.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Names of the detector's labels. [default: the cache's]")] = None,
+    only: Annotated[str | None, typer.Option(help="Only these categories, by name or id: cat,dog.")] = None,
+    crowds: Annotated[str, typer.Option(help="as-marked, or as-objects: do not believe iscrowd.")] = "as-marked",
+    skip_bad_annotations: Annotated[
+        bool, typer.Option("--skip-bad-annotations", help="Go on without malformed annotations.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on without any object.")] = False,
+) -> None:
+    """Put other annotations on the features of a cache, matched anew, without detector or images."""
+    need_cache(cache)
+    from frozen_cache.cli.extract import choice, words
+    from frozen_cache.stages.cache_relabel import cache_relabel
+
+    made = cache_relabel(
+        cache,
+        annotations=annotations,
+        out=out,
+        crowds=choice("--crowds", crowds, ("as-marked", "as-objects")),
+        skip_bad_annotations=skip_bad_annotations,
+        only=words(only),
+        labels=words(labels),
+        label_map=tuple(map_ or ()),
+        force=force,
+    )
+    print(made.text())
+    print(f"cache: {out}")

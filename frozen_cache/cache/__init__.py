@@ -64,7 +64,8 @@ Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offset
 
 A line of the ledger is {"sha256": ..., "record": `ledger.SegmentRecord`}: sha256 of the record as JSON (sorted keys, no
 spaces); the record has the cache's fingerprint, image ids and views, matched objects, sizes and shapes, broken images,
-CRC-32C of the image files (`image_crcs`), and `files`: path inside the segment -> [size in bytes, checksum], by `sums`
+CRC-32C of the image files (`image_crcs`), sums of their sizes and annotations (`annotation_sums`, not in format 1; by
+`data.fingerprint.annotation_sum`), and `files`: path inside the segment -> [size in bytes, checksum], by `sums`
 a CRC-32 or (first caches) a CRC-32C, which is the same for all zarr files of one structure, as they end in their own.
 
 A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as

@@ -63,7 +63,7 @@ def collect_view(
         scores, k=top_k, one_label_per_query=one_label_per_query, columns=table.category_of_column >= 0
     )
     query_rows, column_rows = pairs.query_index.tolist(), pairs.column.tolist()
-    matched = _match(scores, boxes, truth, transform, table, focal=not one_label_per_query)
+    matched = match_objects(scores, boxes, truth, transform, table, focal=not one_label_per_query)
     match = torch.full((len(truth.boxes),), -1, dtype=torch.int64)
     for place, (query, column) in matched.items():
         rows = [row for row, found in enumerate(query_rows) if found == query]
@@ -89,7 +89,7 @@ def collect_view(
     )
 
 
-def _match(
+def match_objects(
     scores: Tensor, boxes: Tensor, truth: GroundTruth, transform: ViewTransform, table: LabelTable, *, focal: bool
 ) -> dict[int, tuple[int, int]]:
     """Object -> (query, score column) for objects that are no crowd and have a label, by their masks' own boxes."""

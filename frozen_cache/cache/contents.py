@@ -54,7 +54,8 @@ def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
     planned = min(attributes.views_per_segment, attributes.views_total - record.segment * attributes.views_per_segment)
     lost = planned - views
     same = {len(record.view_indices), len(record.resized_sizes), len(record.matched), len(record.shapes)} == {views}
-    if not same or (record.image_crcs and len(record.image_crcs) != views):
+    sums = {len(each) for each in (record.image_crcs, record.annotation_sums) if each}
+    if not same or sums - {views}:
         raise NotWhole("its line in the ledger contradicts itself")
     if lost < 0 or (lost > 0) != bool(record.broken) or len(record.broken) > lost:
         raise NotWhole(f"it has {views} views and {len(record.broken)} broken images, {planned} views were planned")

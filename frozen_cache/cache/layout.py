@@ -48,6 +48,12 @@ def chunk_rows(first_rows: int, row_bytes: int) -> int:
     return target
 
 
+def offset_column(name: str) -> str | None:
+    """The column of `offsets` that cuts an array into views; None for tables, which have a row a view."""
+    column = {"truth/objects": "objects", "truth/boxes": "objects", "truth/rle": "rle"}.get(name, name.split("/")[0])
+    return column if column in OFFSET_COLUMNS else None
+
+
 @dataclass(frozen=True)
 class ArrayLayout:
     """One array as it must lie on disk: cut along its first axis only, little-endian, a CRC-32C on every chunk."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.aside import aside_path
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.documents import added_later
 from frozen_cache.durable import create_durably, errors_name, file_crc32, file_crc32c, flush_file, read_regular
 
 LINE_BYTES = 256 << 20
@@ -49,6 +50,8 @@ class SegmentRecord(BaseModel):
     broken: tuple[BrokenImage, ...] = ()
     image_crcs: tuple[int, ...] = ()
     """CRC-32C of the image file of each view; empty where the cache was made before they were kept."""
+    annotation_sums: tuple[int, ...] = added_later(())
+    """`annotation_sum` of the image of each view; empty in format 1."""
     folder: str = ""
     """Name of its folder in `segments`; empty (first caches): the segment's number."""
     sums: Literal["crc32c", "crc32"] = "crc32c"

@@ -11,6 +11,7 @@ from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import ViewBatch
+from frozen_cache.data.fingerprint import annotation_sum
 from frozen_cache.data.truth import view_truth
 from frozen_cache.detectors.output import DetectorOutput
 from frozen_cache.progress import progress_bar
@@ -118,6 +119,7 @@ class Recorder:
                     one_label_per_query=attributes.detector.one_label_per_query,
                 ),
                 image_crc=batch.crcs[place],
+                annotation_sum=annotation_sum(view.image),
             )
             self.views += 1
             self._bar.update()

@@ -28,7 +28,7 @@ from frozen_cache.cache.contents import (
     read_document,
 )
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS
+from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS, offset_column
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
@@ -78,6 +78,18 @@ class SegmentReader:
         """
         with self._damage(row):
             return self._view(row, layers=layers, c1=c1)
+
+    def stored(self, name: str, row: int | None = None) -> np.ndarray:
+        """An array as it is stored, or what one view has of it: elements of a column, one row of a table.
+
+        Raises:
+            DamagedCacheError, OSError: as `read`.
+        """
+        with self._damage(row):
+            if row is None:
+                return self._read(name, slice(None))
+            column = offset_column(name)
+            return self._read(name, slice(row, row + 1) if column is None else self._span(column, row))
 
     @contextmanager
     def _damage(self, row: int | None) -> Iterator[None]:

@@ -29,6 +29,7 @@ from frozen_cache.cache.layout import (
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.quantise import quantised
 from frozen_cache.cache.view import CachedView
+from frozen_cache.data.truth import GroundTruth
 from frozen_cache.durable import file_crc32, flush_tree
 from frozen_cache.errors import UserError
 
@@ -41,13 +42,14 @@ class SegmentWriter:
         self._attributes = attributes
         self._dtype: str = attributes.precision
         self._group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, Column] = {}
         self._views: list[list[int]] = []
         self._offsets: list[list[int]] = [[0] * len(OFFSET_COLUMNS)]
         self._shapes: list[list[tuple[int, ...]]] = []
         self._scales: list[list[float]] = []
         self._matched: list[int] = []
         self._crcs: list[int] = []
+        self._annotation_sums: list[int] = []
         self._broken: list[BrokenImage] = []
 
     def add_broken(self, image_id: int, reason: str) -> None:
@@ -55,11 +57,12 @@ class SegmentWriter:
         if image_id not in [broken.image_id for broken in self._broken]:
             self._broken.append(BrokenImage(image_id=image_id, reason=reason))
 
-    def append(self, view: CachedView, *, image_crc: int | None = None) -> None:
+    def append(self, view: CachedView, *, image_crc: int | None = None, annotation_sum: int | None = None) -> None:
         """Add one view; its maps are stored in the cache's precision.
 
         Args:
             image_crc: CRC-32C of the image file that it was made from, where that is known.
+            annotation_sum: `annotation_sum` of its image, where that is known.
 
         Raises:
             UserError: a map holds values that are not finite in this precision.
@@ -72,19 +75,16 @@ class SegmentWriter:
         encoder_size = 0
         for layer, layer_levels in view.encoder.items():
             encoder_size = self._put_maps(f"encoder/{layer}", layer_levels, view)
-        pairs = torch.cat([view.boxes, view.scores[:, None], view.labels[:, None], view.queries], dim=1)
-        self._put("rows", pairs.float().numpy(), columns=ROW_COLUMNS)
-        rle_size = self._put_truth(view)
-        transform = view.transform
-        self._views.append(
-            [
-                view.image_id, view.view, *transform.original_size, *transform.crop, int(transform.flip),
-                *transform.resized_size, view.selected,
-            ]
-        )  # fmt: skip
+        self._put("rows", row_array(view), columns=ROW_COLUMNS)
+        truth = truth_arrays(view.truth)
+        self._put("truth/objects", truth["truth/objects"], rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
+        self._put("truth/boxes", truth["truth/boxes"], rows=OBJECT_ROWS, columns=BOX_COLUMNS)
+        self._put("truth/rle", truth["truth/rle"], rows=RLE_ROWS)
+        self._views.append(view_row(view))
         self._crcs += [] if image_crc is None else [image_crc]
+        self._annotation_sums += [] if annotation_sum is None else [annotation_sum]
         self._matched.append(int((view.truth.match >= 0).sum()))
-        added = (len(view.queries), len(view.truth.boxes), rle_size, c1_size, encoder_size)
+        added = (len(view.queries), len(view.truth.boxes), len(truth["truth/rle"]), c1_size, encoder_size)
         self._offsets.append([before + size for before, size in zip(self._offsets[-1], added, strict=True)])
 
     def finish(self, segment: int, *, folder: str) -> SegmentRecord:
@@ -119,6 +119,7 @@ class SegmentWriter:
             shapes=tuple(tuple((s[0], s[1], s[2]) for s in shapes) for shapes in self._shapes),
             broken=tuple(self._broken),
             image_crcs=tuple(self._crcs),
+            annotation_sums=tuple(self._annotation_sums) if self._attributes.format_version > 1 else (),
             folder=folder,
             sums="crc32",
             files=self._files(),
@@ -151,25 +152,12 @@ class SegmentWriter:
         self._put(name, stored.numpy())
         return len(stored)
 
-    def _put_truth(self, view: CachedView) -> int:
-        truth = view.truth
-        counts = [mask["counts"] for mask in truth.masks]
-        objects = np.stack(
-            [truth.annotation_ids, truth.categories, truth.crowd, truth.match, [len(count) for count in counts]], axis=1
-        ).astype(np.int64)
-        self._put("truth/objects", objects, rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
-        boxes = np.concatenate([truth.boxes, truth.areas[:, None]], axis=1).astype(np.float32)
-        self._put("truth/boxes", boxes, rows=OBJECT_ROWS, columns=BOX_COLUMNS)
-        rle = np.frombuffer(b"".join(counts), dtype=np.uint8)
-        self._put("truth/rle", rle, rows=RLE_ROWS)
-        return len(rle)
-
     def _put(self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()) -> None:
         if name not in self._columns:
             row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
             chunk = rows or chunk_rows(len(values), row_bytes)
             layout = ArrayLayout.sharded((0, *values.shape[1:]), str(values.dtype), chunk=chunk)
-            self._columns[name] = _Column(layout.create(self._group, name, columns=columns))
+            self._columns[name] = Column(layout.create(self._group, name, columns=columns))
         self._columns[name].append(values)
 
     def _write_table(self, name: str, values: np.ndarray, *, columns: tuple[str, ...] = ()) -> None:
@@ -178,7 +166,34 @@ class SegmentWriter:
             array[...] = values
 
 
-class _Column:
+def row_array(view: CachedView) -> np.ndarray:
+    """(rows, 6 + D) float32, a view's part of `rows`."""
+    pairs = torch.cat([view.boxes, view.scores[:, None], view.labels[:, None], view.queries], dim=1)
+    return pairs.float().numpy()
+
+
+def truth_arrays(truth: GroundTruth) -> dict[str, np.ndarray]:
+    """A view's part of the arrays of its ground truth, by their names."""
+    counts = [mask["counts"] for mask in truth.masks]
+    lengths = [len(count) for count in counts]
+    objects = np.stack([truth.annotation_ids, truth.categories, truth.crowd, truth.match, lengths], axis=1)
+    return {
+        "truth/objects": objects.astype(np.int64),
+        "truth/boxes": np.concatenate([truth.boxes, truth.areas[:, None]], axis=1).astype(np.float32),
+        "truth/rle": np.frombuffer(b"".join(counts), dtype=np.uint8),
+    }
+
+
+def view_row(view: CachedView) -> list[int]:
+    """A view's row of `views`."""
+    transform = view.transform
+    return [
+        view.image_id, view.view, *transform.original_size, *transform.crop, int(transform.flip),
+        *transform.resized_size, view.selected,
+    ]  # fmt: skip
+
+
+class Column:
     """One growing array: rows are kept until they fill a shard, so that no shard is ever written twice."""
 
     def __init__(self, array: zarr.Array[Any]) -> None:

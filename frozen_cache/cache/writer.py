@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.aside import new_token
@@ -27,6 +28,18 @@ from frozen_cache.cache.root import open_root
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.durable import errors_name, first_one_wins, move_durably, remove_tree
 from frozen_cache.errors import FrozenCacheError, UserError
+
+
+@dataclass
+class SegmentPlace:
+    """Where a segment is made."""
+
+    name: str
+    """That it will have in `segments`."""
+    folder: Path
+    """Under `staging`."""
+    record: SegmentRecord | None = None
+    """Its line, once it is whole and flushed."""
 
 
 class CacheWriter:
@@ -94,13 +107,22 @@ class CacheWriter:
         Raises:
             FrozenCacheError: what has been written is not whole, or (a condemned segment) not the same images.
         """
+        with self.place(segment) as place:
+            writer = SegmentWriter(place.folder, self.attributes)
+            yield writer
+            place.record = writer.finish(segment, folder=place.name)
+
+    @contextmanager
+    def place(self, segment: int) -> Iterator[SegmentPlace]:
+        """As `segment`, for whoever makes the whole segment in `SegmentPlace.folder` and sets its `record`."""
         name = f"{segment_name(segment)}.{new_token()}"
         aside, place = self.path / "staging" / name, self.path / "segments" / name
+        making = SegmentPlace(name=name, folder=aside)
         try:
             with errors_name(self.path, below=aside):
-                writer = SegmentWriter(aside, self.attributes)
-                yield writer
-                record = writer.finish(segment, folder=name)
+                yield making
+                record = making.record
+                assert record is not None
                 self._compare(record)
                 move_durably(aside, place)
             if not self._commit(record):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.truth import GroundTruth, view_truth
+from frozen_cache.data.view import ViewTransform
 
 
 def data_fingerprint(images: Iterable[tuple[CocoImage, int | None]], categories: dict[int, str]) -> str:
@@ -21,6 +25,27 @@ def data_fingerprint(images: Iterable[tuple[CocoImage, int | None]], categories:
         for a in image.annotations:
             digest.update(_line([a.id, a.category_id, a.bbox, a.area, a.crowd, a.rle["counts"].decode("ascii")]))
     return digest.hexdigest()
+
+
+def annotation_sum(image: CocoImage) -> int:
+    """A sum of 63 bits over an image's size and its annotations as used; their ids, which nothing depends on, aside."""
+    height, width = image.height, image.width
+    plain = ViewTransform(original_size=(height, width), crop=(0, 0, width, height), resized_size=(height, width))
+    ids = sorted({annotation.category_id for annotation in image.annotations})
+    return truth_sum(view_truth(image, plain, {key: place for place, key in enumerate(ids)}), ids, plain)
+
+
+def truth_sum(truth: GroundTruth, category_ids: Sequence[int], plain: ViewTransform) -> int:
+    """The `annotation_sum` of an image from the ground truth of its plain view.
+
+    Args:
+        category_ids: those that `truth.categories` are indices into.
+    """
+    digest = hashlib.sha256(_line(plain.original_size))
+    digest.update(np.array(category_ids, dtype=np.int64)[truth.categories].tobytes())
+    digest.update(truth.boxes.tobytes() + truth.areas.tobytes() + truth.crowd.tobytes())
+    digest.update(_line([mask["counts"].decode("ascii") for mask in truth.masks]))
+    return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 
 def _line(value: object) -> bytes:

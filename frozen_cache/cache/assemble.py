@@ -1,0 +1,202 @@
+"""Segments made of segments that are there: arrays copied as they are stored, files that stay the same linked.
+
+Nothing is decoded, so that every number stays what it was, whatever the precision of the cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.chunk_sums import ATTRIBUTE, read_chunk_sums
+from frozen_cache.cache.contents import check_segment, columns, fixed_tables, read_document
+from frozen_cache.cache.layout import (
+    BOX_COLUMNS,
+    OBJECT_COLUMNS,
+    OFFSET_COLUMNS,
+    ROW_COLUMNS,
+    SHAPE_COLUMNS,
+    VIEW_COLUMNS,
+)
+from frozen_cache.cache.ledger import SegmentRecord
+from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.segment_writer import Column
+from frozen_cache.durable import NO_LINKS, file_crc32, flush_tree
+
+COLUMN_NAMES = {
+    "views": VIEW_COLUMNS,
+    "offsets": OFFSET_COLUMNS,
+    "shapes": SHAPE_COLUMNS,
+    "rows": ROW_COLUMNS,
+    "truth/objects": OBJECT_COLUMNS,
+    "truth/boxes": BOX_COLUMNS,
+}
+PER_VIEW = (
+    "image_ids", "view_indices", "resized_sizes", "matched", "shapes", "image_crcs", "annotation_sums",
+)  # fmt: skip
+"""The fields of a record that have an entry for each view."""
+
+
+@dataclass(frozen=True)
+class StoredSegment:
+    """A committed segment of a cache."""
+
+    cache: Path
+    record: SegmentRecord
+    reader: SegmentReader
+
+
+def write_linked(
+    folder: Path,
+    source: StoredSegment,
+    attributes: CacheAttributes,
+    *,
+    record: SegmentRecord,
+    arrays: Mapping[str, Iterable[np.ndarray]],
+    offsets: np.ndarray,
+) -> SegmentRecord:
+    """Make a segment in `folder` of `arrays`, each in parts, and of hard links to all other files of `source`.
+
+    Where the file system has no links, files are copied.
+
+    Args:
+        record: its line; `files`, `sums` are set here.
+        offsets: (V + 1, columns) int64, which `arrays` need not name.
+
+    Returns:
+        The line, its files flushed and compared with what they must be.
+
+    Raises:
+        NotWhole: they are not.
+    """
+    arrays = {**arrays, "offsets": [offsets]}
+    arrays = {name: parts for name, parts in arrays.items() if f"{name}/zarr.json" in source.record.files}
+    old = source.record.folder_in(source.cache)
+    links = {
+        name: told
+        for name, told in source.record.files.items()
+        if name != "zarr.json" and not any(name.startswith(f"{array}/") for array in arrays)
+    }
+    group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+    sums = dict(read_document(source.record, old, "zarr.json").get("attributes", {}).get(ATTRIBUTE, {}))  # type: ignore[attr-defined]
+    sums = {name: text for name, text in sums.items() if name in links}
+    sums |= _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
+    told = {}
+    for name, size_and_sum in links.items():
+        target = folder / name
+        if not target.exists():  # a group's document may have been written with an array
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(old / name, target)
+            if source.record.sums == "crc32":
+                told[name] = size_and_sum
+    return _finish(group, folder, record, attributes, offsets=offsets, sums=sums, told=told)
+
+
+def write_copied(
+    folder: Path,
+    views: list[tuple[StoredSegment, int]],
+    attributes: CacheAttributes,
+    *,
+    segment: int,
+    name: str,
+    change: Callable[[str, int, np.ndarray], np.ndarray] = lambda array, place, values: values,
+) -> SegmentRecord:
+    """Make a segment in `folder` of views of others, each given as its segment and its row there.
+
+    Args:
+        segment: its number.
+        name: that its folder will have.
+        change: called with an array's name, a place in `views` and what is stored there; gives what is written, of the
+            same shape.
+
+    Returns, Raises: as `write_linked`.
+    """
+    steps = [np.diff(source.reader.stored("offsets"), axis=0)[row] for source, row in views]
+    offsets = np.concatenate([[np.zeros_like(steps[0])], np.cumsum(steps, axis=0)])
+    per_view = {
+        field: tuple(getattr(source.record, field)[row] for source, row in views)
+        if all(getattr(source.record, field) for source, _ in views)
+        else ()
+        for field in PER_VIEW
+    }
+    record = SegmentRecord(
+        segment=segment, cache_fingerprint=attributes.fingerprint, folder=name, sums="crc32", files={}, **per_view
+    )
+    names = [*fixed_tables(record, attributes), *columns(record, attributes, offsets)]
+    arrays = {array: _stored(views, array, change) for array in names if array != "offsets"}
+    group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+    sums = _write(group, folder, record, attributes, arrays={**arrays, "offsets": [offsets]}, offsets=offsets)
+    return _finish(group, folder, record, attributes, offsets=offsets, sums=sums, told={})
+
+
+def _stored(
+    views: list[tuple[StoredSegment, int]], array: str, change: Callable[[str, int, np.ndarray], np.ndarray]
+) -> Iterator[np.ndarray]:
+    for place, (source, row) in enumerate(views):
+        yield change(array, place, source.reader.stored(array, row))
+
+
+def _write(
+    group: zarr.Group,
+    folder: Path,
+    record: SegmentRecord,
+    attributes: CacheAttributes,
+    *,
+    arrays: Mapping[str, Iterable[np.ndarray]],
+    offsets: np.ndarray,
+) -> dict[str, str]:
+    """Write arrays in the layout that they must have; returns the sums of the chunks of their shards."""
+    layouts = fixed_tables(record, attributes) | columns(record, attributes, offsets)
+    sums: dict[str, str] = {}
+    for name, parts in arrays.items():
+        layout, names = layouts[name], COLUMN_NAMES.get(name, ())
+        if layout.shard is None:
+            table = np.concatenate(list(parts))
+            created = layout.create(group, name, columns=names)
+            if table.size:
+                created[...] = table
+            continue
+        column = Column(replace(layout, shape=(0, *layout.shape[1:])).create(group, name, columns=names))
+        for part in parts:
+            column.append(part)
+        column.finish()
+        files = [f"{name}/{file}" for file in layout.files()]
+        sums |= {file: read_chunk_sums(folder / file, chunks=column.shard_chunks) for file in files}
+    return sums
+
+
+def _finish(
+    group: zarr.Group,
+    folder: Path,
+    record: SegmentRecord,
+    attributes: CacheAttributes,
+    *,
+    offsets: np.ndarray,
+    sums: dict[str, str],
+    told: dict[str, tuple[int, int]],
+) -> SegmentRecord:
+    broken = [image.model_dump() for image in record.broken]
+    group.update_attributes({"broken": broken, ATTRIBUTE: dict(sorted(sums.items()))})
+    flush_tree(folder)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: told.get(name) or file_crc32(folder / name) for name in names}
+    record = record.model_copy(update={"files": files, "sums": "crc32"})
+    check_segment(record, folder, attributes, offsets=offsets)
+    return record
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (*NO_LINKS, errno.EXDEV):
+            raise
+        shutil.copyfile(source, target)

@@ -1,0 +1,181 @@
+"""New annotations on a cache that is there, without detector or images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from frozen_cache.cache.assemble import StoredSegment
+from frozen_cache.cache.attributes import CacheAttributes, DataAttributes
+from frozen_cache.cache.hints import read_hints, write_hints
+from frozen_cache.cache.ledger import read_record
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.relabel import Relabelling, relabel_segment
+from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.writer import CacheWriter
+from frozen_cache.data.checks import check_annotations
+from frozen_cache.data.choose import choose_annotations
+from frozen_cache.data.coco import CocoDataset, CocoImage, read_coco
+from frozen_cache.data.fingerprint import data_fingerprint
+from frozen_cache.detectors.labels import match_labels
+from frozen_cache.errors import UserError
+from frozen_cache.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """What `cache_relabel` made."""
+
+    out: Path
+    views: int
+    objects: int
+    """That are no crowd, in the new annotations."""
+    unused: int
+    """Images of the annotation file that the cache does not have."""
+    left: int
+    """Segments that another process is still making."""
+
+    def text(self) -> str:
+        """For people."""
+        lines = [f"{self.views} views have new ground truth: {self.objects:,} objects"]
+        if self.unused:
+            lines.append(f"{self.unused} images of the annotation file are not in the cache")
+        if self.left:
+            lines.append(f"{self.left} segments are still open: another process makes them, or run it again")
+        return "\n".join(lines)
+
+
+def cache_relabel(
+    path: Path,
+    *,
+    annotations: Path,
+    out: Path,
+    crowds: str = "as-marked",
+    skip_bad_annotations: bool = False,
+    only: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
+    label_map: tuple[str, ...] = (),
+    force: bool = False,
+) -> Relabelled:
+    """Make the cache `out` of the maps and queries of the cache `path` and of other annotations of its images.
+
+    Maps are hard links to the files of `path`, where the file system has these. Killed and called again it goes on.
+
+    Args:
+        crowds, skip_bad_annotations, only, labels, label_map, force: as for `extract_features`; `labels` are those of
+            `path` where none are given.
+
+    Raises:
+        UserError: the annotations lack an image of the cache, or have it in another size; a category has a label whose
+            detections were not kept.
+    """
+    if out.resolve() == path.resolve():
+        raise UserError(f"--out {out} is the cache itself: give the name of the new one")
+    reader = CacheReader(path)
+    old = reader.attributes
+    dataset = read_coco(annotations)
+    images = _images(reader, dataset)
+    choices = choose_annotations(
+        categories=dataset.categories,
+        label_names=old.detector.label_names or {},
+        num_labels=old.detector.num_labels,
+        crowds=crowds,
+        skip_bad=skip_bad_annotations,
+        only=only,
+        labels=labels or old.data.choices.labels,
+        label_map=label_map,
+    )
+    counts = check_annotations(dataset, images, choices=choices, force=force)
+    dataset = replace(dataset, categories=choices.kept(dataset.categories))
+    label_to_category = match_labels(
+        old.detector,
+        [{"id": key, "name": name} for key, name in dataset.categories.items()],
+        used={found for key in dataset.used if (found := choices.category(key)) is not None},
+        names=choices.labels,
+        chosen={key: label for key, label in choices.label_map.items() if key in dataset.categories},
+    )
+    fingerprint = data_fingerprint(((image, None) for image in images), dataset.categories)
+    attributes = old.model_copy(
+        update={
+            "label_to_category": label_to_category,
+            "data": DataAttributes(
+                fingerprint=hashlib.sha256(f"{old.data.fingerprint} {fingerprint}".encode()).hexdigest(),
+                annotations=annotations.name,
+                images=old.data.images,
+                missing=old.data.missing,
+                limit=old.data.limit,
+                categories=tuple({"id": key, "name": name} for key, name in dataset.categories.items()),
+                choices=choices,
+                counts=counts,
+                bit_depth=old.data.bit_depth,
+            ),
+        }
+    )
+    _refuse_lost_labels(path, old, attributes)
+    left = _write(path, out, Relabelling.build(attributes, old, {image.id: image for image in images}), old)
+    hints = read_hints(path)
+    if hints is not None:
+        write_hints(out, hints.model_copy(update={"annotations": annotations.resolve()}))
+    return Relabelled(out, len(reader), counts.objects, len(dataset.images) - len(images), left)
+
+
+def _images(reader: CacheReader, dataset: CocoDataset) -> list[CocoImage]:
+    """The images of the cache as the annotation file has them, by rising id."""
+    known = {image.id: image for image in dataset.images}
+    ids = sorted({image for image, _ in reader.views})
+    lost = [key for key in ids if key not in known]
+    if lost:
+        raise UserError(
+            f"{dataset.path} lacks {len(lost)} images that {reader.path} has, the first is image {lost[0]}: "
+            "`frozen-cache cache subset` makes a cache of fewer images"
+        )
+    return [known[key] for key in ids]
+
+
+def _refuse_lost_labels(path: Path, old: CacheAttributes, new: CacheAttributes) -> None:
+    """UserError where a category has a label without rows in the cache, or one category has become several."""
+    names = {category["id"]: category["name"] for category in (*old.categories, *new.categories)}
+    became: dict[int, int | None] = {}
+    for label, category in new.label_to_category.items():
+        if label not in old.label_to_category:
+            raise UserError(
+                f"category {category} ({names[category]}) is the detector's label {label}, whose detections {path} "
+                "does not have, as no category of its own was that label: extract anew, or leave it out by --only"
+            )
+    for label, category in old.label_to_category.items():
+        now = new.label_to_category.get(label)
+        if became.setdefault(category, now) != now:
+            raise UserError(
+                f"category {category} ({names[category]}) of {path} is several labels of the detector, which are "
+                "different categories now; its rows do not tell them apart: extract anew"
+            )
+
+
+def _write(path: Path, out: Path, relabelling: Relabelling, old: CacheAttributes) -> int:
+    """Make the open segments; returns how many are still open."""
+    writer = CacheWriter(out, relabelling.attributes)
+    try:
+        pending = writer.pending()
+        with progress_bar(total=len(pending), desc="relabel", unit="segment") as bar:
+            for segment in pending:
+                if writer.claim(segment):
+                    record = read_record(path, segment, old.fingerprint)
+                    source = StoredSegment(path, record, SegmentReader(path, record, old))
+                    _refuse_other_sizes(source, relabelling.images)
+                    with writer.place(segment) as place:
+                        place.record = relabel_segment(place.folder, source, relabelling, name=place.name)
+                bar.update()
+        return len(writer.pending())
+    finally:
+        writer.close()
+
+
+def _refuse_other_sizes(source: StoredSegment, images: dict[int, CocoImage]) -> None:
+    for image_id, _, height, width, *_ in source.reader.stored("views").tolist():
+        image = images[image_id]
+        if (image.height, image.width) != (height, width):
+            raise UserError(
+                f"image {image_id} is {image.height} x {image.width} (height x width) in the annotations, "
+                f"{height} x {width} in {source.cache}"
+            )
