@@ -43,7 +43,8 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
                 encoder layer, in their order; value = int8 * scale.
     rows        (R, 6 + D) float32: box as cx, cy, w, h in 0..1 of the view; score; label (index into the categories);
                 the query's D numbers. The first `selected` rows are the detections by falling score; those behind are
-                queries that were matched to an object but not selected: for training only.
+                queries that were matched to an object but not selected: for training only. (`cache relabel`
+                keeps them, so that some may have no object there.)
     c1          flat, C-order (channels, height, width) of each view; absent where the detector has no C1.
     encoder/LAYER
                 flat, the levels of each view one after the other, finest first, each (channels, height, width).

@@ -147,7 +147,7 @@ def relabel_segment(folder: Path, source: StoredSegment, relabelling: Relabellin
     steps = np.diff(offsets, axis=0)
     matched = []
     for row in range(len(old.image_ids)):
-        view = relabelling.view(source.reader.read(row, layers=(), c1=False, dtype=None))
+        view = relabelling.view(source.reader.read(row, layers=(), c1=False).rows)
         arrays = {"views": np.array([view_row(view)], dtype=np.int64), "rows": row_array(view)}
         arrays |= truth_arrays(view.truth)
         for array, values in arrays.items():
