@@ -26,6 +26,9 @@ def detectors() -> None:
     typer.echo("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
     for line in _named():
         typer.echo(line)
+    typer.echo("\nBy name too, from checkpoints of their official repositories; classes and sizes are the file's:\n")
+    for line in _by_name():
+        typer.echo(line)
     typer.echo(
         "\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n"
     )
@@ -49,6 +52,16 @@ def _named() -> list[str]:
             f"{row.queries} queries, {row.labels} labels, top {row.top_k}",
             f"  {'':<16} weights: {row.weights}",
         ]
+    return lines
+
+
+def _by_name() -> list[str]:
+    """Two lines for each detector that an official checkpoint is converted for."""
+    from frozen_cache.detectors.hf.official_keys.named import BY_NAME
+
+    lines = []
+    for name, named in BY_NAME.items():
+        lines += [f"  {name:<16} {named.title}", f"  {'':<16} weights: {named.weights}"]
     return lines
 
 

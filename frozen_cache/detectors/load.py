@@ -60,7 +60,7 @@ def load_detector(
 def known_names() -> list[str]:
     """The detectors that go by name."""
     official = _official()
-    return sorted(official.NAMED) if official is not None else []
+    return [*(sorted(official.NAMED) if official is not None else []), *_by_name()]
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,19 @@ class _Taps:
 
 
 def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
-    official = _official()
-    if official is None or name not in official.NAMED:
+    if name not in known_names():
         raise UserError(f"no detector is named {name}; give {_forms()}")
     if weights is None:
         raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
-    if taps.backbone_strides or taps.backbone_scale > 1:
-        raise UserError(f"added or enlarged backbone maps are for transformers detectors; {name} has all its levels")
     if not weights.is_file():
         raise UserError(f"--weights {weights}: no such file")
+    if name in _by_name():
+        from frozen_cache.detectors.hf.official_keys import load_by_name
+
+        return load_by_name(name, weights, **asdict(taps))
+    if taps.backbone_strides or taps.backbone_scale > 1:
+        raise UserError(f"added or enlarged backbone maps are for transformers detectors; {name} has all its levels")
+    official = _official()
     return official.load_official(name, weights, taps.encoder_layers)
 
 
@@ -154,6 +158,13 @@ def _official() -> Any:
         if error.name is not None and error.name.startswith("frozen_cache.detectors.official"):
             return None
         raise
+
+
+def _by_name() -> list[str]:
+    """The names of transformers detectors that load from an official checkpoint."""
+    from frozen_cache.detectors.hf.official_keys.named import BY_NAME
+
+    return list(BY_NAME)
 
 
 def _forms() -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from frozen_cache.errors import UserError
 
 PLACES = ("model", "ema_model", "state_dict")
-"""Where training code puts the state dict, in order of preference."""
+"""Where training code puts the state dict, in order of preference; `ema.module` is `module` inside `ema`."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Checkpoint:
     """The training run's command line, where the file holds it."""
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a `.safetensors` file or a PyTorch one: `{"model": state dict}`, `ema_model`, or a bare state dict.
+def read_checkpoint(path: Path, *, places: tuple[str, ...] = PLACES) -> Checkpoint:
+    """Read a `.safetensors` file or a PyTorch one: a state dict in one of `places`, or a bare one.
 
     Raises:
         UserError: no such file, a damaged or foreign one, one that holds more than plain data, one without weights.
@@ -51,7 +51,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     arguments = content.get("args") if isinstance(content, dict) else None
     return Checkpoint(
         path=path,
-        weights=_state_dict(content, path),
+        weights=_state_dict(content, path, places),
         arguments=vars(arguments) if isinstance(arguments, argparse.Namespace) else {},
     )
 
@@ -77,17 +77,22 @@ def _torch_load(path: Path) -> Any:
         raise UserError(f"weights {path}: not a readable checkpoint, truncated perhaps ({detail})") from None
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict(content: Any, path: Path, places: tuple[str, ...]) -> dict[str, Tensor]:
     """The weights in whatever the file holds, `module.` and profilers' scalars removed."""
-    if isinstance(content, Mapping):
-        for place in PLACES:
-            if isinstance(content.get(place), Mapping):
-                content = content[place]
-                break
+    outer = content
+    content = next((inner for place in places if (inner := _inside(outer, place)) is not None), outer)
     if not isinstance(content, Mapping):
         raise UserError(f"weights {path}: holds a {type(content).__name__}, expected {{'model': state dict}}")
     weights = {str(name).removeprefix("module."): each for name, each in content.items() if isinstance(each, Tensor)}
     if not weights:
         found = ", ".join(sorted(map(str, content))[:5]) or "nothing"
-        raise UserError(f"weights {path}: holds no state dict under {', '.join(PLACES)} (found: {found})")
+        raise UserError(f"weights {path}: holds no state dict under {', '.join(places)} (found: {found})")
     return weights
+
+
+def _inside(content: Any, place: str) -> Mapping[Any, Any] | None:
+    """The mapping at a dotted place, if there is one that holds tensors."""
+    for name in place.split("."):
+        content = content.get(name) if isinstance(content, Mapping) else None
+    holds = isinstance(content, Mapping) and any(isinstance(each, Tensor) for each in content.values())
+    return content if holds else None

@@ -1,0 +1,44 @@
+"""The detectors that go by name with a checkpoint of their official repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
+from frozen_cache.detectors.hf.official_keys.rt_detr import RT_DETR, RT_DETR_V2
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedWeights:
+    """A detector that `--detector NAME --weights FILE` takes."""
+
+    title: str
+    family: OfficialFamily
+    variant: str
+    """The published size, as `family.variant` calls it."""
+    weights: str
+    """Where its weights are published, for people."""
+    evaluated: int | None = None
+    """Decoder layers that inference uses, where they are fewer than the file has."""
+
+
+def _rt_detr(size: str, backbone: str, evaluated: int | None = None) -> dict[str, NamedWeights]:
+    place = "github.com/lyuwenyu/RT-DETR, README of "
+    return {
+        f"{name}-{size}": NamedWeights(
+            title=f"{title}, {backbone}", family=family, variant=size, weights=place + folder, evaluated=evaluated
+        )
+        for name, title, family, folder in (
+            ("rtdetr", "RT-DETR", RT_DETR, "rtdetr_pytorch"),
+            ("rtdetrv2", "RT-DETRv2", RT_DETR_V2, "rtdetrv2_pytorch"),
+        )
+    }
+
+
+BY_NAME: dict[str, NamedWeights] = {
+    **_rt_detr("r18", "ResNet-18"),
+    **_rt_detr("r34", "ResNet-34"),
+    **_rt_detr("r50", "ResNet-50"),
+    **_rt_detr("r50-m", "ResNet-50, narrow encoder, three decoder layers", evaluated=3),
+    **_rt_detr("r101", "ResNet-101"),
+}

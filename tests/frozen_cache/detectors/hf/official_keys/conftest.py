@@ -1,0 +1,121 @@
+"""Small models of the official families: their weights follow from their official names, as do the typed-in figures."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from torch import Tensor
+
+from frozen_cache.detectors.hf.official_keys import BY_NAME
+from frozen_cache.detectors.hf.official_keys.names import layout, official_shapes
+
+KEPT = {"num_points_scale", "n_points_scale", "up", "reg_scale"}
+"""Weights whose values say what the model is."""
+
+
+def rule(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The weight of this official name, in the typed-in figures and here."""
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    x = torch.from_numpy(generator.standard_normal(shape)).float()
+    leaf = name.rpartition(".")[2]
+    if leaf == "running_var":
+        return (1 + 0.1 * x).clamp(min=0.2)
+    if len(shape) > 1:
+        return (math.sqrt(2) if len(shape) == 4 else 1) * x / math.sqrt(math.prod(shape[1:]))
+    return (1 if leaf in ("weight", "scale") else 0) + 0.1 * x
+
+
+def _resnet(layer_type: str, width: int, depths: list[int]) -> Any:
+    sizes = [width, 2 * width, 4 * width, 8 * width]
+    return hf.RTDetrResNetConfig(layer_type=layer_type, hidden_sizes=sizes, depths=depths, out_indices=[2, 3, 4])
+
+
+def _rt_detr(config: Callable[..., Any], backbone: Any, expansion: float, **more: Any) -> Any:
+    return config(
+        backbone_config=backbone,
+        encoder_in_channels=backbone.hidden_sizes[1:],
+        encoder_hidden_dim=32,
+        encoder_ffn_dim=48,
+        decoder_in_channels=[32, 32, 32],
+        d_model=32,
+        decoder_ffn_dim=40,
+        decoder_layers=2,
+        hidden_expansion=expansion,
+        num_labels=3,
+        num_denoising=0,
+        **more,
+    )
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small model: the name that it is loaded by, and its configuration."""
+
+    name: str
+    config: Callable[[], Any]
+
+
+R18 = [2, 2, 2, 2]
+SMALL = {
+    "rtdetr": Small("rtdetr-r18", lambda: _rt_detr(hf.RTDetrConfig, _resnet("basic", 64, R18), 0.5)),
+    "rtdetr-bottleneck": Small(
+        "rtdetr-r50", lambda: _rt_detr(hf.RTDetrConfig, _resnet("bottleneck", 256, [1, 1, 1, 1]), 1.0)
+    ),
+    "rtdetrv2": Small(
+        "rtdetrv2-r18",
+        lambda: _rt_detr(hf.RTDetrV2Config, _resnet("basic", 64, R18), 0.5, decoder_n_points=3, decoder_n_levels=3),
+    ),
+}
+
+
+def expected(name: str, config: Any) -> dict[str, tuple[int, ...]]:
+    """Official name -> shape of the official model, by the product's own table."""
+    with torch.device("meta"):
+        state = hf.AutoModelForObjectDetection.from_config(config).state_dict()
+    return official_shapes(state, layout(state, BY_NAME[name].family.rules))
+
+
+@cache
+def _state(case: str) -> dict[str, Tensor]:
+    small = SMALL[case]
+    model = hf.AutoModelForObjectDetection.from_config(small.config())
+    own = model.state_dict()
+    pieces = layout(own, BY_NAME[small.name].family.rules)
+    kept = {piece.official: own[name] for name, piece in pieces.items() if name.rpartition(".")[2] in KEPT}
+    return {name: kept.get(name, rule(name, shape)) for name, shape in official_shapes(own, pieces).items()}
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the tests of this folder share."""
+
+    small = SMALL
+    expected = staticmethod(expected)
+
+    def state(self, case: str) -> dict[str, Tensor]:
+        """A whole official state dict of a small model."""
+        return dict(_state(case))
+
+    def save(self, folder: Path, state: dict[str, Any], place: str = "ema.module") -> Path:
+        """A checkpoint file with the state at a dotted place."""
+        content: Any = state
+        for key in reversed(place.split(".") if place else []):
+            content = {key: content}
+        torch.save(content, folder / "best.pth")
+        return folder / "best.pth"
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    """States and files."""
+    return Kit()

@@ -1,0 +1,114 @@
+"""Names and sizes: the tables against lists from the official modules; configurations from shapes alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from torch import nn
+
+from frozen_cache.detectors.hf.official_keys import BY_NAME
+from frozen_cache.detectors.hf.official_keys.names import piece_of
+from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
+
+NAMES = Path(__file__).parent / "names"
+"""One file for an official model: how many weights, of how many numbers in all, have a name of this form."""
+
+
+def resnet(kind: str, depths: list[int]) -> Any:
+    sizes = [64, 128, 256, 512] if kind == "basic" else [256, 512, 1024, 2048]
+    return hf.RTDetrResNetConfig(layer_type=kind, hidden_sizes=sizes, depths=depths, out_indices=[2, 3, 4])
+
+
+def rt_detr(kind: str, depths: list[int], layers: int, expansion: float, width: int = 256, second: bool = False) -> Any:
+    backbone = resnet(kind, depths)
+    return (hf.RTDetrV2Config if second else hf.RTDetrConfig)(
+        backbone_config=backbone,
+        encoder_in_channels=backbone.hidden_sizes[1:],
+        encoder_hidden_dim=width,
+        encoder_ffn_dim=2048 if width == 384 else 1024,
+        decoder_in_channels=[width] * 3,
+        decoder_layers=layers,
+        hidden_expansion=expansion,
+        num_labels=80,
+        num_denoising=0,
+        **({"decoder_n_levels": 3} if second else {}),
+    )
+
+
+# the published sizes
+PUBLISHED: dict[str, Any] = {
+    "rtdetr-r18": lambda: rt_detr("basic", [2, 2, 2, 2], 3, 0.5),
+    "rtdetr-r34": lambda: rt_detr("basic", [3, 4, 6, 3], 4, 0.5),
+    "rtdetr-r50": lambda: rt_detr("bottleneck", [3, 4, 6, 3], 6, 1.0),
+    "rtdetr-r50-m": lambda: rt_detr("bottleneck", [3, 4, 6, 3], 6, 0.5),
+    "rtdetr-r101": lambda: rt_detr("bottleneck", [3, 4, 23, 3], 6, 1.0, 384),
+    "rtdetrv2-r18": lambda: rt_detr("basic", [2, 2, 2, 2], 3, 0.5, second=True),
+    "rtdetrv2-r50-m": lambda: rt_detr("bottleneck", [3, 4, 6, 3], 6, 0.5, second=True),
+}
+
+
+def by_form(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    """Name with its numbers replaced by # -> weights, numbers in them."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, shape in shapes.items():
+        form = re.sub(r"\d+", "#", name)
+        count, total = found.get(form, (0, 0))
+        found[form] = (count + 1, total + torch.Size(shape).numel())
+    return found
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(NAMES.glob("*.txt"))])
+def test_names_and_sizes_are_those_of_the_official_modules(kit: Any, name: str) -> None:
+    official = {}
+    for line in (NAMES / f"{name}.txt").read_text().splitlines():
+        count, total, form = line.split()
+        if not re.match(BY_NAME[name].family.ignored, form):
+            official[form] = (int(count), int(total))
+    assert by_form(kit.expected(name, PUBLISHED[name]())) == official
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
+    config = PUBLISHED[name]()
+    shapes = kit.expected(name, config)
+    weights = OfficialWeights({key: torch.empty(shape, device="meta") for key, shape in shapes.items()}, name)
+    for key in weights.weights:
+        if key.endswith("num_points_scale"):
+            weights.weights[key] = _scales(config)  # type: ignore[index]
+    family = BY_NAME[name].family
+    read = family.config(weights)
+    assert {key: value for key, value in read.to_dict().items() if key not in UNREAD} == {
+        key: value for key, value in config.to_dict().items() if key not in UNREAD
+    }
+    assert family.variant(read) == BY_NAME[name].variant
+    assert weights.rows(family.classes) == 80
+    assert family.knows(weights)
+    knowing = {each.variant for each in BY_NAME.values() if each.family.knows(weights)}
+    assert knowing == {each.variant for each in BY_NAME.values() if each.family is family}
+
+
+UNREAD = {"id2label", "label2id"}
+
+
+def _scales(config: Any) -> torch.Tensor:
+    points = config.decoder_n_points
+    points = points if isinstance(points, list) else [points] * config.num_feature_levels
+    return torch.tensor([1 / each for each in points for _ in range(each)])
+
+
+def test_stacked_projections_are_taken_apart_as_torch_stacks_them() -> None:
+    official = nn.MultiheadAttention(32, 8, batch_first=True).eval()
+    nn.init.normal_(official.in_proj_bias)
+    own = hf.models.rt_detr.modeling_rt_detr.RTDetrSelfAttention(hf.RTDetrConfig(), 32, 8, 0.0).eval()
+    weights = {f"self_attn.{name}": each for name, each in official.state_dict().items()}
+    rules = BY_NAME["rtdetr-r50"].family.rules
+    own.load_state_dict({name: piece_of(f"self_attn.{name}", rules).of(weights) for name in own.state_dict()})
+    tokens, places = torch.randn(2, 1, 5, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = official(tokens + places, tokens + places, tokens)[0]
+        assert torch.allclose(own(tokens, position_embeddings=places)[0], expected, atol=1e-6)

@@ -1,0 +1,66 @@
+"""The official modules' own outputs, typed in: weights that follow from official names, one 128 x 128 image.
+
+The figures were made by the official repositories' code. A weight that the table puts in another place gives others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from frozen_cache.detectors.hf import load_pretrained
+from frozen_cache.detectors.hf.official_keys import load_by_name
+
+Figures = dict[str, tuple[float, tuple[float, ...]]]
+
+# case -> (root mean square, six numbers at equal steps) of the scores and boxes
+OFFICIAL: dict[str, Figures] = {
+    "rtdetr": {
+        "scores": (0.601734, (0.947769, 0.589947, 0.853924, 0.25287, 0.178539, 0.225072)),
+        "boxes": (0.460806, (0.732686, 0.060588, 0.626837, 0.127518, 0.137672, 0.233284)),
+    },
+    "rtdetr-bottleneck": {
+        "scores": (0.664515, (0.642998, 0.481483, 0.643401, 0.6212, 0.746079, 0.611506)),
+        "boxes": (0.392885, (0.247542, 0.0509768, 0.799739, 0.186894, 0.0839093, 0.20108)),
+    },
+    "rtdetrv2": {
+        "scores": (0.566979, (0.736022, 0.62608, 0.683732, 0.423017, 0.478686, 0.405844)),
+        "boxes": (0.430116, (0.829815, 0.373082, 0.286381, 0.118037, 0.127274, 0.197594)),
+    },
+}
+
+
+def figures(x: Tensor) -> tuple[float, ...]:
+    flat = x.double().flatten()
+    return (
+        float(flat.square().mean().sqrt()),
+        *(float(flat[round(step * (len(flat) - 1) / 5)]) for step in range(6)),
+    )
+
+
+@pytest.mark.parametrize("case", list(OFFICIAL))
+def test_outputs_are_those_of_the_official_code(tmp_path: Path, kit: Any, case: str) -> None:
+    size = 128
+    state = kit.state(case) | {"decoder.anchors": torch.zeros(1, 336, 4), "decoder.valid_mask": torch.ones(1, 336, 1)}
+    detector = load_by_name(kit.small[case].name, kit.save(tmp_path, state))
+    assert detector.spec.input.size == (size, size), "from the anchors"
+    image = np.random.Generator(np.random.PCG64(7)).random((1, 3, size, size))
+    output = detector(torch.from_numpy(image).float())
+    for what, (mean, numbers) in OFFICIAL[case].items():
+        assert figures(getattr(output, what)) == pytest.approx((mean, *numbers), rel=1e-4, abs=1e-5), what
+    _check_saved(detector, tmp_path / "saved", torch.from_numpy(image).float(), output)
+
+
+def _check_saved(detector: Any, folder: Path, image: Tensor, output: Any) -> None:
+    """An exported folder holds every weight: transformers ties heads that differ here."""
+    detector.model.save_pretrained(folder)
+    detector.processor.save_pretrained(folder)
+    again = load_pretrained(str(folder))
+    assert again.spec.weights_sha256 == detector.spec.weights_sha256
+    assert again.spec.input == detector.spec.input and again.spec.label_names == detector.spec.label_names
+    assert torch.equal(again(image).boxes, output.boxes) and torch.equal(again(image).scores, output.scores)
