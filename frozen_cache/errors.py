@@ -23,3 +23,8 @@ class StoppedError(FrozenCacheError):
     """Ctrl-C or SIGTERM. Says what is safe."""
 
     exit_code = 130
+
+
+def one_line(error: Exception, *, most: int = 300) -> str:
+    """What an error of someone else's says, in one line of at most so many characters."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]

@@ -26,20 +26,21 @@ def make_view(
         original_size: (height, width) in pixels.
         view_index: 0 for the plain resize. Others flip with p 0.5 and, for `shortest_edge`, follow Deformable DETR
             (resize to one of 480, 512 ... 800, with p 0.5 after a crop of 384 to 600 pixels); for `stretch` they crop
-            0.3 to 1 of the area, its aspect changed by at most 4/3.
+            0.3 to 1 of the area, its aspect changed by at most 4/3. `fit` is taken as the `shortest_edge` whose edges
+            are those of view 0.
     """
     height, width = original_size
     full = (0, 0, width, height)
+    plain = _not_empty(rule.resized_size(height=height, width=width))
     if view_index == 0:
-        resized = rule.resized_size(height=height, width=width)
-        return ViewTransform(original_size=original_size, crop=full, resized_size=_not_empty(resized))
+        return ViewTransform(original_size=original_size, crop=full, resized_size=plain)
     draw = random.Random(f"view/{seed}/{image_id}/{view_index}").random
     flip = draw() < 0.5
     if rule.size is not None:
         area, aspect = 0.3 + 0.7 * draw(), (4 / 3) ** (2 * draw() - 1)
         crop = _area_crop(height, width, area=area, aspect=aspect, at=(draw(), draw()))
         return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=rule.size)
-    edge = rule.shortest_edge or 0
+    edge, longest = (rule.shortest_edge, rule.longest_edge) if rule.shortest_edge else (min(plain), max(plain))
     crop = full
     if draw() < 0.5:
         scale = _SCALES_BEFORE_CROP[int(draw() * len(_SCALES_BEFORE_CROP))]
@@ -50,7 +51,6 @@ def make_view(
         crop_width = max(1, round(sides[1] * width / before[1]))
         crop = _place(height, width, crop_height, crop_width, at=(draw(), draw()))
     scale = _SCALES[int(draw() * len(_SCALES))]
-    longest = rule.longest_edge
     resized = shortest_edge_size(
         height=crop[3] - crop[1], width=crop[2] - crop[0], shortest_edge=round(scale * edge), longest_edge=longest
     )

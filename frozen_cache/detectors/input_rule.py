@@ -10,20 +10,24 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 from torchvision.transforms import v2
 
+from frozen_cache.documents import added_later
+
 
 class InputRule(BaseModel):
     """Resize rule and normalisation. Sizes are in pixels; images are RGB.
 
     `stretch` resizes to exactly `size` = (height, width). `shortest_edge` keeps the aspect ratio: the shorter side
-    becomes `shortest_edge` unless the longer would pass `longest_edge`.
+    becomes `shortest_edge` unless the longer would pass `longest_edge`. `fit` keeps it too: the largest size inside
+    `max_size` = (height, width).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resize: Literal["stretch", "shortest_edge"]
+    resize: Literal["stretch", "shortest_edge", "fit"]
     size: tuple[int, int] | None = None
     shortest_edge: int | None = None
     longest_edge: int | None = None
+    max_size: tuple[int, int] | None = added_later(None)
     exact_longest_edge: bool = False
     """Where the longer side meets `longest_edge`: True computes it from the unrounded shorter side, as transformers
     does; False from the rounded one, as DETR does. At most some pixels apart."""
@@ -37,14 +41,17 @@ class InputRule(BaseModel):
 
     @model_validator(mode="after")
     def _one_resize_rule(self) -> InputRule:
-        if (self.resize == "stretch") != (self.size is not None) or (self.size is None) != bool(self.shortest_edge):
-            raise ValueError("`stretch` needs `size`, `shortest_edge` needs `shortest_edge`, and not both")
+        ways = {"stretch": self.size, "shortest_edge": self.shortest_edge, "fit": self.max_size}
+        if [way for way, given in ways.items() if given] != [self.resize]:
+            raise ValueError("`stretch` needs `size`, `shortest_edge` itself, `fit` needs `max_size`, and only that")
         return self
 
     def resized_size(self, *, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels after the resize, as Deformable DETR computes it."""
         if self.size is not None:
             return self.size
+        if self.max_size is not None:
+            return fit_size(height=height, width=width, max_size=self.max_size)
         return shortest_edge_size(
             height=height,
             width=width,
@@ -94,3 +101,9 @@ def shortest_edge_size(
     scale = unrounded if exact_longest_edge or target == 0 else target
     target, longer = max(target, 1), max(int(scale * long / short), 1)
     return (longer, target) if width < height else (target, longer)
+
+
+def fit_size(*, height: int, width: int, max_size: tuple[int, int]) -> tuple[int, int]:
+    """The largest (height, width) of the same aspect inside `max_size`, rounded down as transformers does."""
+    scale = min(max_size[0] / height, max_size[1] / width)
+    return max(int(height * scale), 1), max(int(width * scale), 1)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from frozen_cache.detectors.fingerprint import weights_sha256
 from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_levels, encoder_modules, layer_count
 from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of
+from frozen_cache.detectors.hf.image_sizes import check_uneven_sizes, size_error
 from frozen_cache.detectors.hf.input_rule import rule_from_processor
+from frozen_cache.detectors.hf.rule_check import check_rule
 from frozen_cache.detectors.hf.stem import transformers_stem
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import names_from_config
@@ -19,7 +21,7 @@ from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureS
 from frozen_cache.detectors.stages import map_stride, stage_map, stage_modules
 from frozen_cache.detectors.stem import Stem, StemMap
 from frozen_cache.detectors.taps import Taps, run_until
-from frozen_cache.errors import UserError
+from frozen_cache.errors import UserError, one_line
 
 HEAD = "class head"
 TRIAL_SIZE = (256, 320)
@@ -79,7 +81,9 @@ class TransformersDetector:
         self._scale = backbone_scale
         if backbone_scale not in (1, 2, 4):
             raise UserError(f"a backbone scale of {backbone_scale} is not supported: choose 1, 2 or 4")
-        self.spec = self._describe(name, model_type, rule_from_processor(processor))
+        rule = rule_from_processor(processor)
+        check_rule(rule, processor, name=name)
+        self.spec = self._describe(name, model_type, rule)
 
     @property
     def backbone_strides(self) -> tuple[int, ...]:
@@ -161,7 +165,8 @@ class TransformersDetector:
         """The spec, from the configuration and a trial run."""
         size = rule.size or TRIAL_SIZE
         device = next(self.model.parameters()).device
-        found = self._find_stages(torch.zeros(1, 3, *size, device=device), name)
+        check_uneven_sizes(self.model, rule, name=name)
+        found = self._find_stages(torch.zeros(1, 3, *size, device=device), name, rule)
         if 4 in found:
             self._c1_stride = 4
         missing = [stride for stride in self._added if stride not in found]
@@ -198,17 +203,14 @@ class TransformersDetector:
             encoder_layers=self._encoder_layers,
         )
 
-    def _find_stages(self, images: Tensor, name: str) -> dict[int, str]:
+    def _find_stages(self, images: Tensor, name: str, rule: InputRule) -> dict[int, str]:
         """Stride -> name of the backbone's last stage at that stride."""
         modules = stage_modules(self.backbone) if self.backbone is not None else {}
         try:
             with torch.no_grad(), Taps(modules) as taps:
                 self.model(pixel_values=images)
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"{name} fails on a blank image of {_size(images)} pixels (height, width): {reason}"
-            ) from error
+            raise size_error(self.model, rule, _size(images), one_line(error), name=name) from error
         strides: dict[int, str] = {}
         for stage, output in taps.outputs.items():
             found = stage_map(output, self.backbone) if self.backbone is not None else None

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.errors import UserError
 
-INTERPOLATIONS: dict[int, Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]] = {
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+INTERPOLATIONS: dict[int, Interpolation] = {
     0: "nearest",
     1: "lanczos",
     2: "bilinear",
@@ -15,6 +16,14 @@ INTERPOLATIONS: dict[int, Literal["nearest", "bilinear", "bicubic", "lanczos", "
     4: "box",
     5: "hamming",
 }
+"""Pillow's numbers, as `resample` in preprocessor_config.json."""
+CAN: dict[str, tuple[Interpolation, ...]] = {
+    "pil": tuple(INTERPOLATIONS.values()),
+    "torchvision": ("nearest", "bilinear", "bicubic", "lanczos"),
+    "torchvision_float": ("nearest", "bilinear", "bicubic"),
+}
+"""What each resizes with; on tensors torchvision has no box and no hamming, and lanczos only with antialiasing."""
+SIZES = "height and width, shortest_edge and longest_edge, or max_height and max_width"
 
 
 def rule_from_processor(processor: Any) -> InputRule:
@@ -26,43 +35,52 @@ def rule_from_processor(processor: Any) -> InputRule:
     Raises:
         UserError: where it resizes in a way that no rule describes, or not at all.
     """
-    name = type(processor).__name__
-    size = _as_dict(getattr(processor, "size", None))
+    name = f"the image processor {type(processor).__name__}"
     if not getattr(processor, "do_resize", True):
-        raise UserError(
-            f"the image processor {name} does not resize (do_resize=False); set its `size` and do_resize=True"
-        )
-    pad_size = _as_dict(getattr(processor, "pad_size", None))
-    if getattr(processor, "do_pad", False) and pad_size:
-        raise UserError(
-            f"the image processor {name} pads every image to {pad_size}, and images are never padded here: set "
-            "`pad_size` to null in its preprocessor_config.json, or `size` to a fixed height and width"
-        )
+        raise UserError(f"{name} does not resize (do_resize=False); set its `size` and do_resize=True")
     if getattr(processor, "do_center_crop", False):
-        raise UserError(f"the image processor {name} cuts off the borders: set do_center_crop to false")
-    resize: dict[str, Any]
-    if size.get("height") and size.get("width"):
-        resize = {"resize": "stretch", "size": (size["height"], size["width"])}
-    elif size.get("shortest_edge"):
-        resize = {
+        raise UserError(f"{name} cuts off the borders: set do_center_crop to false")
+    size = _as_dict(getattr(processor, "size", None))
+    _refuse_padding(processor, size, name)
+    resample = _resample(processor)
+    normalise = bool(getattr(processor, "do_normalize", False))
+    return InputRule(
+        **_resize(size, name),
+        resample=resample,
+        interpolation=_interpolation(getattr(processor, "resample", None), resample, name),
+        rescale_factor=processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0,
+        mean=_triple(processor, "image_mean", name) if normalise else None,
+        std=_triple(processor, "image_std", name) if normalise else None,
+    )
+
+
+def _resize(size: dict[str, int], name: str) -> dict[str, Any]:
+    """The rule's fields for a processor's `size`, in the order in which transformers looks at its keys."""
+    if size.get("shortest_edge"):
+        return {
             "resize": "shortest_edge",
             "shortest_edge": size["shortest_edge"],
             "longest_edge": size.get("longest_edge"),
             "exact_longest_edge": True,
         }
-    else:
+    if size.get("max_height") and size.get("max_width"):
+        return {"resize": "fit", "max_size": (size["max_height"], size["max_width"])}
+    if size.get("height") and size.get("width"):
+        return {"resize": "stretch", "size": (size["height"], size["width"])}
+    edge = size.get("longest_edge")
+    way_on = f'; for a longest edge of {edge} write {{"max_height": {edge}, "max_width": {edge}}}' if edge else ""
+    raise UserError(f"{name} has size {size}; expected {SIZES}{way_on}")
+
+
+def _refuse_padding(processor: Any, size: dict[str, int], name: str) -> None:
+    """Without `pad_size` a batch is padded to its largest image: never a single one."""
+    pad_size = _as_dict(getattr(processor, "pad_size", None))
+    fixed = {key: size.get(key) for key in ("height", "width")}
+    if getattr(processor, "do_pad", False) and pad_size and pad_size != fixed:
         raise UserError(
-            f"the image processor {name} has size {size}; expected height and width, or shortest_edge and longest_edge"
+            f"{name} pads every image to {pad_size}, and images are never padded here: set "
+            "`pad_size` to null in its preprocessor_config.json, or `size` to a fixed height and width"
         )
-    normalise = bool(getattr(processor, "do_normalize", False))
-    return InputRule(
-        **resize,
-        resample=_resample(processor),
-        interpolation=_interpolation(getattr(processor, "resample", None), name),
-        rescale_factor=processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0,
-        mean=_triple(processor.image_mean) if normalise else None,
-        std=_triple(processor.image_std) if normalise else None,
-    )
 
 
 def _as_dict(size: Any) -> dict[str, int]:
@@ -82,16 +100,26 @@ def _resample(processor: Any) -> Literal["pil", "torchvision", "torchvision_floa
     return "torchvision_float" if "RfDetrImageProcessor" in parents else "torchvision"
 
 
-def _interpolation(resample: Any, name: str) -> Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]:
+def _interpolation(resample: Any, backend: str, name: str) -> Interpolation:
+    value = getattr(resample, "value", resample)  # of Pillow (a number) or of torchvision (a word)
+    words = [word for number, word in INTERPOLATIONS.items() if value in (number, word)]
     if resample is None:
         return "bilinear"
-    value = getattr(resample, "value", resample)  # of Pillow (a number) or of torchvision (a word)
-    for number, word in INTERPOLATIONS.items():
-        if value in (number, word):
-            return word
-    raise UserError(f"the image processor {name} resamples with {resample}; known are {list(INTERPOLATIONS.values())}")
+    if not words:
+        raise UserError(f"{name} resamples with {resample}; known are {list(INTERPOLATIONS.values())}")
+    if words[0] not in CAN[backend]:
+        numbers = ", ".join(f"{number} ({word})" for number, word in INTERPOLATIONS.items() if word in CAN[backend])
+        raise UserError(
+            f"{name} resamples by {words[0]}, which torchvision cannot do here: set `resample` in its "
+            f"preprocessor_config.json to one of {numbers}, or give its ...Pil class in FILE.py:FACTORY"
+        )
+    return words[0]
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
+def _triple(processor: Any, key: str, name: str) -> tuple[float, float, float]:
+    values = getattr(processor, key, None)
+    numbers = [values] * 3 if isinstance(values, int | float) else list(values or ())
+    if len(numbers) != 3:
+        raise UserError(f"{name} has {key} {values}; expected a number, or one for each of red, green and blue")
+    first, second, third = (float(value) for value in numbers)
     return first, second, third

@@ -13,7 +13,7 @@ import torch
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
-from frozen_cache.errors import UserError
+from frozen_cache.errors import UserError, one_line
 from frozen_cache.pointer_file import pointer_file
 
 HUB_ID = re.compile(r"\w[\w.\-]*/\w[\w.\-]*")
@@ -49,7 +49,7 @@ def load_pretrained(
     try:
         config = AutoConfig.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"hf:{source}: cannot read its config.json: {_one_line(error)}") from error
+        raise UserError(f"hf:{source}: cannot read its config.json: {one_line(error)}") from error
     if config.model_type not in FAMILIES:
         raise UserError(f"hf:{source} is a {config.model_type} model; the families known are {', '.join(FAMILIES)}")
     # Other files of this kind may lie beside a pytorch_model.bin: only the names that are loaded count.
@@ -103,7 +103,7 @@ def _load_model(source: str, place: str, config: Any, options: dict[str, Any]) -
             **options,
         )
     except Exception as error:  # what a broken file raises is the reader's own business
-        raise UserError(f"hf:{source}: cannot load its weights: {_one_line(error)}") from error
+        raise UserError(f"hf:{source}: cannot load its weights: {one_line(error)}") from error
     problems = {
         "missing": sorted(info.get("missing_keys", ())),
         "unexpected": sorted(info.get("unexpected_keys", ())),
@@ -122,7 +122,7 @@ def _load_processor(source: str, place: str, options: dict[str, Any]) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"hf:{source}: cannot read its image processor: {_one_line(error)}") from error
+        raise UserError(f"hf:{source}: cannot read its image processor: {one_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -143,7 +143,3 @@ def _quiet() -> Iterator[None]:
 
 def _listed(keys: list[str], most: int = 3) -> str:
     return ", ".join(keys[:most]) + (" ..." if len(keys) > most else "")
-
-
-def _one_line(error: Exception, most: int = 300) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:most]

@@ -19,13 +19,14 @@ from frozen_cache.detectors.input_rule import InputRule
 
 STRETCH = InputRule(resize="stretch", size=(64, 64))
 EDGE = InputRule(resize="shortest_edge", shortest_edge=800, longest_edge=1333)
+FIT = InputRule(resize="fit", max_size=(800, 1333))
 PINNED_STRETCH = ((34, 4, 587, 468), False)
 PINNED_EDGE = ((171, 0, 597, 480), True, (721, 640))
 sizes = st.tuples(st.integers(1, 700), st.integers(1, 5000))
 
 
 @settings(max_examples=80, deadline=None)
-@given(sizes, st.integers(0, 10**12), st.integers(0, 5), st.sampled_from([STRETCH, EDGE]))
+@given(sizes, st.integers(0, 10**12), st.integers(0, 5), st.sampled_from([STRETCH, EDGE, FIT]))
 def test_a_crop_lies_in_the_image_and_no_side_vanishes(
     size: tuple[int, int], image_id: int, view_index: int, rule: InputRule
 ) -> None:
@@ -37,7 +38,7 @@ def test_a_crop_lies_in_the_image_and_no_side_vanishes(
     assert view == make_view(rule, size, image_id=image_id, view_index=view_index)
 
 
-@pytest.mark.parametrize("rule", [STRETCH, EDGE])
+@pytest.mark.parametrize("rule", [STRETCH, EDGE, FIT])
 def test_view_zero_is_the_plain_resize(rule: InputRule) -> None:
     view = make_view(rule, (480, 640), image_id=5, view_index=0)
     assert view.is_plain
@@ -63,6 +64,15 @@ def test_the_draws_never_change_between_versions() -> None:
     assert (view.crop, view.flip) == PINNED_STRETCH
     edge = make_view(EDGE, (480, 640), image_id=42, view_index=2)
     assert (edge.crop, edge.flip, edge.resized_size) == PINNED_EDGE
+
+
+def test_views_of_a_rule_that_fits_images_are_those_of_the_edges_of_the_plain_view() -> None:
+    for size, edges in (((480, 640), (800, 1066)), ((300, 900), (444, 1333))):
+        same = InputRule(resize="shortest_edge", shortest_edge=edges[0], longest_edge=edges[1])
+        for view in (1, 2, 3):
+            assert make_view(FIT, size, image_id=7, view_index=view) == make_view(
+                same, size, image_id=7, view_index=view
+            )
 
 
 def test_crops_for_stretched_inputs_keep_most_of_the_image() -> None:

@@ -86,6 +86,15 @@ def test_a_line_of_one_pixel_keeps_one_pixel() -> None:
     assert rule.resize_image(_image(5000, 1), size).shape == (3, *size) and min(size) == 1
 
 
+def test_an_image_is_made_to_fit_as_large_as_its_aspect_allows() -> None:
+    rule = InputRule(resize="fit", max_size=(100, 200))
+    assert rule.resized_size(height=50, width=50) == (100, 100)
+    assert rule.resized_size(height=50, width=200) == (50, 200)
+    assert rule.resized_size(height=300, width=999) == (60, 200)
+    assert rule.resized_size(height=1, width=5000) == (1, 200)
+    assert "max_size" not in InputRule(resize="stretch", size=(8, 8)).model_dump()  # fingerprints of before hold
+
+
 def test_pixels_become_normalised_floats() -> None:
     rule = InputRule(resize="stretch", size=(1, 1), mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
     pixels = torch.tensor([255, 0, 51], dtype=torch.uint8)[:, None, None]
@@ -95,7 +104,14 @@ def test_pixels_become_normalised_floats() -> None:
 
 
 def test_a_rule_needs_one_way_to_resize() -> None:
-    for fields in ({"resize": "stretch"}, {"resize": "shortest_edge"}, {"resize": "stretch", "shortest_edge": 8}):
+    both = {"resize": "fit", "max_size": (8, 8), "size": (8, 8)}
+    for fields in (
+        {"resize": "stretch"},
+        {"resize": "shortest_edge"},
+        {"resize": "stretch", "shortest_edge": 8},
+        {"resize": "fit", "size": (8, 8)},
+        both,
+    ):
         with pytest.raises(ValidationError, match="needs `size`"):
             InputRule(**fields)
 
@@ -103,8 +119,8 @@ def test_a_rule_needs_one_way_to_resize() -> None:
 def test_a_processor_that_no_rule_describes_is_an_error() -> None:
     with pytest.raises(UserError, match="does not resize"):
         rule_from_processor(hf.RTDetrImageProcessor(do_resize=False))
-    with pytest.raises(UserError, match="expected height and width, or shortest_edge"):
-        rule_from_processor(hf.RTDetrImageProcessor(size={"max_height": 30, "max_width": 40}))
+    with pytest.raises(UserError, match=r"expected height and width, .* write {\"max_height\": 30, \"max_width\": 30}"):
+        rule_from_processor(hf.RTDetrImageProcessor(size={"longest_edge": 30}))
     padded = hf.ConditionalDetrImageProcessor(size=EDGES, do_pad=True, pad_size={"height": 90, "width": 90})
     with pytest.raises(UserError, match=r"pads every image to .*set `pad_size` to null"):
         rule_from_processor(padded)
