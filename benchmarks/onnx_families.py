@@ -1,12 +1,13 @@
 """Which detectors become ONNX: a small random model of every family is exported and checked against torch.
 
-    python -m benchmarks.onnx_families [NAME...]
+    python -m benchmarks.onnx_families [--gather] [NAME...]
 
-Keeps benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
+Adds to benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -21,8 +22,9 @@ import torch
 from torch import nn
 
 from frozen_cache.errors import FrozenCacheError
-from frozen_cache.export.onnx_check import check_onnx
-from frozen_cache.export.onnx_file import export_onnx
+from frozen_cache.export.onnx_check import GraphComparison, demo_picture, worst
+from frozen_cache.export.onnx_checked import export_checked
+from frozen_cache.export.onnx_file import OPSET, TRIAL_SIZE, rule_of_size
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.head.mask_head import MaskHead
@@ -33,15 +35,22 @@ RESULT = Path(__file__).with_suffix(".json")
 TESTS = ROOT / "tests" / "frozen_cache" / "detectors"
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Export and check the named models, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="models; all where none is named")
+    parser.add_argument(
+        "--gather", action="store_true", help="with gather arithmetic; else as the export does by itself"
+    )
+    given = parser.parse_args()
     rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else {}
-    for name, detector in detectors(names):
-        for gather in (False, True):
-            key = f"{name}, gather" if gather else name
-            rows[key] = row = measure(detector, gather=gather)
-            print(key, row, flush=True)
-            RESULT.write_text(json.dumps({"rows": dict(sorted(rows.items()))}, indent=2) + "\n")
+    for name, detector in detectors(given.names):
+        row = measure(detector, gather=given.gather)
+        print(name, row, flush=True)
+        rows.setdefault(name, {"family": detector.spec.family, "opset": OPSET})[
+            "gather" if given.gather else "plain"
+        ] = row
+        RESULT.write_text(json.dumps({"rows": dict(sorted(rows.items()))}, indent=2) + "\n")
 
 
 def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
@@ -61,33 +70,37 @@ def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
 
 
 def measure(detector: Any, *, gather: bool) -> dict[str, Any]:
-    """What became of one detector."""
+    """What became of one detector: `differences` at the size of the graph, or that it was recorded with; `elsewhere` at
+    two other sizes, where height and width are free. Both are for batches of one and two."""
     started = time.process_time()
     with tempfile.TemporaryDirectory() as place:
-        model = with_head(detector)
+        model, folder, scene = with_head(detector), Path(place), demo_picture()
         try:
-            record = export_onnx(model=model, folder=Path(place), gather=gather)
-            exported = time.process_time() - started
-            checked = check_onnx(model=model, folder=Path(place), record=record)
+            record = export_checked(model=model, folder=folder, gather=gather)
+            recorded = rule_of_size(record.input, TRIAL_SIZE) if record.any_size else record.input
+            compare = GraphComparison(model=model, folder=folder, record=record)
+            here = worst([compare([scene] * count, rule=recorded) for count in (1, 2)])
         except FrozenCacheError as error:
-            return {"family": detector.spec.family, "error": str(error).replace(place, "")}
+            return {"error": str(error).replace(f"{place}/", "")}
     return {
-        "family": detector.spec.family,
-        "opset": record.opset,
         "nodes": record.nodes,
-        "any_size": record.any_size,
-        "differences": checked.differences,
-        "export_cpu_s": round(exported, 1),
+        "samplers": record.samplers,
+        "size": "free" if record.any_size else "x".join(map(str, record.input.size or ())),
+        "fixed_because": record.fixed_because,
+        "batch": "free",
+        "differences": here,
+        "elsewhere": record.differences if record.any_size else None,
+        "cpu_s": round(time.process_time() - started, 1),
     }
 
 
 def with_head(detector: Any) -> Model:
-    """A detector with a small random head of the paper's parts."""
+    """A detector with a small random head: deformable attention over each RoI, none over the image, to save time."""
     spec = detector.spec
     torch.manual_seed(0)
     layer = resolve_encoder_layer(HeadConfig(), spec.encoder_layers)
     inputs = HeadInputs(query_dim=spec.query_dim, c1=spec.c1, levels=spec.encoder_levels, num_classes=spec.num_labels)
-    config = HeadConfig(width=16, roi_size=8, image_width=16, image_layers=1, box_layers=1)
+    config = HeadConfig(width=16, roi_size=8, image_width=16, image_layers=0, box_layers=1)
     ids = list(range(1, spec.num_labels + 1))
     return Model(
         detector=detector,
@@ -102,10 +115,13 @@ def with_head(detector: Any) -> Model:
 
 @torch.no_grad()
 def without_ties(model: nn.Module) -> nn.Module:
-    """Tokens at the image's border all have one score in these families; with random weights it may be the best."""
+    """A random model whose best detections differ from each other: tokens at the image's border all have one score in
+    RT-DETR and its heirs, and learned queries start nearly equal."""
     for name, parameter in model.named_parameters():
         if "enc_score_head" in name:
             parameter.neg_()
+        if "query_position_embeddings" in name:
+            parameter.mul_(20)
     return model
 
 
@@ -120,4 +136,4 @@ def _module(file: Path) -> ModuleType:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,13 @@ def export(
         bool, typer.Option("--gather", help="onnx: gather arithmetic instead of GridSample and RoiAlign.")
     ] = False,
     pasted: Annotated[bool, typer.Option("--pasted", help="onnx: masks of the input's size.")] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="onnx: height and width in pixels of a graph for one size. [default: free where possible]",
+        ),
+    ] = None,
 ) -> None:
     """A trained head and its detector as one folder that works elsewhere, without the network."""
     need_run(run)
@@ -46,14 +54,29 @@ def export(
             raise typer.BadParameter("--license goes with --format folder")
         typer.echo(
             export_onnx_model(
-                run=run, out=out, detector=detector, weights=weights, gather=gather, pasted=pasted, check=check or ()
+                run=run,
+                out=out,
+                detector=detector,
+                weights=weights,
+                gather=gather,
+                pasted=pasted,
+                size=None if size is None else _height_width(size),
+                check=check or (),
             ).text()
         )
         return
-    if check or gather or pasted:
-        raise typer.BadParameter("--check, --gather and --pasted go with --format onnx")
+    if check or gather or pasted or size is not None:
+        raise typer.BadParameter("--check, --gather, --pasted and --size go with --format onnx")
     from frozen_cache.stages.export import LICENSE
     from frozen_cache.stages.export import export_model as stage
 
     result = stage(run=run, out=out, detector=detector, weights=weights, license=license_ or LICENSE)
     typer.echo(result.text())
+
+
+def _height_width(text: str) -> tuple[int, int]:
+    """`480x640` as (480, 640)."""
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise typer.BadParameter(f"--size {text}: give height and width in pixels, as in 480x640")
+    return int(found[1]), int(found[2])

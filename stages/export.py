@@ -12,7 +12,7 @@ from frozen_cache.durable import flush_tree, move_durably
 from frozen_cache.errors import UserError
 from frozen_cache.export.card import model_card, trained_metrics
 from frozen_cache.export.manifest import MANIFEST
-from frozen_cache.export.onnx_file import GRAPH_RECORD, GraphRecord, export_onnx, need_onnx
+from frozen_cache.export.onnx_file import GRAPH_RECORD, GraphRecord, need_onnx
 from frozen_cache.export.read import load_folder
 from frozen_cache.export.write import check_same, write_folder
 from frozen_cache.inference.images import as_picture
@@ -84,9 +84,17 @@ class OnnxExportResult:
 
     def text(self) -> str:
         """What the command prints in the end."""
-        found = ", ".join(f"{name} {value:.1e}" for name, value in (self.record.differences or {}).items())
+        record = self.record
+        found = ", ".join(f"{name} {value:.1e}" for name, value in (record.differences or {}).items())
+        height, width = record.input.size or ("free", "free")
+        sizes = f"batch free, height {height}, width {width}"
+        if record.fixed_because is not None:
+            sizes += (
+                f"; pictures are stretched to this, which the detector does not do by itself ({record.fixed_because})"
+            )
         return (
-            f"graph in {self.out}: opset {self.record.opset}, {self.record.nodes} nodes\n"
+            f"graph in {self.out}: opset {record.opset}, {record.nodes} nodes\n"
+            f"{sizes}\n"
             f"largest differences between onnxruntime and torch: {found} (in {GRAPH_RECORD})"
         )
 
@@ -99,6 +107,7 @@ def export_onnx_model(
     weights: Path | None = None,
     gather: bool = False,
     pasted: bool = False,
+    size: tuple[int, int] | None = None,
     check: Sequence[Path] = (),
 ) -> OnnxExportResult:
     """Write `model.onnx` and `onnx.json` into the folder `out`, and compare with torch.
@@ -110,6 +119,8 @@ def export_onnx_model(
         weights: the checkpoint of a named detector.
         gather: sample by gather arithmetic; the graph has neither GridSample nor RoiAlign.
         pasted: masks at the input's size.
+        size: (height, width) in pixels of a graph for one size, for a detector that takes any; None leaves them free
+            where the detector's graph can.
         check: pictures to compare on, besides the demo's.
 
     Raises:
@@ -117,12 +128,12 @@ def export_onnx_model(
         OnnxDiffersError: the graph gives other results than torch.
     """
     need_onnx()
-    from frozen_cache.export.onnx_check import check_onnx
+    from frozen_cache.export.onnx_checked import export_checked
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not empty: choose another path")
     pictures = [as_picture(path) for path in check]
     model = load_model(run, detector=detector, weights=weights)
     out.mkdir(parents=True, exist_ok=True)
-    record = export_onnx(model=model, folder=out, gather=gather, pasted=pasted)
-    return OnnxExportResult(out=out, record=check_onnx(model=model, folder=out, record=record, pictures=pictures))
+    record = export_checked(model=model, folder=out, gather=gather, pasted=pasted, size=size, pictures=pictures)
+    return OnnxExportResult(out=out, record=record)

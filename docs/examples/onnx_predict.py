@@ -1,9 +1,4 @@
-"""Masks from an exported graph, with numpy, Pillow and onnxruntime alone.
-
-    python onnx_predict.py FOLDER PICTURE OUT      (FOLDER holds model.onnx and onnx.json)
-
-Writes OUT/0.png, OUT/1.png ... and prints a line for each: class, score, box in pixels.
-"""
+"""python onnx_predict.py FOLDER PICTURE OUT [THRESHOLD]: a mask in OUT and a line (class, score, box) per instance."""
 
 import json
 import sys
@@ -13,55 +8,33 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-
-def resized_size(rule, width, height):
-    if rule["size"]:
-        return rule["size"][1], rule["size"][0]
-    short, long, edge = min(width, height), max(width, height), rule["shortest_edge"]
-    exact = edge
-    if rule["longest_edge"] and long / short * edge > rule["longest_edge"]:
-        exact = rule["longest_edge"] * short / long
-        edge = round(exact)
-    longer = int((exact if rule["exact_longest_edge"] else edge) * long / short)
-    return (width, height) if short == edge else (edge, longer) if width < height else (longer, edge)
-
-
-def resize(picture, rule, size):
-    if rule["resample"] == "torchvision_float":  # floats, without antialiasing
-        low = Image.Transform.AFFINE
-        scale = (picture.width / size[0], 0, 0, 0, picture.height / size[1], 0)
-        bands = [band.convert("F").transform(size, low, scale, Image.Resampling[rule["interpolation"].upper()])
-                 for band in picture.split()]  # fmt: skip
-        return np.stack([np.asarray(band) for band in bands])
-    return np.asarray(picture.resize(size, Image.Resampling[rule["interpolation"].upper()])).transpose(2, 0, 1)
-
-
-def main(folder, file, out, threshold=0.3):
-    record = json.loads((Path(folder) / "onnx.json").read_text())
-    picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-    width, height = resized_size(record["input"], *picture.size)
-    sizes = [(width * scale, height * scale) for scale in sorted({1, record["backbone_scale"]})]
-    session = onnxruntime.InferenceSession(str(Path(folder) / record["graph"]), providers=["CPUExecutionProvider"])
-    pixels = [resize(picture, record["input"], size)[None].astype(np.float32) for size in sizes]
-    feeds = dict(zip([entry.name for entry in session.get_inputs()], pixels, strict=True))
-    boxes, labels, scores, masks = (output[0] for output in session.run(None, feeds))
-    names = {category["id"]: category["name"] for category in record["categories"]}
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for number in np.flatnonzero(scores >= float(threshold)):
-        x0, y0, x1, y1 = box = boxes[number] * np.tile(picture.size, 2)
-        print(names[int(labels[number])], f"{scores[number]:.4f}", *(f"{side:.2f}" for side in box))
-        if not record["pasted"]:  # the mask lies over the box, enlarged about its centre
-            grow = (record["mask_scale"] - 1) / 2
-            x0, x1 = x0 - grow * (x1 - x0), x1 + grow * (x1 - x0)
-            y0, y1 = y0 - grow * (y1 - y0), y1 + grow * (y1 - y0)
-        else:
-            x0, y0, x1, y1 = 0, 0, *picture.size
-        rows, columns = masks[number].shape
-        padded = Image.fromarray(np.pad(masks[number], 1))  # fades out over half a cell at its border
-        fit = columns / (x1 - x0), 0, 1 - x0 * columns / (x1 - x0), 0, rows / (y1 - y0), 1 - y0 * rows / (y1 - y0)
-        whole = padded.transform(picture.size, Image.Transform.AFFINE, fit, Image.Resampling.BILINEAR)
-        Image.fromarray(np.asarray(whole) >= 0.5).save(Path(out) / f"{number}.png")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+AFFINE, BILINEAR = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+folder, file, out, threshold = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), float((*sys.argv, 0.3)[4])
+record = json.loads((folder / "onnx.json").read_text())
+rule, names = record["input"], {category["id"]: category["name"] for category in record["categories"]}
+picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+height, width = rule["size"] or picture.size[::-1]
+if not rule["size"]:  # the shorter side becomes `shortest_edge`, unless the longer would pass `longest_edge`
+    short, long = sorted(picture.size)
+    exact = min(rule["shortest_edge"], (rule["longest_edge"] or float("inf")) * short / long)
+    longer = int((exact if rule["exact_longest_edge"] else round(exact)) * long / short)
+    height, width = (longer, round(exact)) if width < height else (round(exact), longer)
+session = onnxruntime.InferenceSession(folder / record["graph"], providers=["CPUExecutionProvider"])
+feeds, method = {}, Image.Resampling[rule["interpolation"].upper()]
+for entry, scale in zip(session.get_inputs(), sorted({1, record["backbone_scale"]}), strict=True):
+    size = width * scale, height * scale
+    fit = picture.width / size[0], 0, 0, 0, picture.height / size[1], 0
+    plain = rule["resample"] == "torchvision_float"  # without antialiasing
+    resized = picture.transform(size, AFFINE, fit, method) if plain else picture.resize(size, method)
+    feeds[entry.name] = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None]
+out.mkdir(parents=True, exist_ok=True)
+for number, (box, label, score, mask) in enumerate(zip(*(each[0] for each in session.run(None, feeds)), strict=True)):
+    if score >= threshold:
+        low, high = np.split(box * np.tile(picture.size, 2), 2)
+        print(names[int(label)], f"{score:.4f}", *(f"{side:.2f}" for side in (*low, *high)))
+        grow = (record["mask_scale"] - 1) / 2 * (high - low)  # the mask lies over the box, enlarged
+        low, high = (np.zeros(2), np.array(picture.size)) if record["pasted"] else (low - grow, high + grow)
+        x, y = np.divide(mask.shape[::-1], np.maximum(high - low, 1e-6))  # cells per pixel
+        padded = Image.fromarray(np.pad(mask, 1))  # fades out over half a cell at its border
+        whole = padded.transform(picture.size, AFFINE, (x, 0, 1 - low[0] * x, 0, y, 1 - low[1] * y), BILINEAR)
+        Image.fromarray(np.asarray(whole) >= 0.5).save(out / f"{number}.png")

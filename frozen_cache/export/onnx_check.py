@@ -15,7 +15,9 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from frozen_cache.boxes import to_pixels
+from frozen_cache.data.views import apply_view, make_view
 from frozen_cache.demo.scenes import draw_scene
+from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.errors import FrozenCacheError
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.export.onnx_file import GRAPH, GraphRecord, need_onnx, write_record
@@ -26,7 +28,7 @@ from frozen_cache.masks.paste import paste_masks
 BOUNDS = {"boxes": 1e-3, "scores": 1e-3, "masks": 1e-3}
 """Boxes in parts of the image, scores and mask probabilities as they are."""
 EDGE = 1e-5
-"""Pairs whose score is so near that of the last one may fall out of the K best through rounding alone."""
+"""Pairs whose class score is so near that of the last one may fall out of the K best through rounding alone."""
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 """Boxes (K, 4), labels (K,), scores (K,), masks (K, ...), as the graph gives them, of one image."""
@@ -49,24 +51,11 @@ def check_onnx(*, model: Model, folder: Path, record: GraphRecord, pictures: Seq
     Raises:
         OnnxDiffersError: a difference beyond `BOUNDS`, or detections that have no partner.
     """
-    need_onnx()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
-    plain = replace(model, autocast=None)
-    segmenter = InstanceSegmenter(plain, device="cpu")
+    compare = GraphComparison(model=model, folder=folder, record=record)
     scene = demo_picture()
     turned, mirrored = (scene.transpose(how) for how in (Image.Transpose.ROTATE_90, Image.Transpose.FLIP_TOP_BOTTOM))
     batches = [[scene], [turned], [scene, mirrored], *([picture] for picture in pictures)]
-    largest = dict.fromkeys(BOUNDS, 0.0)
-    for batch in batches:
-        prepared = [segmenter.prepare(picture) for picture in batch]
-        for image, found in zip(prepared, run_graph(session, prepared), strict=True):
-            expected = torch_outputs(plain, segmenter, image, pasted=record.pasted)
-            for name, value in differences(expected, found).items():
-                largest[name] = max(largest[name], value)
+    largest = worst([compare(batch) for batch in batches])
     checked = record.model_copy(update={"differences": largest})
     write_record(folder, checked)
     beyond = [f"{name} by {largest[name]:.2g} (at most {BOUNDS[name]:g})" for name in BOUNDS
@@ -74,6 +63,44 @@ def check_onnx(*, model: Model, folder: Path, record: GraphRecord, pictures: Seq
     if beyond:
         raise OnnxDiffersError(f"{folder / GRAPH} differs from torch: {', '.join(beyond)}; do not use it")
     return checked
+
+
+class GraphComparison:
+    """A graph in onnxruntime and its model in torch, side by side. Called on pictures that the input rule brings to one
+    size, it gives the largest difference of each output."""
+
+    def __init__(self, *, model: Model, folder: Path, record: GraphRecord) -> None:
+        need_onnx()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a class of its own for each of its states
+            raise OnnxDiffersError(f"onnxruntime does not load {folder / GRAPH}: {_first_line(error)}") from error
+        self._model, self._record = replace(model, autocast=None), record
+        self._segmenter = InstanceSegmenter(self._model, device="cpu")
+
+    def __call__(self, pictures: Sequence[Image.Image], *, rule: InputRule | None = None) -> dict[str, float]:
+        """Compare; `rule` in place of the graph's own brings the pictures to another size."""
+        prepared = [self._prepare(picture, rule or self._record.input) for picture in pictures]
+        found = run_graph(self._session, prepared)
+        gaps = []
+        for image, outputs in zip(prepared, found, strict=True):
+            expected, edge = torch_outputs(self._model, self._segmenter, image, pasted=self._record.pasted)
+            gaps.append(differences(expected, outputs, edge))
+        return worst(gaps)
+
+    def _prepare(self, picture: Image.Image, rule: InputRule) -> PreparedImage:
+        transform = make_view(rule, (picture.height, picture.width), image_id=0, view_index=0)
+        scales = sorted({1, self._record.backbone_scale})
+        return PreparedImage(transform, tuple(apply_view(picture, transform, rule, scale=scale) for scale in scales))
+
+
+def worst(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The largest of each output's differences."""
+    return {name: max(each[name] for each in found) for name in BOUNDS}
 
 
 def demo_picture() -> Image.Image:
@@ -87,15 +114,18 @@ def run_graph(session: Any, batch: Sequence[PreparedImage]) -> list[Outputs]:
     sizes = [torch.stack(each).float().numpy() for each in zip(*(image.pixels for image in batch), strict=True)]
     try:
         found = session.run(None, dict(zip(names, sizes, strict=True)))
-    except Exception as error:  # onnxruntime has a class of its own for each of its states
+    except Exception as error:
         shape = tuple(sizes[0].shape)
-        raise OnnxDiffersError(f"onnxruntime fails on images of shape {shape}: {str(error).splitlines()[0]}") from error
+        raise OnnxDiffersError(f"onnxruntime fails on images of shape {shape}: {_first_line(error)}") from error
     outputs = [torch.from_numpy(output) for output in found]
     return list(zip(*outputs, strict=True))
 
 
-def torch_outputs(model: Model, segmenter: InstanceSegmenter, image: PreparedImage, *, pasted: bool) -> Outputs:
-    """The same of one image by the code of predict and evaluate."""
+def torch_outputs(
+    model: Model, segmenter: InstanceSegmenter, image: PreparedImage, *, pasted: bool
+) -> tuple[Outputs, Tensor]:
+    """The same of one image by the code of predict and evaluate; and (K,) bool, True for the detections that rounding
+    may exchange for others."""
     view = segmenter.detect([image])[0]
     found = FeatureSegmenter(model.head, encoder_layer=model.encoder_layer, device=torch.device("cpu"))(view)
     ids = torch.tensor([category["id"] for category in model.categories])
@@ -104,11 +134,16 @@ def torch_outputs(model: Model, segmenter: InstanceSegmenter, image: PreparedIma
         size = image.transform.resized_size
         masks = paste_masks(masks, to_pixels(found.boxes, size), size, threshold=None)
     boxes = box_convert(view.boxes[: view.selected], "cxcywh", "xyxy")
-    return boxes, ids[view.labels[: view.selected]], found.scores, masks
+    scores = view.scores[: view.selected]
+    return (boxes, ids[view.labels[: view.selected]], found.scores, masks), scores <= scores.min() + EDGE
 
 
-def differences(expected: Outputs, found: Outputs) -> dict[str, float]:
-    """The largest difference of each output between detections paired by label and box; infinite without a partner."""
+def differences(expected: Outputs, found: Outputs, edge: Tensor) -> dict[str, float]:
+    """The largest difference of each output between detections paired by label and box; infinite without a partner.
+
+    Args:
+        edge: (K,) bool: of `expected`, those that need no partner, as long as others have one.
+    """
     if len(expected[0]) != len(found[0]):
         return dict.fromkeys(BOUNDS, float("inf"))
     if len(expected[0]) == 0:
@@ -116,17 +151,18 @@ def differences(expected: Outputs, found: Outputs) -> dict[str, float]:
     apart = torch.cdist(expected[0].double(), found[0].double(), p=torch.inf)
     apart += (expected[2][:, None] - found[2]).abs() + 1e3 * (expected[1][:, None] != found[1])
     here, there = linear_sum_assignment(apart.nan_to_num(1e6).numpy())
-    counted = ~((apart[here, there] > BOUNDS["boxes"]) & _at_the_edge(expected[2])[here]).numpy()
-    here, there = here[counted], there[counted]
-    if bool((expected[1][here] != found[1][there]).any()):
-        return dict.fromkeys(BOUNDS, float("inf"))
-    parts = {"boxes": 0, "scores": 2, "masks": 3}
-    return {
-        name: float((expected[at][here].double() - found[at][there].double()).abs().nan_to_num(torch.inf).max())
-        for name, at in parts.items()
+    gaps = {
+        name: (expected[at][here].double() - found[at][there].double()).abs().reshape(len(here), -1).amax(1)
+        for name, at in (("boxes", 0), ("scores", 2), ("masks", 3))
     }
+    other = expected[1][here] != found[1][there]
+    gaps = {name: gap.masked_fill(other | gap.isnan(), torch.inf) for name, gap in gaps.items()}
+    agree = torch.stack([gap <= BOUNDS[name] for name, gap in gaps.items()]).all(0)
+    counted = agree | ~edge[here]
+    if not bool(agree.any()):
+        counted[:] = True
+    return {name: float(gap[counted].max()) for name, gap in gaps.items()}
 
 
-def _at_the_edge(scores: Tensor) -> Tensor:
-    """(K,) bool: detections that rounding may have exchanged for others."""
-    return scores <= scores[-1] + EDGE
+def _first_line(error: Exception, most: int = 300) -> str:
+    return str(error).splitlines()[0][:most]

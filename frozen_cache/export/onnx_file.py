@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +21,7 @@ from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.errors import UserError
 from frozen_cache.export.onnx_graph import SegmenterGraph
 from frozen_cache.export.sampling import GatherSampling
+from frozen_cache.export.symbols import sizes_stay_free
 from frozen_cache.inference.model import Model
 
 OPSET = 18
@@ -48,6 +48,8 @@ class GraphRecord(BaseModel):
     """Above 1 there is a second input, `enlarged`: the same picture resized to so many times the size."""
     any_size: bool
     """Height and width are free; else they are `input.size`. The batch is always free."""
+    fixed_because: str | None = None
+    """Why a detector that takes any size has a graph of one, to whose `input.size` pictures are stretched."""
     mask_scale: float
     """A mask covers its box with both sides times this number about the same centre."""
     pasted: bool
@@ -57,6 +59,8 @@ class GraphRecord(BaseModel):
     categories: list[Category]
     """Labels are these ids."""
     nodes: int
+    samplers: dict[str, int]
+    """How many of them are GridSample and RoiAlign."""
     differences: dict[str, float] | None = None
     """The largest differences between onnxruntime and torch, as `check_onnx` found them."""
 
@@ -68,7 +72,19 @@ def need_onnx() -> None:
         raise UserError(f"ONNX needs {', '.join(missing)}: install it with pip install 'frozen-cache[onnx]'")
 
 
-def export_onnx(*, model: Model, folder: Path, gather: bool = False, pasted: bool = False) -> GraphRecord:
+class NoGraphError(UserError):
+    """The exporter fails on the detector."""
+
+
+def export_onnx(
+    *,
+    model: Model,
+    folder: Path,
+    gather: bool = False,
+    pasted: bool = False,
+    size: tuple[int, int] | None = None,
+    because: str | None = None,
+) -> GraphRecord:
     """Write `model.onnx` and `onnx.json` into an existing folder. `check_onnx` then says whether they are right.
 
     The graph takes `images` (B, 3, H, W) float32 RGB in 0..255 and gives what `SegmenterGraph.forward` says. It
@@ -78,46 +94,61 @@ def export_onnx(*, model: Model, folder: Path, gather: bool = False, pasted: boo
         model: on the CPU.
         gather: sample by gather arithmetic, in the detector too; no node GridSample or RoiAlign remains.
         pasted: masks at the input's size.
+        size: (height, width) in pixels to fix, for a detector that takes any size; None leaves both free.
+        because: why they are fixed, for the record.
 
     Raises:
-        UserError: the extra `onnx` is missing; a head or detector that cannot become a graph, with the reason.
+        UserError: the extra `onnx` is missing; a size for a detector that has its own; a head that cannot become a
+            graph.
+        NoGraphError: a detector that cannot, with the exporter's reason.
     """
     need_onnx()
     import onnx
 
     graph = SegmenterGraph(model, gather=gather, pasted=pasted).eval()
     spec = model.detector.spec
-    size, any_size = spec.input.size or TRIAL_SIZE, spec.input.size is None
+    rule = spec.input if size is None else rule_of_size(spec.input, size)
+    size, any_size = rule.size or TRIAL_SIZE, rule.size is None
     inputs = [torch.rand(2, 3, *size) * 255]
     if spec.backbone_scale > 1:
         inputs.append(torch.rand(2, 3, size[0] * spec.backbone_scale, size[1] * spec.backbone_scale) * 255)
     path = folder / GRAPH
     try:
-        with torch.no_grad(), _quiet(), _shapes_stay_symbols(model), GatherSampling() if gather else _as_is():
+        with torch.no_grad(), _quiet(), sizes_stay_free(graph.modules()), GatherSampling() if gather else _as_is():
             _export(graph, inputs, path, any_size=any_size)
     except UserError:
         raise
     except Exception as error:  # the exporter raises nearly anything
-        raise UserError(f"{spec.name} ({spec.family}) cannot become ONNX: {_reason(error)}") from error
-    nodes = list(_nodes(onnx.load(path).graph))
-    left = sorted({node.op_type for node in nodes} & set(SAMPLERS))
+        raise NoGraphError(f"{spec.name} ({spec.family}) cannot become ONNX: {_reason(error)}") from error
+    nodes = Counter(node.op_type for node in _nodes(onnx.load(path).graph))
+    left = [name for name in SAMPLERS if nodes[name]]
     if gather and left:
         raise UserError(
             f"{spec.name} samples in a way that gather arithmetic does not reach: {', '.join(left)} remains"
         )
     record = GraphRecord(
         family=spec.family,
-        input=spec.input,
+        input=rule,
         backbone_scale=spec.backbone_scale,
         any_size=any_size,
+        fixed_because=because,
         mask_scale=model.head.config.roi_scale,
         pasted=pasted,
         gather=gather,
         categories=model.categories,
-        nodes=len(nodes),
+        nodes=nodes.total(),
+        samplers={name: nodes[name] for name in SAMPLERS},
     )
     write_record(folder, record)
     return record
+
+
+def rule_of_size(rule: InputRule, size: tuple[int, int]) -> InputRule:
+    """The rule that stretches every picture to `size` = (height, width); UserError where the rule has a size."""
+    if rule.size is not None:
+        height, width = rule.size
+        raise UserError(f"this detector's input is {height}x{width} anyway: leave --size out")
+    return rule.model_copy(update={"resize": "stretch", "size": size, "shortest_edge": None, "longest_edge": None})
 
 
 def write_record(folder: Path, record: GraphRecord) -> None:
@@ -149,29 +180,6 @@ def _export(graph: SegmenterGraph, inputs: list[Tensor], path: Path, *, any_size
         verbose=False,
         custom_translation_table={torch.ops.aten._is_all_true.default: all_true},
     )
-
-
-@contextlib.contextmanager
-def _shapes_stay_symbols(model: Model) -> Iterator[None]:
-    """Meanwhile `len(tensor)` in transformers' model files is `tensor.shape[0]`.
-
-    The built-in must return a number, which would fix the batch of RT-DETR and its heirs to that of the recording.
-    """
-    names = {type(part).__module__ for part in _parts(model)}
-    with contextlib.ExitStack() as stack:
-        for name in sorted(name for name in names if name.startswith("transformers.models.")):
-            stack.enter_context(mock.patch.dict(vars(sys.modules[name]), {"len": _length}))
-        yield
-
-
-def _parts(model: Model) -> Iterator[torch.nn.Module]:
-    for value in vars(model.detector).values():
-        if isinstance(value, torch.nn.Module):
-            yield from value.modules()
-
-
-def _length(values: Any) -> int:
-    return values.shape[0] if isinstance(values, Tensor) else len(values)
 
 
 @contextlib.contextmanager
