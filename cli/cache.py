@@ -1,4 +1,4 @@
-"""`frozen-cache cache info`, `verify`, `repair`, `relabel`."""
+"""`frozen-cache cache info`, `verify`, `repair`, `relabel`, `subset`, `merge`."""
 
 from __future__ import annotations
 
@@ -110,5 +110,47 @@ def relabel(
         label_map=tuple(map_ or ()),
         force=force,
     )
+    print(made.text())
+    print(f"cache: {out}")
+
+
+@app.command("subset")
+def subset(
+    cache: CachePath,
+    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    image_ids: Annotated[Path | None, typer.Option(help="File with an image id a line.")] = None,
+    categories: Annotated[
+        str | None, typer.Option(help="Images with an object of one of these, by name or id: cat,dog.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first images by id.")] = None,
+) -> None:
+    """Make a cache of some of the images of a cache, their numbers as they are stored."""
+    need_cache(cache)
+    from frozen_cache.cli.extract import words
+    from frozen_cache.stages.cache_subset import cache_subset
+
+    made = cache_subset(cache, out=out, image_ids=image_ids, categories=words(categories), limit=limit)
+    print(made.text())
+    print(f"cache: {out}")
+
+
+@app.command("merge")
+def merge(
+    caches: Annotated[list[Path], typer.Argument(help="The caches, of one detector.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    prefer: Annotated[
+        str | None, typer.Option(help="first: an image that several caches have is taken from the first.")
+    ] = None,
+) -> None:
+    """Make a cache of the images of several, their numbers as they are stored."""
+    for cache in caches:
+        need_cache(cache)
+    from frozen_cache.cli.extract import choice
+    from frozen_cache.errors import UserError
+    from frozen_cache.stages.cache_merge import cache_merge
+
+    if len(caches) < 2:
+        raise UserError("give two caches or more to merge")
+    made = cache_merge(caches, out=out, prefer=prefer and choice("--prefer", prefer, ("first",)))
     print(made.text())
     print(f"cache: {out}")

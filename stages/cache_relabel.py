@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from frozen_cache.cache.assemble import StoredSegment
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes
 from frozen_cache.cache.hints import read_hints, write_hints
 from frozen_cache.cache.ledger import read_record
@@ -21,6 +20,7 @@ from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.stages.cache_subset import refuse_own_source
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ def cache_relabel(
         UserError: the annotations lack an image of the cache, or have it in another size; a category has a label whose
             detections were not kept.
     """
-    if out.resolve() == path.resolve():
-        raise UserError(f"--out {out} is the cache itself: give the name of the new one")
+    refuse_own_source(out, path)
     reader = CacheReader(path)
     old = reader.attributes
     dataset = read_coco(annotations)
@@ -109,6 +108,7 @@ def cache_relabel(
                 choices=choices,
                 counts=counts,
                 bit_depth=old.data.bit_depth,
+                made_by="relabel",
             ),
         }
     )
@@ -161,7 +161,7 @@ def _write(path: Path, out: Path, relabelling: Relabelling, old: CacheAttributes
             for segment in pending:
                 if writer.claim(segment):
                     record = read_record(path, segment, old.fingerprint)
-                    source = StoredSegment(path, record, SegmentReader(path, record, old))
+                    source = SegmentReader(path, record, old)
                     _refuse_other_sizes(source, relabelling.images)
                     with writer.place(segment) as place:
                         place.record = relabel_segment(place.folder, source, relabelling, name=place.name)
@@ -171,11 +171,11 @@ def _write(path: Path, out: Path, relabelling: Relabelling, old: CacheAttributes
         writer.close()
 
 
-def _refuse_other_sizes(source: StoredSegment, images: dict[int, CocoImage]) -> None:
-    for image_id, _, height, width, *_ in source.reader.stored("views").tolist():
+def _refuse_other_sizes(source: SegmentReader, images: dict[int, CocoImage]) -> None:
+    for image_id, _, height, width, *_ in source.stored("views").tolist():
         image = images[image_id]
         if (image.height, image.width) != (height, width):
             raise UserError(
                 f"image {image_id} is {image.height} x {image.width} (height x width) in the annotations, "
-                f"{height} x {width} in {source.cache}"
+                f"{height} x {width} in the cache"
             )

@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,18 +45,9 @@ PER_VIEW = (
 """The fields of a record that have an entry for each view."""
 
 
-@dataclass(frozen=True)
-class StoredSegment:
-    """A committed segment of a cache."""
-
-    cache: Path
-    record: SegmentRecord
-    reader: SegmentReader
-
-
 def write_linked(
     folder: Path,
-    source: StoredSegment,
+    source: SegmentReader,
     attributes: CacheAttributes,
     *,
     record: SegmentRecord,
@@ -79,7 +70,7 @@ def write_linked(
     """
     arrays = {**arrays, "offsets": [offsets]}
     arrays = {name: parts for name, parts in arrays.items() if f"{name}/zarr.json" in source.record.files}
-    old = source.record.folder_in(source.cache)
+    old = source.folder
     links = {
         name: told
         for name, told in source.record.files.items()
@@ -102,7 +93,7 @@ def write_linked(
 
 def write_copied(
     folder: Path,
-    views: list[tuple[StoredSegment, int]],
+    views: list[tuple[SegmentReader, int]],
     attributes: CacheAttributes,
     *,
     segment: int,
@@ -119,7 +110,7 @@ def write_copied(
 
     Returns, Raises: as `write_linked`.
     """
-    steps = [np.diff(source.reader.stored("offsets"), axis=0)[row] for source, row in views]
+    steps = [np.diff(source.stored("offsets"), axis=0)[row] for source, row in views]
     offsets = np.concatenate([[np.zeros_like(steps[0])], np.cumsum(steps, axis=0)])
     per_view = {
         field: tuple(getattr(source.record, field)[row] for source, row in views)
@@ -138,10 +129,10 @@ def write_copied(
 
 
 def _stored(
-    views: list[tuple[StoredSegment, int]], array: str, change: Callable[[str, int, np.ndarray], np.ndarray]
+    views: list[tuple[SegmentReader, int]], array: str, change: Callable[[str, int, np.ndarray], np.ndarray]
 ) -> Iterator[np.ndarray]:
     for place, (source, row) in enumerate(views):
-        yield change(array, place, source.reader.stored(array, row))
+        yield change(array, place, source.stored(array, row))
 
 
 def _write(

@@ -53,6 +53,8 @@ class DataAttributes(BaseModel):
     """How the annotations were read."""
     counts: AnnotationCounts = added_later(AnnotationCounts())
     """What was found in them, repaired or left out; empty in caches that were made before it was kept."""
+    made_by: Literal["", "relabel", "subset", "merge"] = added_later("")
+    """The command that made the cache from other caches."""
     bit_depth: int | None = added_later(None)
     """Values of images with more than 8 bits run from 0 to 2^bit_depth - 1; None for what their files say."""
 
@@ -186,7 +188,7 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
     leave = {
         "": {"format", "format_version", "detector_fingerprint", "views_total", "detector", "data"},
         "detector": {"weights_sha256", "name"},
-        "data": {"fingerprint", "annotations", "categories", "counts"},
+        "data": {"fingerprint", "annotations", "categories", "counts", "made_by"},
     }
     for group, without in leave.items():
         old, new = (value[group] if group else value for value in (before, now))

@@ -104,6 +104,11 @@ class CacheReader:
             raise DamagedCacheError(f"image {self.views[index][0]} cannot be read: {error}", error.what) from error
         return opened.read(row, layers=layers, c1=c1)
 
+    def place(self, index: int) -> tuple[SegmentReader, int]:
+        """The opened segment of a view, and its row there; DamagedCacheError as `read`."""
+        segment, row = self._index.place(index)
+        return self._segment(segment), row
+
     def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:
         """The shapes that a mask head is sized by, with the levels of one kept encoder layer (None: the last)."""
         spec = self.attributes.detector

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_cache.cache.assemble import StoredSegment, write_linked
+from frozen_cache.cache.assemble import write_linked
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.collect import LabelTable, match_objects
 from frozen_cache.cache.layout import OFFSET_COLUMNS
 from frozen_cache.cache.ledger import SegmentRecord
+from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.segment_writer import row_array, truth_arrays, view_row
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.coco import CocoImage
@@ -131,7 +132,7 @@ def _queries(view: CachedView) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(rank[query_of.reshape(-1)]), torch.from_numpy(first[order])
 
 
-def relabel_segment(folder: Path, source: StoredSegment, relabelling: Relabelling, *, name: str) -> SegmentRecord:
+def relabel_segment(folder: Path, source: SegmentReader, relabelling: Relabelling, *, name: str) -> SegmentRecord:
     """Make a segment in `folder` of `source` with new ground truth; all maps are linked, not copied.
 
     Args:
@@ -142,12 +143,12 @@ def relabel_segment(folder: Path, source: StoredSegment, relabelling: Relabellin
     """
     old, attributes = source.record, relabelling.attributes
     record = old.model_copy(update={"cache_fingerprint": attributes.fingerprint, "folder": name})
-    offsets = source.reader.stored("offsets").copy()
+    offsets = source.stored("offsets").copy()
     parts: dict[str, list[np.ndarray]] = {}
     steps = np.diff(offsets, axis=0)
     matched = []
     for row in range(len(old.image_ids)):
-        view = relabelling.view(source.reader.read(row, layers=(), c1=False).rows)
+        view = relabelling.view(source.read(row, layers=(), c1=False).rows)
         arrays = {"views": np.array([view_row(view)], dtype=np.int64), "rows": row_array(view)}
         arrays |= truth_arrays(view.truth)
         for array, values in arrays.items():

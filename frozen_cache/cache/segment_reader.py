@@ -41,8 +41,10 @@ class SegmentReader:
     """One segment of a cache. Opening checks the size of every file that it must have, and its metadata."""
 
     def __init__(self, cache: Path, record: SegmentRecord, attributes: CacheAttributes) -> None:
+        self.record = record
+        self.folder = record.folder_in(cache)
         self._cache, self._record, self._attributes = cache, record, attributes
-        self._folder = record.folder_in(cache)
+        self._folder = self.folder
         self._layers = attributes.detector.encoder_layers
         self._has_c1 = attributes.detector.c1 is not None
         self._int8 = attributes.precision == "int8"

@@ -40,13 +40,13 @@ def choose_annotations(
     names = dict(enumerate(labels)) if labels else dict(label_names)
     pairs = [pair for text in label_map for pair in _pairs(text)]
     mapped = {
-        _category(left, categories, option="--map"): _label(right, names, num_labels=num_labels)
+        category_id(left, categories, option="--map"): _label(right, names, num_labels=num_labels)
         for left, right in pairs
     }
     return AnnotationChoices(
         crowds=cast(Crowds, crowds),
         skip_bad=skip_bad,
-        only=tuple(sorted({_category(text, categories, option="--only") for text in only})),
+        only=tuple(sorted({category_id(text, categories, option="--only") for text in only})),
         labels=labels,
         label_map=dict(sorted(mapped.items())),
     )
@@ -65,7 +65,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(str(key), str(value)) for key, value in content.items()]
 
 
-def _category(text: str, categories: Mapping[int, str], *, option: str) -> int:
+def category_id(text: str, categories: Mapping[int, str], *, option: str) -> int:
     """The id of a category by its id, or by a name that only one has."""
     if text.strip().lstrip("-").isdigit() and int(text) in categories:
         return int(text)

@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_named(folder: Folder, fake: ModuleType, tmp_path: 
     new = {"out": tmp_path / "new.zarr"}
     with pytest.raises(UserError, match=r"category 3 \(apple\) is the detector's label 0"):
         cache_relabel(old, annotations=folder[1], **new)
-    with pytest.raises(UserError, match="is the cache itself"):
+    with pytest.raises(UserError, match="is a cache that is read"):
         cache_relabel(old, annotations=folder[1], out=old)
 
     def fewer(content: dict[str, Any]) -> None:
