@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
 from frozen_cache.cache.errors import DamagedCacheError
@@ -23,6 +23,8 @@ DOCUMENT_BYTES = 64 << 20
 FORMAT_VERSION: Literal[2] = 2
 """Of what is made now. All earlier ones are read, and continued as they were begun."""
 READABLE_VERSIONS = (2, 1)
+MAX_SEGMENTS = 1_000_000
+"""Beyond it the numbers of the segments alone fill the memory."""
 Precision = Literal["float16", "float32", "int8"]
 
 
@@ -81,8 +83,8 @@ class CacheAttributes(BaseModel):
     autocast: str | None = None
     batch_size: int
     """Images that went through the detector together, at most; another size changes the last bits."""
-    views_total: int
-    views_per_segment: int
+    views_total: int = Field(ge=0)
+    views_per_segment: int = Field(ge=1)
 
     @property
     def categories(self) -> list[Category]:
@@ -154,6 +156,11 @@ def read_attributes(path: Path) -> CacheAttributes:
         ) from None
     if recorded != attributes.fingerprint or content != attributes.root_document():
         raise DamagedCacheError(f"cache {path} is damaged: its attributes do not match their fingerprint; {again}")
+    if attributes.segment_count > MAX_SEGMENTS:
+        raise DamagedCacheError(
+            f"cache {path} has {attributes.segment_count:,} segments, more than {MAX_SEGMENTS:,}: extract again with a "
+            "larger --segment-images"
+        )
     return attributes
 
 

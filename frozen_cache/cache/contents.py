@@ -31,6 +31,8 @@ DOCUMENT_BYTES = 16 << 20
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 31
 """Beyond which pycocotools counts wrong."""
+MAX_VIEW = 1 << 31
+"""Elements that a view has in any array, at most: a map of 2,048 channels and 1,024 x 1,024 cells."""
 
 
 class NotWhole(Exception):  # noqa: N818
@@ -62,6 +64,8 @@ def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
     maps = map_count(attributes)
     if any(len(shapes) != maps or min(map(min, shapes), default=0) < 0 for shapes in record.shapes):
         raise NotWhole("the shapes of its maps are not those of the detector")
+    if any(sum(map(math.prod, shapes)) > MAX_VIEW for shapes in record.shapes):
+        raise NotWhole("the shapes of its maps are larger than any map")
 
 
 def fixed_tables(record: SegmentRecord, attributes: CacheAttributes) -> dict[str, ArrayLayout]:
@@ -82,8 +86,10 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
     views, spec = len(record.image_ids), attributes.detector
     if not views:
         return {}
-    if (offsets[0] != 0).any() or (np.diff(offsets, axis=0) < 0).any():
+    if (offsets[0] != 0).any() or (offsets < 0).any() or (np.diff(offsets, axis=0) < 0).any():
         raise NotWhole("its offsets do not rise from 0")
+    if np.diff(offsets, axis=0).max() > MAX_VIEW:
+        raise NotWhole("its offsets claim more than a view can have")
     has_c1 = spec.c1 is not None
     sizes = np.array([[math.prod(shape) for shape in shapes] for shapes in record.shapes], dtype=object)
     sizes = sizes.reshape(views, -1)
@@ -141,6 +147,8 @@ def check_files(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayo
     Nothing is opened but regular files of that size, so that a line made to harm leads nowhere.
     """
     for name, array in arrays.items():
+        if array.file_count > len(record.files):
+            raise NotWhole(f"{name} must have {array.file_count} files, its line in the ledger lists fewer")
         for file, size in array.files().items():
             check_size(record, folder, f"{name}/{file}", must=size)
         document = read_document(record, folder, f"{name}/zarr.json")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from frozen_cache.durable import write_durably
+from frozen_cache.durable import read_regular, write_durably
 
 HINTS_FILE = "hints.json"
+HINTS_BYTES = 1 << 20
 
 
 class Hints(BaseModel):
@@ -52,6 +53,6 @@ def read_hints(cache: Path) -> Hints | None:
     """The hints of a cache; None where it has none that can be read: a hint is no promise."""
     file = cache / HINTS_FILE
     try:
-        return Hints.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return Hints.model_validate_json(read_regular(file, limit=HINTS_BYTES))
+    except (OSError, ValueError):
         return None

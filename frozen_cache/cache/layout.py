@@ -91,9 +91,14 @@ class ArrayLayout:
             attributes={"columns": list(columns)} if columns else {},
         )
 
+    @property
+    def file_count(self) -> int:
+        """Data files."""
+        return -(-self.shape[0] // (self.shard or self.chunk)) if math.prod(self.shape) else 0
+
     def files(self) -> dict[str, int]:
         """Path of each data file below the array -> its size in bytes."""
-        if not math.prod(self.shape):
+        if not self.file_count:
             return {}
         rows = self.shape[0]
         chunk_bytes = self.chunk * math.prod(self._chunk_shape[1:]) * np.dtype(self.dtype).itemsize + CRC_BYTES

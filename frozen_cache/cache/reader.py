@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
+from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
-from frozen_cache.cache.ledger import BrokenImage, committed_segments, read_record
+from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
@@ -45,7 +46,10 @@ class CacheReader:
                 "`frozen-cache extract-features` command again to finish it"
             )
         fingerprint = self.attributes.fingerprint
-        self._index = ViewIndex.build(committed, (read_record(self.path, n, fingerprint) for n in committed))
+        try:
+            self._index = ViewIndex.build(committed, (read_record(self.path, n, fingerprint) for n in committed))
+        except (ValueError, OverflowError):
+            raise self._contradiction(committed) from None
         self._start()
 
     def __len__(self) -> int:
@@ -130,6 +134,19 @@ class CacheReader:
                 have = ", ".join(map(str, kept)) or "none"
                 raise UserError(f"cache {self.path} does not hold encoder layer {layer}; it has {have}")
         return tuple(asked)
+
+    def _contradiction(self, committed: list[int]) -> DamagedCacheError:
+        """What to say where lines that are whole do not fit into an index of views."""
+        for segment in committed:
+            record = read_record(self.path, segment, self.attributes.fingerprint)
+            try:
+                check_record(record, self.attributes)
+                ViewIndex.build([segment], [record])
+            except (NotWhole, ValueError, OverflowError) as error:
+                what = str(error) if isinstance(error, NotWhole) else "its line in the ledger contradicts itself"
+                where = f"segment {segment_name(segment)} of {self.path}"
+                return DamagedCacheError(f"{where} is damaged: {what}; {mend(self.path)}", what)
+        return DamagedCacheError(f"cache {self.path} is damaged: the lines of its ledger contradict each other")
 
     def _segment(self, segment: int) -> SegmentReader:
         with self._lock:

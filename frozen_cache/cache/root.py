@@ -6,12 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from frozen_cache.aside import is_left_over
-from frozen_cache.cache.attributes import READABLE_VERSIONS, CacheAttributes, group_document, read_attributes
+from frozen_cache.cache.attributes import (
+    DOCUMENT_BYTES,
+    READABLE_VERSIONS,
+    CacheAttributes,
+    group_document,
+    read_attributes,
+)
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.hints import HINTS_FILE
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, parse_line, read_line
-from frozen_cache.durable import create_durably, make_folder_durably, write_durably
+from frozen_cache.durable import create_durably, make_folder_durably, read_regular, write_durably
 from frozen_cache.errors import UserError
 
 FOLDERS = ("segments", "ledger", "staging")
@@ -80,8 +86,8 @@ def open_root(path: Path, attributes: CacheAttributes) -> CacheAttributes:
 def segments_node_is_intact(path: Path) -> bool:
     """Whether `segments/zarr.json`, the one file there that belongs to no segment, has its fixed content."""
     try:
-        return (path / "segments" / "zarr.json").read_bytes() == group_document({})
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return read_regular(path / "segments" / "zarr.json", limit=DOCUMENT_BYTES) == group_document({})
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 
 

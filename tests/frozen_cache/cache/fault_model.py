@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -13,11 +14,12 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from frozen_cache.cache.integrity import verify_cache
-from frozen_cache.cache.ledger import read_line
+from frozen_cache.cache.ledger import read_line, read_record
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
+from frozen_cache.durable import file_crc32
 from frozen_cache.errors import FrozenCacheError
 
 CALLS = ("rename", "replace", "link", "unlink", "remove", "mkdir", "rmdir", "fsync")
@@ -125,6 +127,24 @@ class Toy:
         found = verify_cache(self.path)
         lines = {damage.segment: read_line(self.path, damage.segment) for damage in found.damages}
         self.fill(condemned={segment: line for segment, line in lines.items() if line is not None})
+
+    def forge(self, segment: int, change: Callable[[dict[str, Any]], object] = lambda record: None) -> None:
+        """Rewrite a segment's line as a stranger could: `change` edits the record, all sums are those of today."""
+        line = read_line(self.path, segment)
+        assert line is not None
+        record = json.loads(line)["record"]
+        folder = self.path / "segments" / record["folder"]
+        for name in record["files"]:
+            if (folder / name).is_file():
+                record["files"][name] = file_crc32(folder / name)
+        change(record)
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+        line = b'{"sha256":"%s","record":%s}\n' % (hashlib.sha256(text.encode()).hexdigest().encode(), text.encode())
+        (self.path / "ledger" / f"{segment:05d}.json").write_bytes(line)
+
+    def folder(self, segment: int) -> Path:
+        """Where a committed segment lies."""
+        return read_record(self.path, segment, self.attributes.fingerprint).folder_in(self.path)
 
     def wrong(self) -> str | None:
         """What breaks the promise: a number that is not what was written, or an error that does not say where."""
