@@ -72,6 +72,8 @@ def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
     if option.name == "detector" and isinstance(value, str) and value.startswith("hf:"):
         folder = base / value.removeprefix("hf:")
         return f"hf:{folder}" if folder.is_dir() else value
+    if option.name == "detector" and isinstance(value, str) and value.rpartition(":")[0].endswith(".py"):
+        return str(base / value)
     return value
 
 

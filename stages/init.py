@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_cache.data.walk import files_below, folders_below
+from frozen_cache.detectors.find_factory import find_factory
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
@@ -102,7 +103,8 @@ def _split_name(path: Path) -> str:
 
 
 def _find_detector(folder: Path) -> str | None:
-    """`hf:DIR`, relative to the folder, of the first saved transformers model of a family that is known."""
+    """The first saved transformers model of a family that is known, relative to the folder: `FILE.py:FACTORY` where a
+    loader lies beside it (whoever wrote one knows that plain loading is not enough), else `hf:DIR`."""
     for file in files_below(folder, (".json",)):
         if file.name != "config.json":
             continue
@@ -111,7 +113,10 @@ def _find_detector(folder: Path) -> str | None:
         except (OSError, ValueError, AttributeError):
             continue
         if kind in FAMILIES:
-            return f"hf:{file.parent.relative_to(folder).as_posix()}"
+            factory = find_factory(file.parent)
+            if factory is not None:
+                return f"{_inside(factory[0], folder)}:{factory[1]}"
+            return f"hf:{_inside(file.parent, folder)}"
     return None
 
 

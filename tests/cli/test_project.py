@@ -59,6 +59,32 @@ def test_init_finds_splits_images_and_detector(tmp_path: Path, capsys: pytest.Ca
     assert "is there already" in capsys.readouterr().err
 
 
+LOADERS = {
+    "load.py": "def load(folder='.'): return None\ndef detector(): return load(), 1\nraise SystemExit('was run')\n",
+    "usual.py": "def detector(): return make()\n",
+    "late.py": "def pair(folder='.', *, device='cpu'):\n    if folder:\n        return 1, 2\n",
+}
+NO_LOADERS = {
+    "broken.py": "def detector(:\n",
+    "needs.py": "def detector(weights): return 1, 2\ndef pair(*, size): return 1, 2\n",
+    "private.py": "def _pair(): return 1, 2\ndef three(): return 1, 2, 3\nclass A:\n    def detector(): return 1, 2\n",
+    "inner.py": "def outer():\n    def inner(): return 1, 2\n    return inner\n",
+    "late.txt": "def detector(): return 1, 2\n",
+}
+
+
+@pytest.mark.parametrize("name", [*LOADERS, *NO_LOADERS])
+def test_init_proposes_the_loader_beside_a_model_and_does_not_run_it(name: str, tmp_path: Path, monkeypatch) -> None:
+    coco_folder(tmp_path)
+    (tmp_path / "model" / name).write_text((LOADERS | NO_LOADERS)[name])
+    assert exit_code(["init", str(tmp_path)]) == 0
+    monkeypatch.chdir("/")
+    project = read_project(tmp_path / "frozen-cache.toml", COMMANDS)
+    factory = {"load.py": "detector", "usual.py": "detector", "late.py": "pair"}.get(name)
+    proposed = f"{tmp_path / 'model' / name}:{factory}" if factory else f"hf:{tmp_path / 'model'}"
+    assert project["extract-features"][0]["detector"] == proposed
+
+
 def test_init_says_how_to_go_on_where_there_is_no_coco_file(tmp_path: Path, capsys) -> None:
     assert exit_code(["init", str(tmp_path)]) == 2
     assert "no known format" in capsys.readouterr().err
