@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,17 @@ CachePath = Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_de
 
 
 @app.command("info")
-def info(cache: CachePath) -> None:
+def info(
+    cache: CachePath,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: progress, bytes of each array, bits a value.")
+    ] = False,
+) -> None:
     """Say what a cache holds: data, detector, segments, bytes per view."""
     from frozen_cache.stages.cache_tools import cache_info
 
-    print(cache_info(cache).text())
+    found = cache_info(cache)
+    print(json.dumps(found.as_json(), indent=2) if as_json else found.text())
 
 
 @app.command("verify")

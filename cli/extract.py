@@ -30,8 +30,13 @@ def extract_features(
     ] = 1,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch, at most. [default: by their size]")] = None,
     precision: Annotated[
-        str, typer.Option(help="Of C1 and the encoder levels: float16, float32, or int8 (half the bytes).")
+        str,
+        typer.Option(help="Of C1 and the encoder levels: float16, float32, int8 (half the bytes), coded (an eighth)."),
     ] = "float16",
+    step: Annotated[
+        float | None,
+        typer.Option(help="Of coded maps, in standard deviations of a channel; more is smaller and coarser. [1]"),
+    ] = None,
     autocast: Annotated[str | None, typer.Option(help="Compute in bfloat16 or float16. [default: float32]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="Only the first images by id.")] = None,
@@ -78,7 +83,8 @@ def extract_features(
         backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
         backbone_scale=backbone_scale,
         batch_size=batch_size,
-        precision=choice("--precision", precision, ("float16", "float32", "int8")),  # type: ignore[arg-type]
+        precision=choice("--precision", precision, ("float16", "float32", "int8", "coded")),  # type: ignore[arg-type]
+        step=step,
         autocast=autocast and choice("--autocast", autocast, ("bfloat16", "float16")),
         device=device,
         limit=limit,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
@@ -35,13 +37,51 @@ class CacheInfo:
                 parts[_part(name)] += size
         return parts
 
+    @property
+    def views(self) -> int:
+        """Views in committed segments."""
+        return sum(len(record.image_ids) for record in self.records)
+
+    @property
+    def map_bits(self) -> dict[str, float]:
+        """Bits on disk of each value of `c1` and `encoder/LAYER`, where the cache has any."""
+        spec, parts = self.attributes.detector, self.part_bytes
+        views = [[math.prod(shape) for shape in shapes] for record in self.records for shapes in record.shapes]
+        first = int(spec.c1 is not None)
+        values = {"c1": sum(sum(sizes[:first]) for sizes in views)} if first else {}
+        levels = sum(sum(sizes[first:]) for sizes in views)
+        values |= {f"encoder/{layer}": levels for layer in spec.encoder_layers}
+        return {name: 8 * parts[name] / count for name, count in values.items() if count}
+
+    def as_json(self) -> dict[str, Any]:
+        """Progress, bytes of each array, and what a value of the maps takes."""
+        a, bits = self.attributes, self.map_bits
+        parts = self.part_bytes
+        return {
+            "cache": str(self.path),
+            "format_version": a.format_version,
+            "precision": a.precision,
+            "step": a.step,
+            "detector": a.detector.name,
+            "views": self.views,
+            "views_total": a.views_total,
+            "segments": len(self.records),
+            "segments_total": a.segment_count,
+            "bytes": parts.total(),
+            "arrays": {
+                name: {"bytes": size} | ({"bits_a_value": round(bits[name], 3)} if name in bits else {})
+                for name, size in sorted(parts.items())
+            },
+        }
+
     def text(self) -> str:
         """For people."""
         a = self.attributes
-        views = sum(len(record.image_ids) for record in self.records)
-        parts = self.part_bytes
+        views, parts, bits = self.views, self.part_bytes, self.map_bits
         lines = [
-            f"cache       {self.path} (format {a.format_version}, {a.precision})",
+            f"cache       {self.path} (format {a.format_version}, {a.precision}"
+            + ("" if a.step is None else f", step {a.step:g}")
+            + ")",
             f"detector    {a.detector.name} ({a.detector.family}), weights {a.detector.weights_sha256[:12]}",
             f"data        {a.data.annotations}: {a.data.images} images, {len(a.data.categories)} categories"
             + (f", limit {a.data.limit}" if a.data.limit else ""),
@@ -56,7 +96,9 @@ class CacheInfo:
             f"size        {byte_text(parts.total())}"
             + (f", {byte_text(parts.total() / views)} per view:" if views else ""),
         ]
-        lines += [f"  {name:<10}{byte_text(size / views)}" for name, size in sorted(parts.items()) if views]
+        for name, size in sorted(parts.items()) if views else ():
+            each = f" ({bits[name]:.2f} bits a value)" if name in bits else ""
+            lines.append(f"  {name:<10}{byte_text(size / views)}{each}")
         if a.data.missing:
             lines.append(f"missing     {len(a.data.missing)} images left out: {_list(a.data.missing)}")
         broken = [entry for record in self.records for entry in record.broken]
@@ -161,6 +203,7 @@ def cache_repair(
             views=attributes.views,
             top_k=attributes.top_k,
             precision=attributes.precision,
+            step=attributes.step,
             autocast=attributes.autocast,
             limit=attributes.data.limit,
             bit_depth=attributes.data.bit_depth,

@@ -43,6 +43,7 @@ def extract_features(
     views: int = 1,
     top_k: int | None = None,
     precision: Precision = "float16",
+    step: float | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     autocast: str | None = None,
@@ -70,6 +71,7 @@ def extract_features(
         images: folder that the annotation file's file names refer to.
         views: views per image; view 0 is the plain resize.
         top_k: (query, label) pairs to keep; None for the detector's own number.
+        step: of coded maps, in standard deviations of a channel; None for what is there, else 1.
         batch_size: None for what the cache was begun with, else a size that fits the images.
         autocast: `bfloat16` or `float16`; None computes in float32.
         limit: the first images by id only.
@@ -109,6 +111,7 @@ def extract_features(
         views=views,
         top_k=top_k,
         precision=precision,
+        step=step,
         batch_size=batch_size,
         device=device,
         autocast=autocast,
@@ -208,10 +211,10 @@ def _extract(
 
 @torch.inference_mode()
 def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorOutput:
-    """The batch's output on the CPU, its maps in the precision that is stored, float32 for int8."""
+    """The batch's output on the CPU, its maps in the precision that is stored, float32 for small integers."""
     assert batch.pixels is not None
     output = run_detector(plan.detector, batch.pixels, batch.enlarged, device=plan.device, autocast=how.autocast)
-    stored = torch.float32 if how.precision == "int8" else getattr(torch, how.precision)
+    stored = torch.float32 if how.precision in ("int8", "coded") else getattr(torch, how.precision)
     return DetectorOutput(
         queries=output.queries.cpu(),
         boxes=output.boxes.cpu(),

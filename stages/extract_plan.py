@@ -16,6 +16,7 @@ from frozen_cache.cache.attributes import (
     detector_fingerprint,
 )
 from frozen_cache.cache.hints import Hints, absolute_detector
+from frozen_cache.cache.quantise import DEFAULT_STEP
 from frozen_cache.cache.root import existing_cache
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.data.checks import check_annotations
@@ -30,8 +31,11 @@ from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.device import pick_device
+from frozen_cache.errors import UserError
 
 VIEWS_PER_SEGMENT = 64
+STEPS = (0.05, 8.0)
+"""The least and the greatest step of coded maps that make sense: `int8` is finer, and beyond it nearly all is 0."""
 BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}
 """Pixels of a default batch: one 1333 x 800 image on the CPU, four on a GPU."""
 
@@ -74,6 +78,7 @@ def plan_extraction(
     views: int,
     top_k: int | None,
     precision: Precision,
+    step: float | None,
     batch_size: int | None,
     device: str,
     autocast: str | None,
@@ -137,6 +142,7 @@ def plan_extraction(
         views=views,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
+        step=_step(precision, step, there),
         autocast=autocast,
         batch_size=batch_size
         or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
@@ -155,6 +161,17 @@ def plan_extraction(
         hints=hints,
         is_new=there is None,
     )
+
+
+def _step(precision: Precision, step: float | None, there: CacheAttributes | None) -> float | None:
+    """Of coded maps: as asked for, else as the cache has it, else the default."""
+    if precision != "coded":
+        if step is not None:
+            raise UserError(f"--step {step:g} belongs to --precision coded, not to {precision}")
+        return None
+    if step is not None and not STEPS[0] <= step <= STEPS[1]:
+        raise UserError(f"--step {step:g}: give standard deviations between {STEPS[0]:g} and {STEPS[1]:g}")
+    return step or (there.step if there else None) or DEFAULT_STEP
 
 
 def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[PlannedView]:

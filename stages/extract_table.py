@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.ledger import committed_segments
+from frozen_cache.cache.quantise import coded_bits
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.detectors.output import map_text
 from frozen_cache.errors import UserError
 from frozen_cache.stages.extract_plan import ExtractPlan
 from frozen_cache.stages.labels_table import label_lines
 
-BYTES = {"float16": 2, "float32": 4, "int8": 1}
-"""Of a stored value, at most."""
+BITS = {"float16": 16, "float32": 32, "int8": 8}
+"""Of a stored value, at most; of coded ones `coded_bits` has an estimate."""
 
 
 def plan_table(plan: ExtractPlan) -> str:
@@ -42,18 +44,18 @@ def plan_table(plan: ExtractPlan) -> str:
 
 
 def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
-    """Bytes of some of the plan's views, by arithmetic from the shapes of their maps; an upper bound."""
+    """Bytes of some of the plan's views, by arithmetic from the shapes of their maps: an upper bound, of coded maps as
+    a rule (`coded_bits`)."""
     attributes = plan.attributes
     spec = attributes.detector
-    value = BYTES[attributes.precision]
+    bits = BITS[attributes.precision] if attributes.step is None else coded_bits(attributes.step)
     rows = attributes.top_k * (6 + spec.query_dim) * 4
     total = 0
     for view in views:
         height, width = view.transform.resized_size
         maps = [*([] if spec.c1 is None else [spec.c1]), *(spec.encoder_levels * len(spec.encoder_layers))]
-        total += rows + sum(
-            each.channels * -(-height // each.stride) * -(-width // each.stride) * value for each in maps
-        )
+        values = sum(each.channels * -(-height // each.stride) * -(-width // each.stride) for each in maps)
+        total += rows + math.ceil(values * bits / 8)
     return total
 
 
@@ -72,5 +74,5 @@ def refuse_too_little_space(plan: ExtractPlan, *, force: bool) -> None:
     if needed > free and not force:
         raise UserError(
             f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, take "
-            "--precision int8, --limit, fewer --views or --encoder-layers, another --out; --force goes on"
+            "--precision coded, --limit, fewer --views or --encoder-layers, another --out; --force goes on"
         )

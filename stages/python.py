@@ -35,6 +35,7 @@ def extract(
     backbone_scale: int = 1,
     batch_size: int | None = None,
     precision: Precision = "float16",
+    step: float | None = None,
     autocast: str | None = None,
     device: str = "auto",
     limit: int | None = None,
@@ -70,6 +71,7 @@ def extract(
         backbone_scale: backbone maps and C1 from the image at 2 or 4 times the input size.
         batch_size: images per batch at most; None for what fits their size.
         precision: of C1 and the encoder's levels.
+        step: with `coded`, what one integer is worth in standard deviations of its channel; None for 1.
         autocast: `bfloat16` or `float16`; None computes in float32.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         limit: only the first images by id.
@@ -104,6 +106,7 @@ def extract(
         backbone_scale=backbone_scale,
         batch_size=batch_size,
         precision=precision,
+        step=step,
         autocast=autocast,
         device=device,
         limit=limit,

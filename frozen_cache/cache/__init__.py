@@ -1,4 +1,4 @@
-"""The cache of a frozen detector's outputs. This docstring specifies its format, version 1.
+"""The cache of a frozen detector's outputs. This docstring specifies its format, version 2.
 
 A cache `NAME.zarr` is a directory, a zarr v3 group readable with `zarr.open_group`, and a ledger of its files:
 
@@ -25,7 +25,8 @@ Root attributes
                             ({"id", "name"} by rising id), number of images, ids of missing ones, limit.
     views, view_seed        views per image; they are drawn from (seed, image id, view index).
     top_k                   K, the (query, label) pairs kept.
-    precision               float16, float32 or int8, of `c1` and `encoder`.
+    precision               float16, float32, int8 or coded, of `c1` and `encoder`.
+    step                    only with coded: what an integer is worth, in standard deviations of its channel.
     autocast, batch_size    how the detector was run.
     views_total, views_per_segment
                             the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
@@ -39,8 +40,9 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
                 offsets[i] to offsets[i + 1] of `rows`; of `truth/objects` and `truth/boxes`; of `truth/rle`; of `c1`;
                 and of each `encoder/LAYER`.
     shapes      (V, M, 3) int64: channels, height, width of C1 (where the detector has one), then of each encoder level.
-    scales      (V, S) float32, only with int8: one number for each channel of C1, then of each level of each kept
-                encoder layer, in their order; value = int8 * scale.
+    scales      (V, S) float32, only with int8 and coded: one number for each channel of C1, then of each level of each
+                kept encoder layer, in their order; value = int8 * scale.
+    shifts      (V, S) float32, only with coded, in the same order; value = int8 * scale + shift.
     rows        (R, 6 + D) float32: box as cx, cy, w, h in 0..1 of the view; score; label (index into the categories);
                 the query's D numbers. The first `selected` rows are the detections by falling score; those behind are
                 queries that were matched to an object but not selected: for training only. (`cache relabel`
@@ -59,9 +61,10 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     lists {"image_id", "reason"}; `chunk_sums` (not in the first caches) has for each shard, by its path, base64 of
     (end in bytes, CRC-32C) as two uint32 for each chunk by rising end, and for the index.
 
-Codecs: little-endian bytes and crc32c, on every chunk; all but `views`, `offsets`, `shapes` and `scales` are sharded
-(`sharding_indexed`, index at the end with crc32c). No chunk is left out, not even one of zeros. Chunks are at most
-512 KiB, cut so that views of equal size share none where a divisor allows it.
+Codecs: little-endian bytes and crc32c, on every chunk; coded `c1` and `encoder` have zstd (level 1) between them. All
+but `views`, `offsets`, `shapes`, `scales` and `shifts` are sharded (`sharding_indexed`, index at the end with crc32c).
+No chunk is left out, not even one of zeros. Chunks are at most 512 KiB before they are compressed, cut so that views of
+equal size share none where a divisor allows it.
 
 A line of the ledger is {"sha256": ..., "record": `ledger.SegmentRecord`}: sha256 of the record as JSON (sorted keys, no
 spaces); the record has the cache's fingerprint, image ids and views, matched objects, sizes and shapes, broken images,
@@ -72,5 +75,5 @@ a CRC-32 or (first caches) a CRC-32C, which is the same for all zarr files of on
 A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as
 zeros; chunk contents are guarded by their crc32c, by `chunk_sums` against sound chunks of another place, tables and
 `zarr.json` files by the ledger's checksum. Which files there must be, with which shapes and codecs, follows from the
-record and `offsets` alone (`contents`), and is compared.
+record and `offsets` alone (`contents`), and is compared; so does their size, within bounds where they are compressed.
 """

@@ -159,8 +159,10 @@ def _write(
         for part in parts:
             column.append(part)
         column.finish()
-        files = [f"{name}/{file}" for file in layout.files()]
-        sums |= {file: read_chunk_sums(folder / file, chunks=column.shard_chunks) for file in files}
+        sums |= {
+            f"{name}/{file}": read_chunk_sums(folder / name / file, chunks=column.chunks_of_a_shard, present=present)
+            for file, present in column.shards().items()
+        }
     return sums
 
 

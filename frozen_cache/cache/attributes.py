@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
 
 from frozen_cache.cache.errors import DamagedCacheError
@@ -25,7 +25,7 @@ FORMAT_VERSION: Literal[2] = 2
 READABLE_VERSIONS = (2, 1)
 MAX_SEGMENTS = 1_000_000
 """Beyond it the numbers of the segments alone fill the memory."""
-Precision = Literal["float16", "float32", "int8"]
+Precision = Literal["float16", "float32", "int8", "coded"]
 
 
 class Category(TypedDict):
@@ -80,11 +80,19 @@ class CacheAttributes(BaseModel):
     top_k: int
     precision: Precision = "float16"
     """Of `c1` and `encoder`; everything else is exact."""
+    step: float | None = added_later(None)
+    """Of `coded` maps, and of no others: a step of a channel in its standard deviations."""
     autocast: str | None = None
     batch_size: int
     """Images that went through the detector together, at most; another size changes the last bits."""
     views_total: int = Field(ge=0)
     views_per_segment: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _has_a_step_where_it_is_coded(self) -> CacheAttributes:
+        if (self.step is not None) != (self.precision == "coded") or (self.step is not None and not self.step > 0):
+            raise ValueError(f"precision {self.precision} with step {self.step}")
+        return self
 
     @property
     def categories(self) -> list[Category]:
@@ -168,6 +176,7 @@ OPTIONS = {
     "views": "--views",
     "top_k": "--top-k",
     "precision": "--precision",
+    "step": "--step",
     "autocast": "--autocast",
     "batch_size": "--batch-size",
     "views_per_segment": "--segment-images",

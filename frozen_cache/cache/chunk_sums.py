@@ -22,17 +22,23 @@ _ABSENT = 2**64 - 1
 _PAIR = np.dtype([("end", "<u4"), ("sum", "<u4")])
 
 
-def read_chunk_sums(file: Path, *, chunks: int) -> str:
+def read_chunk_sums(file: Path, *, chunks: int, present: int) -> str:
     """Base64 of (end in bytes, CRC-32C) as two uint32 for each chunk of a shard, by rising end, and of its index.
 
     Args:
         chunks: chunks that a whole shard has; the index at its end has an entry for each.
+        present: chunks that this one must have.
+
+    Raises:
+        NotWhole: a chunk was left out, which reads as zeros.
     """
     with file.open("rb") as shard:
         size = shard.seek(0, os.SEEK_END)
         shard.seek(size - chunks * INDEX_ENTRY_BYTES - CRC_BYTES)
         entries = np.frombuffer(shard.read(chunks * INDEX_ENTRY_BYTES), dtype="<u8").reshape(-1, 2)
         ends = [*sorted(entries[entries[:, 0] != _ABSENT].sum(axis=1).tolist()), size]
+        if len(ends) != present + 1:
+            raise NotWhole(f"{file.name} of {file.parent} has {len(ends) - 1} chunks, it must have {present}")
         pairs = np.empty(len(ends), dtype=_PAIR)
         for place, end in enumerate(ends):
             shard.seek(end - CRC_BYTES)

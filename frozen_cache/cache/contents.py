@@ -41,7 +41,17 @@ class NotWhole(Exception):  # noqa: N818
 
 def map_dtype(attributes: CacheAttributes) -> str:
     """Numpy's name of the type in which maps are stored."""
-    return attributes.precision
+    return "int8" if attributes.precision == "coded" else attributes.precision
+
+
+def channel_tables(attributes: CacheAttributes) -> tuple[str, ...]:
+    """The tables that have a number for each channel of each map, in the order in which `StoredMap` takes them."""
+    return {"int8": ("scales",), "coded": ("scales", "shifts")}.get(attributes.precision, ())
+
+
+def map_layout(attributes: CacheAttributes, values: int, *, chunk: int) -> ArrayLayout:
+    """A flat array of maps, of `values` numbers; coded ones are compressed."""
+    return ArrayLayout.sharded((values,), map_dtype(attributes), chunk=chunk, zstd=attributes.precision == "coded")
 
 
 def map_count(attributes: CacheAttributes) -> int:
@@ -76,9 +86,8 @@ def fixed_tables(record: SegmentRecord, attributes: CacheAttributes) -> dict[str
         "offsets": ArrayLayout.table((views + 1, len(OFFSET_COLUMNS)), "int64"),
         "shapes": ArrayLayout.table((views, len(record.shapes[0]) if views else 0, len(SHAPE_COLUMNS)), "int64"),
     }
-    if attributes.precision == "int8":
-        tables["scales"] = ArrayLayout.table((views, _channels(record, attributes) if views else 0), "float32")
-    return tables
+    numbers = _channels(record, attributes) if views else 0
+    return tables | {name: ArrayLayout.table((views, numbers), "float32") for name in channel_tables(attributes)}
 
 
 def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndarray) -> dict[str, ArrayLayout]:
@@ -102,8 +111,7 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
     rows, objects, rle, c1_total, encoder_total = offsets[-1].tolist()
     first = steps[0].tolist()
     row = len(ROW_COLUMNS) + spec.query_dim
-    dtype = map_dtype(attributes)
-    item = np.dtype(dtype).itemsize
+    item = np.dtype(map_dtype(attributes)).itemsize
     found = {
         "rows": ArrayLayout.sharded((rows, row), "float32", chunk=chunk_rows(first[0], 4 * row)),
         "truth/objects": ArrayLayout.sharded((objects, len(OBJECT_COLUMNS)), "int64", chunk=OBJECT_ROWS),
@@ -111,9 +119,9 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
         "truth/rle": ArrayLayout.sharded((rle,), "uint8", chunk=RLE_ROWS),
     }
     if has_c1:
-        found["c1"] = ArrayLayout.sharded((c1_total,), dtype, chunk=chunk_rows(first[3], item))
+        found["c1"] = map_layout(attributes, c1_total, chunk=chunk_rows(first[3], item))
     for layer in spec.encoder_layers:
-        found[f"encoder/{layer}"] = ArrayLayout.sharded((encoder_total,), dtype, chunk=chunk_rows(first[4], item))
+        found[f"encoder/{layer}"] = map_layout(attributes, encoder_total, chunk=chunk_rows(first[4], item))
     return found
 
 
@@ -150,7 +158,7 @@ def check_files(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayo
         if array.file_count > len(record.files):
             raise NotWhole(f"{name} must have {array.file_count} files, its line in the ledger lists fewer")
         for file, size in array.files().items():
-            check_size(record, folder, f"{name}/{file}", must=size)
+            check_size(record, folder, f"{name}/{file}", between=size)
         document = read_document(record, folder, f"{name}/zarr.json")
         if says := array.difference(document):
             raise NotWhole(f"{name}/zarr.json: {says}")
@@ -168,12 +176,14 @@ def check_groups(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLay
         raise NotWhole(f"its line in the ledger lists {more[0]}, which is no file of this format")
 
 
-def check_size(record: SegmentRecord, folder: Path, name: str, *, must: int | None = None) -> None:
+def check_size(record: SegmentRecord, folder: Path, name: str, *, between: tuple[int, int] | None = None) -> None:
     """NotWhole where a file is not in the record, or gone, or not regular, or of another size; other errors name it."""
     if name not in record.files:
         raise NotWhole(f"{name} is missing in its line of the ledger")
     written = record.files[name][0]
-    if must is not None and must != written:
+    if between is not None and not between[0] <= written <= between[1]:
+        least, most = between
+        must = f"{least}" if least == most else f"{least} to {most}"
         raise NotWhole(f"{name} was written with {written} bytes, it must have {must}")
     try:
         found = os.stat(folder / name)  # noqa: PTH116

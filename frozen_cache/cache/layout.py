@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 VIEW_COLUMNS = (
     "image_id", "view", "original_height", "original_width", "crop_x0", "crop_y0", "crop_x1", "crop_y1", "flip",
@@ -34,6 +34,9 @@ SHARD_CHUNKS = 256
 """At most; each chunk costs 16 bytes in the shard's index, which every read takes in whole."""
 CRC_BYTES = 4
 INDEX_ENTRY_BYTES = 16
+ZSTD_LEVEL = 1
+ZSTD_LEAST = 9
+"""Bytes of the shortest frame that holds anything: magic number, header, one block."""
 
 
 def chunk_rows(first_rows: int, row_bytes: int) -> int:
@@ -64,6 +67,8 @@ class ArrayLayout:
     """Rows of a chunk; of an inner chunk where there are shards."""
     shard: int | None = None
     """Rows of a shard (a file); None for tables, which are one chunk."""
+    zstd: bool = False
+    """Whether chunks are compressed, each by itself, before their CRC-32C."""
 
     @classmethod
     def table(cls, shape: tuple[int, ...], dtype: str) -> ArrayLayout:
@@ -71,10 +76,11 @@ class ArrayLayout:
         return cls(shape, dtype, chunk=max(1, shape[0]))
 
     @classmethod
-    def sharded(cls, shape: tuple[int, ...], dtype: str, *, chunk: int) -> ArrayLayout:
+    def sharded(cls, shape: tuple[int, ...], dtype: str, *, chunk: int, zstd: bool = False) -> ArrayLayout:
         """An array with `chunk` rows per inner chunk, as many of them in a shard as `SHARD_BYTES` allows."""
         chunk_bytes = chunk * math.prod(shape[1:]) * np.dtype(dtype).itemsize
-        return cls(shape, dtype, chunk, shard=chunk * max(1, min(SHARD_CHUNKS, SHARD_BYTES // chunk_bytes)))
+        shard = chunk * max(1, min(SHARD_CHUNKS, SHARD_BYTES // chunk_bytes))
+        return cls(shape, dtype, chunk, shard=shard, zstd=zstd)
 
     def create(self, group: zarr.Group, name: str, *, columns: tuple[str, ...] = ()) -> zarr.Array[Any]:
         """Make the array in `group`, without data; `columns` names its last axis."""
@@ -85,7 +91,7 @@ class ArrayLayout:
             shards=None if self.shard is None else (self.shard, *self.shape[1:]),
             dtype=self.dtype,
             filters=None,
-            compressors=[Crc32cCodec()],
+            compressors=[*([ZstdCodec(level=ZSTD_LEVEL)] if self.zstd else []), Crc32cCodec()],
             fill_value=0,
             config={"write_empty_chunks": True},
             attributes={"columns": list(columns)} if columns else {},
@@ -96,19 +102,22 @@ class ArrayLayout:
         """Data files."""
         return -(-self.shape[0] // (self.shard or self.chunk)) if math.prod(self.shape) else 0
 
-    def files(self) -> dict[str, int]:
-        """Path of each data file below the array -> its size in bytes."""
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Path of each data file below the array -> its least and its greatest possible size in bytes; they are equal
+        where nothing is compressed."""
         if not self.file_count:
             return {}
-        rows = self.shape[0]
-        chunk_bytes = self.chunk * math.prod(self._chunk_shape[1:]) * np.dtype(self.dtype).itemsize + CRC_BYTES
+        plain = self.chunk * math.prod(self._chunk_shape[1:]) * np.dtype(self.dtype).itemsize
+        least, most = (ZSTD_LEAST, _zstd_most(plain)) if self.zstd else (plain, plain)
+        least, most = least + CRC_BYTES, most + CRC_BYTES
         tail = "/0" * (len(self.shape) - 1)
         if self.shard is None:
-            return {f"c/0{tail}": chunk_bytes}
-        index_bytes = self.shard // self.chunk * INDEX_ENTRY_BYTES + CRC_BYTES
+            return {f"c/0{tail}": (least, most)}
+        index = self.shard // self.chunk * INDEX_ENTRY_BYTES + CRC_BYTES
+        starts = range(0, self.shape[0], self.shard)
+        counts = [-(-min(self.shard, self.shape[0] - start) // self.chunk) for start in starts]
         return {
-            f"c/{number}{tail}": -(-min(self.shard, rows - start) // self.chunk) * chunk_bytes + index_bytes
-            for number, start in enumerate(range(0, rows, self.shard))
+            f"c/{number}{tail}": (count * least + index, count * most + index) for number, count in enumerate(counts)
         }
 
     def difference(self, document: Mapping[str, Any]) -> str | None:
@@ -141,7 +150,12 @@ class ArrayLayout:
     @property
     def _codecs(self) -> list[dict[str, Any]]:
         little = {"name": "bytes", "configuration": {"endian": "little"}}
-        data = [{"name": "bytes"} if np.dtype(self.dtype).itemsize == 1 else little, {"name": "crc32c"}]
+        zstd = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
+        data = [
+            {"name": "bytes"} if np.dtype(self.dtype).itemsize == 1 else little,
+            *([zstd] if self.zstd else []),
+            {"name": "crc32c"},
+        ]
         if self.shard is None:
             return data
         configuration = {
@@ -151,6 +165,11 @@ class ArrayLayout:
             "index_location": "end",
         }
         return [{"name": "sharding_indexed", "configuration": configuration}]
+
+
+def _zstd_most(size: int) -> int:
+    """Bytes of a zstd frame of `size` bytes at most: ZSTD_compressBound."""
+    return size + (size >> 8) + max(0, (128 << 10) - size >> 11)
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from frozen_cache.cache.checked_store import CheckedStore
 from frozen_cache.cache.chunk_sums import ATTRIBUTE, ChunkSums
 from frozen_cache.cache.contents import (
     NotWhole,
+    channel_tables,
     check_files,
     check_groups,
     check_record,
@@ -47,7 +48,6 @@ class SegmentReader:
         self._folder = self.folder
         self._layers = attributes.detector.encoder_layers
         self._has_c1 = attributes.detector.c1 is not None
-        self._int8 = attributes.precision == "int8"
         self._arrays: dict[str, zarr.Array[Any]] = {}
         with self._damage(None):
             self._open()
@@ -65,7 +65,8 @@ class SegmentReader:
         self._views = self._read("views", slice(None))
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
-        self._scales = torch.from_numpy(self._read("scales", slice(None))) if self._int8 else None
+        names = channel_tables(self._attributes)
+        self._channels = [torch.from_numpy(self._read(name, slice(None))) for name in names]
         growing = columns(record, self._attributes, self._offsets)
         check_files(record, self._folder, growing)
         check_groups(record, self._folder, tables | growing)
@@ -124,7 +125,7 @@ class SegmentReader:
         )
         c1_map = None
         if self._has_c1 and c1:
-            [c1_map] = self._maps("c1", row, shapes[:1], first_scale=0)
+            [c1_map] = self._maps("c1", row, shapes[:1], first_channel=0)
         level_shapes = shapes[1:] if self._has_c1 else shapes
         c1_channels = shapes[0][0] if self._has_c1 else 0
         channels = sum(shape[0] for shape in level_shapes)
@@ -148,21 +149,20 @@ class SegmentReader:
                     f"encoder/{layer}",
                     row,
                     level_shapes,
-                    first_scale=c1_channels + self._layers.index(layer) * channels,
+                    first_channel=c1_channels + self._layers.index(layer) * channels,
                 )
                 for layer in layers
             },
         )
 
-    def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_scale: int) -> list[StoredMap]:
+    def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_channel: int) -> list[StoredMap]:
         flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
         parts = flat.split([math.prod(shape) for shape in shapes])
         maps = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-        if self._scales is None:
-            return [StoredMap(values) for values in maps]
         channels = [shape[0] for shape in shapes]
-        scales = self._scales[row, first_scale : first_scale + sum(channels)].split(channels)
-        return [StoredMap(values, scale) for values, scale in zip(maps, scales, strict=True)]
+        span = slice(first_channel, first_channel + sum(channels))
+        numbers = [table[row, span].split(channels) for table in self._channels]
+        return [StoredMap(*parts) for parts in zip(maps, *numbers, strict=True)]
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.chunk_sums import ATTRIBUTE, read_chunk_sums
-from frozen_cache.cache.contents import check_segment
+from frozen_cache.cache.contents import channel_tables, check_segment, map_dtype, map_layout
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
@@ -27,7 +27,7 @@ from frozen_cache.cache.layout import (
     chunk_rows,
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
-from frozen_cache.cache.quantise import quantised
+from frozen_cache.cache.quantise import coded, quantised
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.durable import file_crc32, flush_tree
@@ -40,13 +40,13 @@ class SegmentWriter:
     def __init__(self, folder: Path, attributes: CacheAttributes) -> None:
         self.folder = folder
         self._attributes = attributes
-        self._dtype: str = attributes.precision
+        self._dtype = map_dtype(attributes)
         self._group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         self._columns: dict[str, Column] = {}
         self._views: list[list[int]] = []
         self._offsets: list[list[int]] = [[0] * len(OFFSET_COLUMNS)]
         self._shapes: list[list[tuple[int, ...]]] = []
-        self._scales: list[list[float]] = []
+        self._channels: dict[str, list[list[float]]] = {name: [] for name in channel_tables(attributes)}
         self._matched: list[int] = []
         self._crcs: list[int] = []
         self._annotation_sums: list[int] = []
@@ -70,16 +70,17 @@ class SegmentWriter:
         levels = next(iter(view.encoder.values()), [])
         maps = [*([] if view.c1 is None else [view.c1]), *levels]
         self._shapes.append([tuple(a_map.shape) for a_map in maps])
-        self._scales.append([])
+        for numbers in self._channels.values():
+            numbers.append([])
         c1_size = self._put_maps("c1", [view.c1], view) if view.c1 is not None else 0
         encoder_size = 0
         for layer, layer_levels in view.encoder.items():
             encoder_size = self._put_maps(f"encoder/{layer}", layer_levels, view)
-        self._put("rows", row_array(view), columns=ROW_COLUMNS)
+        self._put_rows("rows", row_array(view), columns=ROW_COLUMNS)
         truth = truth_arrays(view.truth)
-        self._put("truth/objects", truth["truth/objects"], rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
-        self._put("truth/boxes", truth["truth/boxes"], rows=OBJECT_ROWS, columns=BOX_COLUMNS)
-        self._put("truth/rle", truth["truth/rle"], rows=RLE_ROWS)
+        self._put_rows("truth/objects", truth["truth/objects"], rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
+        self._put_rows("truth/boxes", truth["truth/boxes"], rows=OBJECT_ROWS, columns=BOX_COLUMNS)
+        self._put_rows("truth/rle", truth["truth/rle"], rows=RLE_ROWS)
         self._views.append(view_row(view))
         self._crcs += [] if image_crc is None else [image_crc]
         self._annotation_sums += [] if annotation_sum is None else [annotation_sum]
@@ -103,9 +104,9 @@ class SegmentWriter:
         maps = len(self._shapes[0]) if self._shapes else 0
         shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, len(SHAPE_COLUMNS))
         self._write_table("shapes", shapes, columns=SHAPE_COLUMNS)
-        if self._dtype == "int8":
-            scales = np.array(self._scales, dtype=np.float32).reshape(len(self._scales), -1 if self._scales else 0)
-            self._write_table("scales", scales)
+        for name, numbers in self._channels.items():
+            table = np.array(numbers, dtype=np.float32).reshape(len(numbers), -1 if numbers else 0)
+            self._write_table(name, table)
         broken = [broken.model_dump() for broken in self._broken]
         self._group.update_attributes({"broken": broken, ATTRIBUTE: self._chunk_sums()})
         flush_tree(self.folder)
@@ -133,10 +134,11 @@ class SegmentWriter:
 
     def _chunk_sums(self) -> dict[str, str]:
         return {
-            file.relative_to(self.folder).as_posix(): read_chunk_sums(file, chunks=column.shard_chunks)
+            f"{name}/{file}": read_chunk_sums(
+                self.folder / name / file, chunks=column.chunks_of_a_shard, present=present
+            )
             for name, column in self._columns.items()
-            for file in sorted((self.folder / name / "c").rglob("*"))
-            if file.is_file() and not is_guest(file.name)
+            for file, present in column.shards().items()
         }
 
     def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
@@ -145,18 +147,27 @@ class SegmentWriter:
             advice = "; try --precision float32" if self._dtype == "float16" else ""
             raise UserError(f"image {view.image_id}: `{name}` has values that are not finite in {self._dtype}{advice}")
         if self._dtype == "int8":
-            pairs = [quantised(part) for part in parts]
-            parts = [values for values, _ in pairs]
-            self._scales[-1] += [scale for _, scales in pairs for scale in scales.tolist()]
-        stored = torch.cat([part.flatten() for part in parts])
-        self._put(name, stored.numpy())
+            step = self._attributes.step
+            found = [quantised(part) if step is None else coded(part, step=step) for part in parts]
+            parts = [values for values, *_ in found]
+            for place, numbers in enumerate(self._channels.values(), start=1):
+                numbers[-1] += torch.cat([each[place] for each in found]).tolist()
+        stored = torch.cat([part.flatten() for part in parts]).numpy()
+        chunk = chunk_rows(len(stored), stored.itemsize)
+        self._put(name, stored, layout=map_layout(self._attributes, 0, chunk=chunk))
         return len(stored)
 
-    def _put(self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()) -> None:
+    def _put_rows(
+        self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()
+    ) -> None:
+        row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
+        chunk = rows or chunk_rows(len(values), row_bytes)
+        layout = ArrayLayout.sharded((0, *values.shape[1:]), str(values.dtype), chunk=chunk)
+        self._put(name, values, layout=layout, columns=columns)
+
+    def _put(self, name: str, values: np.ndarray, *, layout: ArrayLayout, columns: tuple[str, ...] = ()) -> None:
+        """Add rows to an array, which is made by `layout` when its first rows come."""
         if name not in self._columns:
-            row_bytes = values.itemsize * int(np.prod(values.shape[1:], dtype=np.int64))
-            chunk = rows or chunk_rows(len(values), row_bytes)
-            layout = ArrayLayout.sharded((0, *values.shape[1:]), str(values.dtype), chunk=chunk)
             self._columns[name] = Column(layout.create(self._group, name, columns=columns))
         self._columns[name].append(values)
 
@@ -204,9 +215,16 @@ class Column:
         self._written = 0
 
     @property
-    def shard_chunks(self) -> int:
+    def chunks_of_a_shard(self) -> int:
         """Chunks of a whole shard."""
         return self._shard_rows // self._array.chunks[0]
+
+    def shards(self) -> dict[str, int]:
+        """Path of each shard that has been written, below the array -> chunks in it."""
+        tail = "/0" * (self._array.ndim - 1)
+        starts = range(0, self._written, self._shard_rows)
+        rows = [min(self._shard_rows, self._written - start) for start in starts]
+        return {f"c/{number}{tail}": -(-count // self._array.chunks[0]) for number, count in enumerate(rows)}
 
     def append(self, values: np.ndarray) -> None:
         self._kept.append(values)

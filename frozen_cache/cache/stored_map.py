@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,25 +20,30 @@ class StoredMap:
     """(C, H, W) float16 or float32; int8 where there are scales."""
     scales: Tensor | None = None
     """(C,) float32, what a step of each channel is worth."""
+    shifts: Tensor | None = None
+    """(C,) float32, added to each channel; of coded maps."""
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return self.values.nbytes + (0 if self.scales is None else self.scales.nbytes)
+        return sum(part.nbytes for part in (self.values, self.scales, self.shifts) if part is not None)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StoredMap:
         """The same on a device, still small."""
-        scales = None if self.scales is None else self.scales.to(device, non_blocking=non_blocking)
-        return StoredMap(self.values.to(device, non_blocking=non_blocking), scales)
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> StoredMap:
         """In memory from which a GPU copies while the program goes on."""
-        return StoredMap(self.values.pin_memory(), None if self.scales is None else self.scales.pin_memory())
+        return self._each(Tensor.pin_memory)
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(C, H, W) floats, made on the device where the map is."""
-        values = self.values if self.scales is None else dequantised(self.values, self.scales)
+        values = self.values if self.scales is None else dequantised(self.values, self.scales, self.shifts)
         return values.to(dtype)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> StoredMap:
+        parts = (self.scales, self.shifts)
+        return StoredMap(change(self.values), *(None if part is None else change(part) for part in parts))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -280,6 +281,33 @@ def test_info_counts_segments_and_bytes(folder: Folder, fake: ModuleType, tmp_pa
     assert all(f" {name}" in info.text() for name in ("apple", "pear", "plum"))
 
 
+def test_coded_caches_keep_their_step_and_say_what_a_value_takes(
+    folder: Folder, fake: ModuleType, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.zarr"
+    extract(folder, out, f"{FAKE}:detector", precision="coded", step=1.5)
+    reader, info = CacheReader(out), cache_info(out)
+    c1 = reader.read_stored(0).c1
+    assert c1 is not None and c1.shifts is not None and c1.values.abs().max() <= 8
+    found = info.as_json()
+    sizes = {name: array["bytes"] for name, array in found["arrays"].items()}
+    assert sum(sizes.values()) == found["bytes"] == info.part_bytes.total()
+    assert (found["step"], found["views"], found["segments"], found["segments_total"]) == (1.5, 7, 3, 3)
+    values = sum(math.prod(reader.shapes(at)[0]) for at in range(7))
+    assert found["arrays"]["c1"]["bits_a_value"] == pytest.approx(8 * sizes["c1"] / values, abs=1e-3)
+    levels = sum(math.prod(shape) for at in range(7) for shape in reader.shapes(at)[1:])
+    for layer in reader.attributes.detector.encoder_layers:
+        name = f"encoder/{layer}"
+        assert found["arrays"][name]["bits_a_value"] == pytest.approx(8 * sizes[name] / levels, abs=1e-3)
+    assert "bits_a_value" not in found["arrays"]["rows"]
+    assert "coded, step 1.5" in info.text() and "bits a value" in info.text()
+    (folder_of(out, 1) / "c1" / "c" / "0").unlink()
+    assert cache_repair(out).damaged == [1]
+    extract(folder, out, f"{FAKE}:detector", precision="coded")  # the step is that of the cache
+    with pytest.raises(UserError, match=r"step \(there 1.5, now 1.0\), set by --step"):
+        extract(folder, out, f"{FAKE}:detector", precision="coded", step=1.0)
+
+
 def other_pixels(folder: Folder) -> None:
     image = Image.open(folder[0] / "005.png")
     Image.new("RGB", image.size).save(folder[0] / "005.png")
@@ -338,6 +366,9 @@ def damage(path: Path) -> None:
         (None, {"top_k": -1}, "--top-k -1"),
         (None, {"shard": (3, 3)}, "--shard 3/3"),
         (None, {"device": "warp"}, "--device warp"),
+        (None, {"step": 0.5}, "--step 0.5 belongs to --precision coded, not to float16"),
+        (None, {"precision": "coded", "step": 0.0}, "--step 0: give standard deviations between 0.05 and 8"),
+        (None, {"precision": "coded", "step": float("nan")}, "--step nan: give standard deviations"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(

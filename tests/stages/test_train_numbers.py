@@ -59,13 +59,13 @@ train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "two")!r}), over
 def test_what_was_stored_is_what_is_read_beyond_float16(fake, tmp_path, scale):
     images, annotations = fake.write_folder(tmp_path / "data", images=3)
     losses = {}
-    for precision in ("float32", "int8"):
+    for precision in ("float32", "int8", "coded"):
         detector = fake.FakeDetector(InputRule(resize="stretch", size=(32, 32)), scale=scale)
         cache = tmp_path / f"{precision}.zarr"
         extract_features(detector=detector, images=images, annotations=annotations, out=cache, precision=precision)
         reader = CacheReader(cache)
         view = ViewStore(reader, encoder_layer=2, c1=True, memory_bytes=0).read(0)
-        assert view.c1.values.dtype == getattr(torch, precision)
+        assert view.c1.values.dtype == (torch.float32 if precision == "float32" else torch.int8)
         assert torch.equal(view.c1.decoded(), reader.read(0).c1)
         assert scale / 100 < view.c1.decoded().abs().max() < scale * 100
         if scale == 1e5:
@@ -74,3 +74,4 @@ def test_what_was_stored_is_what_is_read_beyond_float16(fake, tmp_path, scale):
             losses[precision] = json.loads(lines[-1])["loss"]
     if losses:
         assert losses["int8"] == pytest.approx(losses["float32"], rel=0.02)
+        assert losses["coded"] == pytest.approx(losses["float32"], rel=0.2)

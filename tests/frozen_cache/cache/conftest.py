@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, detector_fingerprint
+from frozen_cache.cache.quantise import coded, dequantised
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.truth import GroundTruth
@@ -48,6 +50,7 @@ def attributes_for(views: int, per_segment: int, *, c1: bool = True, precision: 
         views=1,
         top_k=5,
         precision=precision,  # type: ignore[arg-type]
+        step=1.0 if precision == "coded" else None,
         batch_size=2,
         views_total=views,
         views_per_segment=per_segment,
@@ -89,6 +92,19 @@ def toy_view(
     )
 
 
+def as_coded(view: CachedView) -> CachedView:
+    """The view as a coded cache gives it back."""
+
+    def again(a_map: torch.Tensor) -> torch.Tensor:
+        return dequantised(*coded(a_map, step=1.0))
+
+    return replace(
+        view,
+        c1=None if view.c1 is None else again(view.c1),
+        encoder={layer: [again(level) for level in levels] for layer, levels in view.encoder.items()},
+    )
+
+
 def write_cache(path: Path, views: list[CachedView], attributes: CacheAttributes, *, stop: int | None = None) -> Path:
     """Write all segments, or the first `stop`."""
     writer = CacheWriter(path, attributes)
@@ -105,6 +121,11 @@ def write_cache(path: Path, views: list[CachedView], attributes: CacheAttributes
 @pytest.fixture(scope="session")
 def make_view() -> MakeView:
     return toy_view
+
+
+@pytest.fixture(scope="session")
+def coded_view() -> Callable[[CachedView], CachedView]:
+    return as_coded
 
 
 @pytest.fixture(scope="session")

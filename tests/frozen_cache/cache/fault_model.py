@@ -91,12 +91,13 @@ def toys() -> ModuleType:
 class Toy:
     """A cache of `count` toy views at `path`, which can be filled, mended and compared with what it must hold."""
 
-    def __init__(self, path: Path, *, count: int = 2, per_segment: int = 1) -> None:
+    def __init__(self, path: Path, *, count: int = 2, per_segment: int = 1, precision: str = "float16") -> None:
         module = toys()
         self.path = path
         self.views: list[CachedView] = [module.toy_view(number, size=(4, 4), objects=1) for number in range(count)]
-        self.attributes = module.attributes_for(count, per_segment)
-        self._expected = {view.image_id: digest(view) for view in self.views}
+        self.attributes = module.attributes_for(count, per_segment, precision=precision)
+        stored = [module.as_coded(view) if precision == "coded" else view for view in self.views]
+        self._expected = {view.image_id: digest(view) for view in stored}
 
     def writer(self, **options: Any) -> CacheWriter:
         """A writer for it."""

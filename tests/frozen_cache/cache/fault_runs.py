@@ -49,26 +49,26 @@ WORKS: dict[str, tuple[Work, Work]] = {"extract": (nothing, fill), "repair": (sp
 """Name -> (what comes before, the work that is disturbed)."""
 
 
-def calls_of(name: str) -> list[str]:
+def calls_of(name: str, *, precision: str = "float16") -> list[str]:
     """The calls that change the disk in one undisturbed run of a work."""
     before, work = WORKS[name]
     with tempfile.TemporaryDirectory() as folder:
         Toy(Path(folder) / "first.zarr").fill()  # what is imported on first use
-        toy = Toy(Path(folder) / "x.zarr")
+        toy = Toy(Path(folder) / "x.zarr", precision=precision)
         before(toy)
         with Faults() as faults:
             work(toy)
     return faults.names
 
 
-def try_points(name: str, points: Iterable[int], *, error: int | None = None) -> list[str]:
+def try_points(name: str, points: Iterable[int], *, error: int | None = None, precision: str = "float16") -> list[str]:
     """Disturb a work at each of these calls; what went wrong, in words: what is read afterwards, what the error says,
     and what is not whole, or left lying about, after the work has been done again."""
     before, work = WORKS[name]
     found = []
     for at in points:
         with tempfile.TemporaryDirectory() as folder:
-            toy = Toy(Path(folder) / "x.zarr")
+            toy = Toy(Path(folder) / "x.zarr", precision=precision)
             before(toy)
             try:
                 with Faults(at=at, error=error):
@@ -92,10 +92,12 @@ class CacheMachine(RuleBasedStateMachine):
     """Any order of extraction, deaths, I/O errors, damage, repair and writers side by side: every number that is read
     is what was written, or an error names the place; and a repair at the end makes the cache whole."""
 
+    precision = "float16"
+
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
-        self.toy = Toy(Path(self._folder.name) / "x.zarr", count=3)
+        self.toy = Toy(Path(self._folder.name) / "x.zarr", count=3, precision=self.precision)
 
     @rule(stop=st.integers(1, 3))
     def extract(self, stop: int) -> None:
@@ -211,3 +213,9 @@ class CacheMachine(RuleBasedStateMachine):
                 read_record(self.toy.path, segment, self.toy.attributes.fingerprint)
                 found.append(segment)
         return found
+
+
+class CodedMachine(CacheMachine):
+    """The same with coded maps, whose shards have no size that could be computed."""
+
+    precision = "coded"

@@ -18,10 +18,12 @@ Make = Callable[..., Path]
 View = Callable[..., CachedView]
 
 
-@pytest.fixture(scope="module")
-def whole(make_cache: Make, make_view: View, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["float16", "coded"])
+def whole(
+    make_cache: Make, make_view: View, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
     views = [make_view(100 + number, size=(8, 8)) for number in range(4)]
-    return make_cache(tmp_path_factory.mktemp("whole") / "x.zarr", views, per_segment=2)
+    return make_cache(tmp_path_factory.mktemp("whole") / "x.zarr", views, per_segment=2, precision=request.param)
 
 
 @pytest.fixture

@@ -107,6 +107,25 @@ def test_int8_maps_are_read_back_to_half_a_step_and_all_else_exactly(
             assert all(torch.equal(a, b) for a, b in zip(alone.encoder[layer], found.encoder[layer], strict=True))
 
 
+def test_coded_maps_are_read_back_as_they_were_coded_and_all_else_exactly(
+    tmp_path: Path, make_cache: Make, make_view: View, coded_view: Callable[[CachedView], CachedView]
+) -> None:
+    views = [make_view(number, size=size) for number, size in enumerate([(8, 8), (9, 30), (1, 1), (40, 40), (8, 8)])]
+    path = make_cache(tmp_path / "x.zarr", views, precision="coded")
+    reader = CacheReader(path)
+    for index, view in enumerate(views):
+        assert_same(reader.read(index), coded_view(view))
+    [folder] = (path / "segments").glob("00001.*")
+    plain = zarr.open_group(str(folder), mode="r")
+    stored = reader.read_stored(3).encoder[4]
+    offsets = plain["offsets"][:, 4]
+    assert np.array_equal(
+        plain["encoder/4"][offsets[0] : offsets[1]], torch.cat([level.values.flatten() for level in stored])
+    )
+    codecs = [codec["name"] for codec in plain["c1"].metadata.to_dict()["codecs"][0]["configuration"]["codecs"]]
+    assert codecs == ["bytes", "zstd", "crc32c"]
+
+
 @pytest.fixture(scope="module")
 def cache(make_cache: Make, make_view: View, tmp_path_factory: pytest.TempPathFactory) -> Path:
     views = [make_view(number, size=(8 + number, 8)) for number in range(5)]

@@ -19,19 +19,22 @@ def test_small_integers_become_floats_by_the_scale_of_their_channel() -> None:
     assert stored.nbytes == 4 + 8
     assert stored.decoded().tolist() == [[[0.5, -1.0]], [[30.0, 0.0]]]
     assert stored.decoded().dtype == torch.float32
+    shifted = StoredMap(values, torch.tensor([0.5, 10.0]), torch.tensor([1.0, -2.0]))
+    assert shifted.decoded().tolist() == [[[1.5, 0.0]], [[28.0, -2.0]]]
     assert stored.decoded(torch.float16).dtype == torch.float16
     assert StoredMap(values.half()).decoded().tolist() == [[[1.0, -2.0]], [[3.0, 0.0]]]
 
 
 def test_a_map_moves_to_a_device_as_it_is_stored() -> None:
-    stored = StoredMap(torch.zeros(2, 1, 3, dtype=torch.int8), torch.ones(2)).to("meta", non_blocking=True)
-    assert stored.scales is not None
-    assert (stored.values.device.type, stored.scales.device.type) == ("meta", "meta")
+    stored = StoredMap(torch.zeros(2, 1, 3, dtype=torch.int8), torch.ones(2), torch.ones(2))
+    stored = stored.to("meta", non_blocking=True)
+    assert stored.scales is not None and stored.shifts is not None
+    assert {part.device.type for part in (stored.values, stored.scales, stored.shifts)} == {"meta"}
     assert stored.values.dtype == torch.int8
     assert stored.decoded().device.type == "meta"
 
 
-@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8", "coded"])
 def test_a_view_is_read_as_it_is_stored(
     make_cache: Callable[..., Path], make_view: Callable[..., CachedView], tmp_path: Path, precision: str
 ) -> None:
@@ -40,10 +43,10 @@ def test_a_view_is_read_as_it_is_stored(
     stored = reader.read_stored(0, encoder_layers=(4,))
     assert stored.c1 is not None and list(stored.encoder) == [4]
     maps = [stored.c1, *stored.encoder[4]]
-    assert {each.values.dtype for each in maps} == {getattr(torch, precision)}
+    assert {each.values.dtype for each in maps} == {torch.int8 if precision == "coded" else getattr(torch, precision)}
     assert stored.rows.c1 is None and not stored.rows.encoder
-    item, channels = maps[0].values.element_size(), 7 if precision == "int8" else 0
-    assert stored.nbytes == item * (3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)) + 4 * channels
+    numbers = 7 * {"int8": 1, "coded": 2}.get(precision, 0)  # of 7 channels
+    assert stored.nbytes == maps[0].values.element_size() * (3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)) + 4 * numbers
     floats = reader.read(0, encoder_layers=(4,))
     decoded = stored.decoded()
     assert floats.c1 is not None and decoded.c1 is not None and torch.equal(floats.c1, decoded.c1)

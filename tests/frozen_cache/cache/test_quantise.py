@@ -1,0 +1,71 @@
+"""The arithmetic of small integers; numpy is the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from frozen_cache.cache.quantise import coded, coded_bits, dequantised
+
+
+def maps() -> torch.Tensor:
+    """(7, 30, 40): a normal channel, one to one side, one of a large mean, two of extreme size, constants."""
+    x = torch.randn(7, 30, 40, generator=torch.Generator().manual_seed(0))
+    x[1] = x[1].abs() ** 2
+    x[2] += 10
+    x[3] *= 1e30
+    x[4] *= 1e-20
+    x[5], x[6] = 5, 0
+    return x
+
+
+@pytest.mark.parametrize("step", [0.3, 1.0, 2.0])
+def test_a_step_is_so_many_standard_deviations_and_0_stays_a_multiple_of_it(step: float) -> None:
+    x = maps()
+    integers, scales, shifts = coded(x, step=step)
+    exact = x.double().numpy()
+    for channel in range(5):
+        deviation = exact[channel].std()
+        assert scales[channel] == pytest.approx(step * deviation, rel=1e-4)
+        multiples = np.rint(exact[channel] / scales[channel].double().numpy())
+        base = multiples - integers[channel].numpy()
+        assert (base == base[0, 0]).mean() > 0.999, "rounded to multiples of the scale, counted from one of them"
+        assert abs(base[0, 0] * step - exact[channel].mean() / deviation) <= 0.51 * step, "the one next to the mean"
+    found = dequantised(integers, scales, shifts).double().numpy()
+    for channel in range(5):
+        off = (found - exact)[channel] / float(scales[channel])
+        assert abs(off.mean()) < 1e-4, "the mean error is added back"
+        assert np.abs(off).max() < 1.01
+    assert (found[5:] == exact[5:]).all(), "constants are exact"
+
+
+def test_the_mean_error_counts_where_values_lie_to_one_side() -> None:
+    x = torch.nn.functional.silu(2 * maps()[:1] - 2)
+    integers, scales, shifts = coded(x, step=1.5)
+
+    def error(values: torch.Tensor) -> float:
+        return float((values - x).square().mean())
+
+    assert error(dequantised(integers, scales, shifts)) < 0.8 * error((x / scales).round() * scales)
+
+
+def test_nothing_is_clipped() -> None:
+    x = torch.randn(2, 200, 200, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 0], x[1] = 1000.0, x[1] + 1e4
+    integers, scales, shifts = coded(x, step=0.2)
+    off = (dequantised(integers, scales, shifts) - x).abs().amax((1, 2))
+    assert (off <= scales).all()
+    assert integers[0, 0, 0] >= 125 and integers[1].abs().max() < 30
+    assert scales[0] == pytest.approx(1000 / 126, rel=0.01)
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0, 1.5, 3.0])
+def test_the_bits_foretold_are_enough_for_normal_channels_and_not_twice_what_they_take(step: float) -> None:
+    x = torch.randn(16, 60, 60, generator=torch.Generator().manual_seed(0))
+    integers, _, _ = coded(x, step=step)
+    _, counts = np.unique(integers.numpy(), return_counts=True)
+    part = counts / counts.sum()
+    entropy = -(part * np.log2(part)).sum()
+    assert entropy < coded_bits(step) < entropy + 0.8
+    assert coded_bits(0.01) == 8
