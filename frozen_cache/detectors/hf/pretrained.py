@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from frozen_cache.detectors.hf.activation import apply_head_activation
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
@@ -58,6 +59,7 @@ def load_pretrained(
         model = _load_model(source, place, config, {**options, "use_safetensors": safetensors})
         processor = _load_processor(source, place, options)
     restore_weights(model, weight_files(place, local=local))
+    apply_head_activation(model)
     return TransformersDetector(
         model,
         processor,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from frozen_cache.detectors.hf.activation import FIELD, apply_head_activation
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.official_keys.named import BY_NAME, NamedWeights
 from frozen_cache.detectors.hf.official_keys.names import COUNTER, Piece, layout, listed, official_shapes
@@ -53,6 +54,9 @@ def load_by_name(
         raise UserError(f"weights {file}: {_other(name, named, weights)}")
     config = named.family.config(weights)
     _check_variant(name, named, config, file)
+    if named.activation is not None:
+        config.decoder_activation_function = named.activation
+        setattr(config, FIELD, named.activation)
     if named.evaluated is not None:
         config.decoder_layers = min(config.decoder_layers, named.evaluated)
         kept = {key: each for key, each in kept.items() if _layer(key) < config.decoder_layers}
@@ -123,6 +127,7 @@ def _filled(config: Any, weights: Mapping[str, Tensor], named: NamedWeights, fil
     _check(official_shapes(own, pieces), weights, file)
     counters = {name: tensor for name, tensor in own.items() if name not in pieces}
     model.load_state_dict(counters | {name: _float32(piece, weights) for name, piece in pieces.items()}, assign=True)
+    apply_head_activation(model)
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from frozen_cache.detectors.hf.official_keys.d_fine import D_FINE
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
 from frozen_cache.detectors.hf.official_keys.rt_detr import RT_DETR, RT_DETR_V2
 
@@ -20,6 +21,8 @@ class NamedWeights:
     """Where its weights are published, for people."""
     evaluated: int | None = None
     """Decoder layers that inference uses, where they are fewer than the file has."""
+    activation: str | None = None
+    """Of the decoder and its heads, where it is not ReLU; the weights do not tell it."""
 
 
 def _rt_detr(size: str, backbone: str, evaluated: int | None = None) -> dict[str, NamedWeights]:
@@ -35,10 +38,31 @@ def _rt_detr(size: str, backbone: str, evaluated: int | None = None) -> dict[str
     }
 
 
+def _d_fine(size: str) -> dict[str, NamedWeights]:
+    return {
+        f"{name}-{size}": NamedWeights(
+            title=f"{title}{size.upper()}",
+            family=D_FINE,
+            variant=size,
+            weights=f"github.com/{place}, README",
+            activation=activation,
+        )
+        for name, title, place, activation in (
+            ("dfine", "D-FINE-", "Peterande/D-FINE", None),
+            ("deim-dfine", "DEIM-D-FINE-", "Intellindust-AI-Lab/DEIM", "silu"),
+        )
+    }
+
+
 BY_NAME: dict[str, NamedWeights] = {
     **_rt_detr("r18", "ResNet-18"),
     **_rt_detr("r34", "ResNet-34"),
     **_rt_detr("r50", "ResNet-50"),
     **_rt_detr("r50-m", "ResNet-50, narrow encoder, three decoder layers", evaluated=3),
     **_rt_detr("r101", "ResNet-101"),
+    **_d_fine("n"),
+    **_d_fine("s"),
+    **_d_fine("m"),
+    **_d_fine("l"),
+    **_d_fine("x"),
 }

@@ -65,6 +65,23 @@ class Small:
     config: Callable[[], Any]
 
 
+def _d_fine() -> Any:
+    """On HGNetV2-B0."""
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, 16, 16],
+        hidden_sizes=[64, 256, 512, 1024],
+        stage_in_channels=[16, 64, 256, 512],
+        stage_mid_channels=[16, 32, 64, 128],
+        stage_out_channels=[64, 256, 512, 1024],
+        stage_num_blocks=[1, 1, 2, 1],
+        stage_numb_of_layers=[3, 3, 3, 3],
+        use_learnable_affine_block=True,
+        out_indices=[2, 3, 4],
+    )
+    points = {"decoder_n_points": [3, 6, 3], "depth_mult": 1 / 3, "reg_scale": 8.0}
+    return _rt_detr(hf.DFineConfig, backbone, 0.5, **points)
+
+
 R18 = [2, 2, 2, 2]
 SMALL = {
     "rtdetr": Small("rtdetr-r18", lambda: _rt_detr(hf.RTDetrConfig, _resnet("basic", 64, R18), 0.5)),
@@ -75,6 +92,8 @@ SMALL = {
         "rtdetrv2-r18",
         lambda: _rt_detr(hf.RTDetrV2Config, _resnet("basic", 64, R18), 0.5, decoder_n_points=3, decoder_n_levels=3),
     ),
+    "dfine": Small("dfine-s", _d_fine),
+    "deim-dfine": Small("deim-dfine-s", _d_fine),
 }
 
 

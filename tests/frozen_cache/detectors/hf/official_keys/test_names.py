@@ -40,6 +40,56 @@ def rt_detr(kind: str, depths: list[int], layers: int, expansion: float, width: 
     )
 
 
+def d_fine(
+    stem: list[int],
+    mid: list[int],
+    out: list[int],
+    blocks: list[int],
+    layers: int,
+    *,
+    decoder: int,
+    depth: int,
+    expansion: float,
+    width: int = 256,
+    levels: int = 3,
+    **more: Any,
+) -> Any:
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, *stem],
+        hidden_sizes=out,
+        stage_in_channels=[stem[-1], *out[:-1]],
+        stage_mid_channels=mid,
+        stage_out_channels=out,
+        stage_num_blocks=blocks,
+        stage_numb_of_layers=[layers] * 4,
+        depths=blocks,
+        use_learnable_affine_block=stem[-1] < 48,
+        out_indices=[2, 3, 4][-levels:],
+    )
+    sizes = {
+        "backbone_config": backbone,
+        "encoder_in_channels": out[-levels:],
+        "encoder_hidden_dim": width,
+        "encode_proj_layers": [levels - 1],
+        "feat_strides": [8, 16, 32][-levels:],
+        "decoder_in_channels": [width] * levels,
+        "decoder_layers": decoder,
+        "depth_mult": depth / 3,
+        "hidden_expansion": expansion,
+        "num_feature_levels": levels,
+        "decoder_n_points": [3, 6, 3] if levels == 3 else [6, 6],
+        "num_labels": 80,
+        "num_denoising": 0,
+    }
+    return hf.DFineConfig(**sizes | more)
+
+
+B0 = ([16, 16], [16, 32, 64, 128], [64, 256, 512, 1024], [1, 1, 2, 1], 3)
+B2 = ([24, 32], [32, 64, 128, 256], [96, 384, 768, 1536], [1, 1, 3, 1], 4)
+B4 = ([32, 48], [48, 96, 192, 384], [128, 512, 1024, 2048], [1, 1, 3, 1], 6)
+B5 = ([32, 64], [64, 128, 256, 512], [128, 512, 1024, 2048], [1, 2, 5, 2], 6)
+NANO = {"encoder_ffn_dim": 512, "d_model": 128, "decoder_ffn_dim": 512}
+
 # the published sizes
 PUBLISHED: dict[str, Any] = {
     "rtdetr-r18": lambda: rt_detr("basic", [2, 2, 2, 2], 3, 0.5),
@@ -49,6 +99,11 @@ PUBLISHED: dict[str, Any] = {
     "rtdetr-r101": lambda: rt_detr("bottleneck", [3, 4, 23, 3], 6, 1.0, 384),
     "rtdetrv2-r18": lambda: rt_detr("basic", [2, 2, 2, 2], 3, 0.5, second=True),
     "rtdetrv2-r50-m": lambda: rt_detr("bottleneck", [3, 4, 6, 3], 6, 0.5, second=True),
+    "dfine-n": lambda: d_fine(*B0, decoder=3, depth=2, expansion=42 / 128, width=128, levels=2, **NANO),
+    "dfine-s": lambda: d_fine(*B0, decoder=3, depth=1, expansion=0.5),
+    "dfine-m": lambda: d_fine(*B2, decoder=4, depth=2, expansion=1.0),
+    "dfine-l": lambda: d_fine(*B4, decoder=6, depth=3, expansion=1.0),
+    "dfine-x": lambda: d_fine(*B5, decoder=6, depth=3, expansion=1.0, width=384, encoder_ffn_dim=2048, reg_scale=8.0),
 }
 
 
@@ -80,6 +135,8 @@ def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
     for key in weights.weights:
         if key.endswith("num_points_scale"):
             weights.weights[key] = _scales(config)  # type: ignore[index]
+        if key in ("decoder.up", "decoder.reg_scale"):
+            weights.weights[key] = torch.tensor([getattr(config, key[8:])])  # type: ignore[index]
     family = BY_NAME[name].family
     read = family.config(weights)
     assert {key: value for key, value in read.to_dict().items() if key not in UNREAD} == {

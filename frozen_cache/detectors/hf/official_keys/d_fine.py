@@ -1,0 +1,115 @@
+"""D-FINE of github.com/Peterande/D-FINE, on HGNetV2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
+from frozen_cache.detectors.hf.official_keys.names import Rules
+from frozen_cache.detectors.hf.official_keys.rt_detr import (
+    DECODER,
+    ENCODER,
+    IGNORED,
+    NAMED_PARTS,
+    STRIDES,
+    decoder_sizes,
+    encoder_sizes,
+)
+from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
+
+TWICE = r"|decoder\.decoder\.(up|reg_scale)$"
+"""The decoder inside the decoder holds the same two numbers once more."""
+
+HGNET: Rules = (
+    (r"^model\.backbone\.model\.embedder\.", "backbone.stem."),
+    (r"^model\.backbone\.model\.encoder\.", "backbone."),
+    (r"^(backbone\..*)\.convolution\.", r"\1.conv."),
+    (r"^(backbone\..*)\.normalization\.", r"\1.bn."),
+)
+FUSION: Rules = (
+    (r"^(encoder\.(?:fpn|pan)_blocks\.\d+)\.conv([14])\.", r"\1.cv\2."),
+    (r"^(encoder\.(?:fpn|pan)_blocks\.\d+)\.conv([23])\.", r"\1.cv\2.1."),
+    (r"^(encoder\.(?:fpn|pan)_blocks\.\d+)\.csp_rep1\.", r"\1.cv2.0."),
+    (r"^(encoder\.(?:fpn|pan)_blocks\.\d+)\.csp_rep2\.", r"\1.cv3.0."),
+    (r"^(encoder\.downsample_convs\.\d+)\.conv([12])\.", r"\1.0.cv\2."),
+)
+REFINEMENT: Rules = (
+    (r"^model\.decoder\.(up|reg_scale)$", r"decoder.\1"),
+    (r"^model\.decoder\.lqe_layers\.", "decoder.decoder.lqe_layers."),
+    (r"\.mlp\.layers\.0\.", ".linear1."),
+    (r"\.mlp\.layers\.1\.", ".linear2."),
+)
+
+
+def _hgnet(weights: OfficialWeights, levels: int) -> Any:
+    """HGNetV2; kernels, light blocks and channels are those of each stage's first block."""
+    from transformers import HGNetV2Config
+
+    stages = range(weights.count("backbone.stages"))
+    names = [f"backbone.stages.{i}" for i in stages]
+    light = [f"{name}.blocks.0.layers.0.conv1.conv.weight" in weights for name in names]
+    convolutions = [
+        weights.shape(f"{name}.blocks.0.layers.0.{'conv2.' if light[i] else ''}conv.weight")
+        for i, name in enumerate(names)
+    ]
+    out = [weights.rows(f"{name}.blocks.0.aggregation.1.conv.weight") for name in names]
+    stem = [weights.rows(f"backbone.stem.{part}.conv.weight") for part in ("stem1", "stem4")]
+    config = HGNetV2Config(
+        stem_channels=[3, *stem],
+        hidden_sizes=out,
+        stage_in_channels=[stem[-1], *out[:-1]],
+        stage_mid_channels=[shape[0] for shape in convolutions],
+        stage_out_channels=out,
+        stage_num_blocks=[weights.count(f"{name}.blocks") for name in names],
+        stage_downsample=[f"{name}.downsample.conv.weight" in weights for name in names],
+        stage_light_block=light,
+        stage_kernel_size=[shape[-1] for shape in convolutions],
+        stage_numb_of_layers=[weights.count(f"{name}.blocks.0.layers") for name in names],
+        depths=[weights.count(f"{name}.blocks") for name in names],
+        use_learnable_affine_block="backbone.stem.stem1.lab.scale" in weights,
+    )
+    config.out_indices = [index + 1 for index in stages][-levels:]
+    return config
+
+
+def _config(weights: OfficialWeights) -> Any:
+    from transformers import DFineConfig
+
+    encoder = encoder_sizes(weights, "encoder.input_proj.{}.conv.weight")
+    points = weights.per_level("decoder.decoder.layers.0.cross_attn.num_points_scale")
+    samples = weights.rows("decoder.decoder.layers.0.cross_attn.attention_weights.bias")
+    inner = weights.rows("encoder.fpn_blocks.0.cv4.conv.weight"), weights.rows("encoder.fpn_blocks.0.cv2.1.conv.weight")
+    sizes: dict[str, Any] = encoder | decoder_sizes(weights)
+    sizes["backbone_config"] = _hgnet(weights, len(encoder["encoder_in_channels"]))
+    sizes["hidden_expansion"] = 2 * inner[1] / inner[0]
+    sizes["depth_mult"] = weights.count("encoder.fpn_blocks.0.cv2.0.bottlenecks") / 3
+    sizes["num_feature_levels"] = len(points)
+    sizes["decoder_n_points"] = points
+    sizes["decoder_attention_heads"] = samples // max(sum(points), 1)
+    sizes["max_num_bins"] = weights.rows("decoder.dec_bbox_head.0.layers.2.bias") // 4 - 1
+    sizes["lqe_hidden_dim"] = weights.rows("decoder.decoder.lqe_layers.0.reg_conf.layers.0.bias")
+    sizes["lqe_layers"] = weights.count("decoder.decoder.lqe_layers.0.reg_conf.layers")
+    sizes["top_prob_values"] = weights.shape("decoder.decoder.lqe_layers.0.reg_conf.layers.0.weight")[1] // 4 - 1
+    sizes["reg_scale"] = float(weights.weights["decoder.reg_scale"])
+    sizes["up"] = float(weights.weights["decoder.up"])
+    return DFineConfig(**sizes)
+
+
+SIZES = {((3, 16, 16), 2): "n", ((3, 16, 16), 3): "s", ((3, 24, 32), 3): "m", ((3, 32, 48), 3): "l"}
+SIZES |= {((3, 32, 64), 3): "x"}
+
+
+def _variant(config: Any) -> str:
+    """By the channels of the stem and the number of levels."""
+    return SIZES.get((tuple(config.backbone_config.stem_channels), config.num_feature_levels), "")
+
+
+D_FINE = OfficialFamily(
+    rules=(*HGNET, *ENCODER, *FUSION, *DECODER, *NAMED_PARTS, *REFINEMENT),
+    ignored=IGNORED + TWICE,
+    marks=("backbone.stem.stem1.conv.weight", "decoder.pre_bbox_head.layers.0.weight", "decoder.reg_scale"),
+    config=_config,
+    classes="decoder.dec_score_head.0.bias",
+    input_size=lambda weights: weights.input_size(STRIDES[-weights.count("encoder.input_proj") :]),
+    variant=_variant,
+)
