@@ -82,7 +82,8 @@ class MSDeformAttn(nn.Module):
         weights = self.attention_weights(query).view(batch, count, self.heads, self.levels * self.points)
         weights = weights.softmax(-1).view(batch, count, self.heads, self.levels, self.points)
         if reference_points.shape[-1] == 2:
-            sizes = torch.tensor([[w, h] for h, w in shapes], dtype=query.dtype, device=query.device)
+            # Filled in on the device: copying numbers over from the host would wait for it.
+            sizes = torch.cat([query.new_full((1,), length) for h, w in shapes for length in (w, h)]).view(-1, 2)
             locations = reference_points[:, :, None, :, None, :] + offsets / sizes[None, None, None, :, None, :]
         else:
             centre, extent = reference_points[..., :2], reference_points[..., 2:]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -48,6 +52,42 @@ class Rois:
     """(N, D)."""
     labels: Tensor
     """(N,) int64 category index."""
+
+
+@dataclass(frozen=True)
+class ImageGroup:
+    """B views whose maps have equal shapes, stacked to run together. Groups follow each other in the order of the RoIs,
+    and so do the views in them."""
+
+    c1: Tensor | None
+    """(B, C1, H, W) at stride 4."""
+    levels: list[Tensor]
+    """(B, C, h, w) each, finest first."""
+    sizes: list[tuple[int, int] | None]
+    """As `ImageFeatures.size`."""
+    counts: list[int]
+    """RoIs of each view. The host knows them: to ask the device would be to wait for it."""
+
+
+def grouped(images: Sequence[ImageFeatures], rois: Rois) -> list[ImageGroup]:
+    """Like-sized neighbours stacked; images without RoIs are left out."""
+    counts = Counter(rois.image_index.tolist())
+    runs = groupby((at for at in range(len(images)) if counts[at]), key=lambda at: _shapes(images[at]))
+    return [_stacked([images[at] for at in run], [counts[at] for at in run]) for run in (list(run) for _, run in runs)]
+
+
+def _stacked(images: list[ImageFeatures], counts: list[int]) -> ImageGroup:
+    c1 = [image.c1 for image in images if image.c1 is not None]
+    return ImageGroup(
+        c1=torch.stack(c1) if c1 else None,
+        levels=[torch.stack(level) for level in zip(*(image.levels for image in images), strict=True)],
+        sizes=[image.size for image in images],
+        counts=counts,
+    )
+
+
+def _shapes(image: ImageFeatures) -> tuple[object, ...]:
+    return (None if image.c1 is None else image.c1.shape, *(level.shape for level in image.levels))
 
 
 @dataclass(frozen=True)

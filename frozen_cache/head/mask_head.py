@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from frozen_cache.head.box_encoder import BoxEncoder
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.fcn import FcnMaskHead
 from frozen_cache.head.feature_map import FeatureMap
-from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, Rois
+from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, ImageGroup, Rois, grouped
 from frozen_cache.head.mask_predictor import DotProduct, SegmenterHead
 from frozen_cache.head.query_encoder import QueryEncoder
 from frozen_cache.head.roi import RoiAlign
@@ -76,49 +78,38 @@ class MaskHead(nn.Module):
         """(N, 4) cxcywh in 0..1 that the masks cover: the RoIs' own, enlarged by `roi_scale`."""
         return rois.boxes if self.config.roi_scale == 1 else enlarged(rois.boxes, self.config.roi_scale)
 
-    def forward(self, images: list[ImageFeatures], rois: Rois) -> HeadOutput:
+    def forward(self, images: Sequence[ImageFeatures] | Sequence[ImageGroup], rois: Rois) -> HeadOutput:
         """Segment N boxes in B images.
 
-        Images of equal shapes run together, others in groups of their own; images without RoIs are not touched.
-        Each result is that of the image alone.
+        Neighbours of equal shapes run together; images without RoIs are not touched. Each result is that of the image
+        alone. Given groups, nothing waits for the device.
 
         Returns:
             `HeadOutput`, whose masks cover `boxes(rois)`, in float32 (float64 where the head is), also under autocast.
         """
         if len(rois.boxes) == 0:
             return self._nothing(rois)
-        cut = self._cut(images, rois)
-        logits, iou = self.segment(cut, rois)
+        features = [image for image in images if isinstance(image, ImageFeatures)]
+        groups = [group for group in images if isinstance(group, ImageGroup)] or grouped(features, rois)
+        counts = [count for group in groups for count in group.counts]
+        logits, iou = self.segment(self._cut(groups, rois), rois, counts)
         return HeadOutput(mask_logits=_wide(logits), iou=None if iou is None else _wide(iou))
 
-    def _cut(self, images: list[ImageFeatures], rois: Rois) -> Tensor:
+    def _cut(self, groups: list[ImageGroup], rois: Rois) -> Tensor:
         """(N, D, R, R) RoI features, in the order of `rois`."""
-        owner, covered = rois.image_index.tolist(), self.boxes(rois)
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for index in dict.fromkeys(owner):
-            groups.setdefault(_shapes(images[index]), []).append(index)
-        parts, rows = [], []
-        for members in groups.values():
-            place = {index: at for at, index in enumerate(members)}
-            mine = [row for row, index in enumerate(owner) if index in place]
-            rows += mine
-            chosen = [images[index] for index in members]
-            image = torch.tensor([place[owner[row]] for row in mine], device=rois.boxes.device)
-            boxes = covered if len(groups) == 1 else covered[mine]
-            parts.append(self.roi_align(self._map(chosen), image, boxes, [features.size for features in chosen]))
-        if len(parts) == 1:
-            return parts[0]
-        order = torch.tensor(rows, device=rois.boxes.device).argsort()
-        return torch.cat(parts)[order]
+        covered = self.boxes(rois).split([sum(group.counts) for group in groups])
+        parts = []
+        for group, boxes in zip(groups, covered, strict=True):
+            places = [boxes.new_full((count,), at, dtype=torch.int64) for at, count in enumerate(group.counts)]
+            feature = self.feature_map(group.c1 if self.uses_c1 else None, group.levels)
+            parts.append(self.roi_align(feature, torch.cat(places), boxes, group.sizes))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _map(self, images: list[ImageFeatures]) -> Tensor:
-        """F of images of equal shapes, (B, D, H, W)."""
-        maps = [image.c1 for image in images if image.c1 is not None] if self.uses_c1 else []
-        levels = [torch.stack(level) for level in zip(*(image.levels for image in images), strict=True)]
-        return self.feature_map(torch.stack(maps) if maps else None, levels)
+    def segment(self, cut: Tensor, rois: Rois, counts: list[int] | None = None) -> tuple[Tensor, Tensor | None]:
+        """RoI features (N, D, R, R), in the order of `rois`, to (N, R, R) logits and (N, classes) IoU.
 
-    def segment(self, cut: Tensor, rois: Rois) -> tuple[Tensor, Tensor | None]:
-        """RoI features (N, D, R, R), in the order of `rois`, to (N, R, R) logits and (N, classes) IoU."""
+        `counts` are the RoIs of each image; None leaves them to `rois.image_index`, which may have to be waited for.
+        """
         features = self.dropout(cut)
         if self.roi_query is not None:
             features = features + self.roi_query(rois.queries)[:, :, None, None]
@@ -131,7 +122,7 @@ class MaskHead(nn.Module):
         if isinstance(self.predictor, FcnMaskHead):
             logits = self.predictor(features, rois.labels)
         else:
-            logits = self.predictor(queries, features, rois.image_index)
+            logits = self.predictor(queries, features, rois.image_index, counts)
         return logits, None if self.scoring is None else self.scoring(logits, features)
 
     def _nothing(self, rois: Rois) -> HeadOutput:
@@ -141,10 +132,6 @@ class MaskHead(nn.Module):
         logits = rois.boxes.new_zeros(0, side, side) + anchor
         iou = None if self.scoring is None else rois.boxes.new_zeros(0, self.inputs.num_classes) + anchor
         return HeadOutput(mask_logits=logits, iou=iou)
-
-
-def _shapes(image: ImageFeatures) -> tuple[object, ...]:
-    return (None if image.c1 is None else image.c1.shape, *(level.shape for level in image.levels))
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +15,9 @@ SEGMENTER_MASKS = 100
 class DotProduct(nn.Module):
     """The logit of a cell is the dot product of the query with its features. No parameters."""
 
-    def forward(self, queries: Tensor, rois: Tensor, image_index: Tensor) -> Tensor:
+    def forward(
+        self, queries: Tensor, rois: Tensor, image_index: Tensor, counts: Sequence[int] | None = None
+    ) -> Tensor:
         """Queries (N, D) and RoI features (N, D, R, R) to (N, R, R) logits."""
         return (queries[:, None] @ rois.flatten(2)).unflatten(2, rois.shape[2:])[:, 0]
 
@@ -32,13 +36,26 @@ class SegmenterHead(nn.Module):
         self.cell = nn.Linear(dim, dim, bias=False)
         self.norm = nn.LayerNorm(SEGMENTER_MASKS)
 
-    def forward(self, queries: Tensor, rois: Tensor, image_index: Tensor) -> Tensor:
-        """Queries (N, D), RoI features (N, D, R, R), image_index (N,) ascending to (N, R, R) logits."""
+    def forward(
+        self, queries: Tensor, rois: Tensor, image_index: Tensor, counts: Sequence[int] | None = None
+    ) -> Tensor:
+        """Compete.
+
+        Args:
+            queries: (N, D).
+            rois: (N, D, R, R).
+            image_index: (N,) ascending.
+            counts: RoIs of each image, where the host knows them; None counts `image_index`, and waits for it.
+
+        Returns:
+            (N, R, R) logits.
+        """
         q = F.normalize(self.query(queries), dim=-1)
         cells = F.normalize(self.cell(rois.flatten(2).transpose(1, 2)), dim=-1)
         scores = (cells @ q[..., None])[..., 0]  # (N, R * R)
-        counts = image_index.unique_consecutive(return_counts=True)[1].tolist()
-        masks = torch.cat([self._compete(part) for part in scores.split(counts)])
+        if counts is None:
+            counts = image_index.unique_consecutive(return_counts=True)[1].tolist()
+        masks = torch.cat([self._compete(part) for part in scores.split([count for count in counts if count])])
         return masks.unflatten(1, rois.shape[2:])
 
     def _compete(self, scores: Tensor) -> Tensor:

@@ -36,9 +36,10 @@ class RoiAlign(nn.Module):
             (N, D, R, R).
         """
         feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
-        scale = torch.tensor([self._extent(feature, size) for size in sizes], dtype=feature.dtype)
+        extents = [length for size in sizes for length in self._extent(feature, size)]
+        scale = torch.cat([feature.new_full((1,), length) for length in extents]).view(-1, 2)
         corners = box_convert(boxes.to(feature.dtype), "cxcywh", "xyxy")
-        corners = corners * scale.to(feature.device).repeat(1, 2)[image]
+        corners = corners * scale.repeat(1, 2)[image]
         rois = torch.cat([image[:, None].to(feature.dtype), corners], dim=1)
         return roi_align(feature, rois, self.size, sampling_ratio=self.sampling, aligned=True)
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from frozen_cache.errors import NotFiniteError, StoppedError, UserError
@@ -21,10 +20,10 @@ from frozen_cache.progress import progress_bar, say
 from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches, read_ahead
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from frozen_cache.training.config import TrainConfig
-from frozen_cache.training.objective import objective
 from frozen_cache.training.progress import Progress, read_progress
 from frozen_cache.training.run_directory import RunDirectory
 from frozen_cache.training.schedule import learning_rate
+from frozen_cache.training.step import TrainingStep
 from frozen_cache.training.stop_signals import StopSignals
 from frozen_cache.training.watch import StepNumbers, Watch
 
@@ -55,26 +54,13 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.indices) / self.config.optim.batch_size)
         self.total = max(1, self.config.optim.min_steps, round(self.config.optim.epochs * self.steps_per_epoch))
         self.eval_steps = max(1, round(self.config.eval_every * self.steps_per_epoch))
-        optim = self.config.optim
-        self.optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay
-        )
-        self.average = (
-            None
-            if optim.ema_decay is None
-            else AveragedModel(self.head, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
-        )
+        self.step = TrainingStep(head=self.head, config=self.config, accelerator=self.accelerator)
         self.watch = Watch(
             precision=self.config.mixed_precision,
             run=self.run.path,
             reduce=lambda values: self.accelerator.reduce(values, reduction="mean"),
             world=self.accelerator.num_processes,
         )
-
-    @property
-    def evaluated_head(self) -> MaskHead:
-        """The head that counts: the moving average where there is one."""
-        return self.head if self.average is None else self.average.module  # type: ignore[return-value]
 
     def resume(self) -> None:
         """Go back to the `last` checkpoint, or to the very start where there is none yet.
@@ -99,19 +85,19 @@ class Trainer:
             if saved[key] != value:
                 raise ValueError(f"its {key} is another")
         progress = read_progress(saved)
-        self.evaluated_head.load_state_dict(_part(tensors, "head."))
-        if self.average is not None:
+        self.step.evaluated_head.load_state_dict(_part(tensors, "head."))
+        if self.step.average is not None:
             self.head.load_state_dict(_part(tensors, "raw."))
-            self.average.n_averaged.fill_(progress.step)
-        restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
+            self.step.average.updates = progress.step
+        restore_optimizer(self.step.optimizer, _part(tensors, "optimizer."))
         self.progress = progress
 
     def save_last(self) -> None:
         """Write the `last` checkpoint: all that `resume` needs."""
-        tensors = {f"head.{name}": value for name, value in self.evaluated_head.state_dict().items()}
-        if self.average is not None:
+        tensors = {f"head.{name}": value for name, value in self.step.evaluated_head.state_dict().items()}
+        if self.step.average is not None:
             tensors |= {f"raw.{name}": value for name, value in self.head.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.step.optimizer).items()}
         self._save(self.run.last, tensors)
 
     def _save(self, path: Path, tensors: dict[str, Tensor]) -> None:
@@ -129,7 +115,7 @@ class Trainer:
             NotFiniteError: a number of the training is not finite; the checkpoints stay as they were.
             UserError: a whole pass over the views gave nothing to train on.
         """
-        model, optimizer = self.accelerator.prepare(self.head, self.optimizer)
+        self.step.prepare()
         main = self.accelerator.is_main_process
         writer = SummaryWriter(str(self.run.events), purge_step=self.progress.step) if main else None
         bar = progress_bar(
@@ -151,9 +137,7 @@ class Trainer:
             try:
                 for step, indices, batch in batches:
                     started = time.perf_counter()
-                    asked = self._step(model, optimizer, step, indices, batch, stop=signals.asked)
-                    self.progress.step = step + 1
-                    stopping = bool(asked) if self.accelerator.num_processes > 1 else signals.asked
+                    stopping = self._step(step, indices, batch.to(self.accelerator.device), stop=signals.asked)
                     values = self._check(stopping=stopping)
                     self.progress.seconds += time.perf_counter() - started
                     if main and writer is not None:
@@ -189,57 +173,25 @@ class Trainer:
                 )
             yield step, cached[1][at]
 
-    def _step(
-        self,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        step: int,
-        indices: list[int],
-        batch: TrainingBatch,
-        *,
-        stop: bool,
-    ) -> Tensor:
-        """One optimizer step; nothing is fetched from the device. Returns how many processes were asked to stop."""
+    def _step(self, step: int, indices: list[int], batch: TrainingBatch, *, stop: bool) -> bool:
+        """One step; whether all processes stop after it, and save."""
         # Everything random in a step comes from its number, so that a resumed run needs no generator's state.
         torch.manual_seed(self.config.seed * 10_000_019 + step)
-        device, world = self.accelerator.device, self.accelerator.num_processes
         rate = learning_rate(self.config.optim, step=step, total=self.total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        model.train()
-        rois = len(batch.rois.labels)
-        shared = self.accelerator.reduce(torch.tensor([float(rois), float(stop)], device=device), reduction="sum")
-        batch = batch.to(device)
-        with self.accelerator.autocast():
-            output = model(batch.features(), batch.rois)
-        # Gradients are averaged over the processes, so each divides by its part of all RoIs.
-        losses = objective(output, batch, self.config.loss, count=shared[0].clamp(min=1) / world)
-        loss = torch.stack(list(losses.values())).sum()
-        optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        norm = self._clip(model)
-        optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.head)
+        result = self.step(batch, rate=rate, stop=stop)
         self._numbers = StepNumbers(
             step=step,
             images=[self.store.reader.views[index][0] for index in indices],
             rate=rate,
-            values={"loss": loss.detach()}
-            | {name: value.detach() for name, value in losses.items()}
-            | {"gradient norm": norm, "rois": torch.tensor(float(rois), device=device)},
+            values=result.values,
         )
         self.watch.add(self._numbers)
-        return shared[1]
-
-    def _clip(self, model: torch.nn.Module) -> Tensor:
-        """Clip the gradients where that is asked for; their norm before."""
-        limit = self.config.optim.clip_grad_norm
-        if limit is not None:
-            return self.accelerator.clip_grad_norm_(model.parameters(), limit).detach()
-        self.accelerator.unscale_gradients()
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+        self.progress.step = step + 1
+        if result.stops is None:
+            return stop
+        # To look is to wait for the device, so with a GPU all processes do it where they look at the numbers anyway.
+        looks = self.accelerator.device.type == "cpu" or self._logs()
+        return looks and bool(result.stops)
 
     def _check(self, *, stopping: bool) -> dict[str, float]:
         """Where numbers are about to be printed, or weights to be evaluated or saved: look at all since the last time.
@@ -294,7 +246,7 @@ class Trainer:
         step = self.progress.step
         if self.evaluate is not None and self._evaluates():
             started = time.perf_counter()
-            head = self.evaluated_head
+            head = self.step.evaluated_head
             metrics = self.evaluate(head.eval())
             self.progress.seconds += time.perf_counter() - started
             self.check_owner()
