@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from frozen_cache.head.mask_head import MaskHead
 
@@ -26,7 +27,8 @@ class MovingAverage:
     @torch.no_grad()
     def update_parameters(self, head: MaskHead) -> None:
         """Take in the weights after a step, all at once."""
-        mine, theirs = list(self.module.parameters()), list(head.parameters())
+        mine: list[Tensor] = list(self.module.parameters())
+        theirs: list[Tensor] = list(head.parameters())
         if self.updates == 0:
             torch._foreach_copy_(mine, theirs)
         else:

@@ -1,10 +1,9 @@
-"""From cached views to training batches: order, RoIs, targets, and reading ahead in threads."""
+"""From cached views to training batches: order, RoIs and targets."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -13,39 +12,21 @@ from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.cache.stored_map import StoredMap, StoredView
+from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
-from frozen_cache.head.inputs import ImageFeatures, Rois
+from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
 from frozen_cache.masks.crop import crop_masks
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.rois import training_rois
-
-
-@dataclass(frozen=True)
-class StoredFeatures:
-    """The maps of one view, as they are stored, with the levels of the one encoder layer that the head reads."""
-
-    c1: StoredMap | None
-    levels: list[StoredMap]
-    size: tuple[int, int]
-    """(height, width) of the view in pixels."""
-
-    def to(self, device: torch.device) -> StoredFeatures:
-        """The same on a device, still small."""
-        c1 = None if self.c1 is None else self.c1.to(device)
-        return StoredFeatures(c1=c1, levels=[level.to(device) for level in self.levels], size=self.size)
-
-    def decoded(self) -> ImageFeatures:
-        """float32 maps, made on the device where they are."""
-        c1 = None if self.c1 is None else self.c1.decoded()
-        return ImageFeatures(c1=c1, levels=[level.decoded() for level in self.levels], size=self.size)
+from frozen_cache.training.stored_group import StoredFeatures, StoredGroup, stored_groups
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
     """The features of B views and the N RoIs to train on in them."""
 
-    images: list[StoredFeatures]
+    groups: list[StoredGroup]
+    """Views of equal shapes each, in the order of the RoIs; views without RoIs are not among them."""
     rois: Rois
     """Labels are the objects' own categories."""
     targets: Tensor
@@ -56,23 +37,36 @@ class TrainingBatch:
     """(N,) of the whole object's mask, in the same pixels."""
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """Move everything to a device."""
-        return TrainingBatch(
-            images=[image.to(device) for image in self.images],
-            rois=Rois(
-                image_index=self.rois.image_index.to(device),
-                boxes=self.rois.boxes.to(device),
-                queries=self.rois.queries.to(device),
-                labels=self.rois.labels.to(device),
-            ),
-            targets=self.targets.to(device),
-            box_areas=self.box_areas.to(device),
-            object_areas=self.object_areas.to(device),
-        )
+        """Everything on a device; maps as they are stored."""
+        return self._each(lambda part: part.to(device, non_blocking=True), [group.to(device) for group in self.groups])
 
-    def features(self) -> list[ImageFeatures]:
-        """What the head reads, made on the batch's device."""
-        return [image.decoded() for image in self.images]
+    def pinned(self) -> TrainingBatch:
+        """What is beside the maps in memory that a GPU copies from while the program goes on."""
+        return self._each(Tensor.pin_memory, self.groups)
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        rois = [self.rois.image_index, self.rois.boxes, self.rois.queries, self.rois.labels]
+        maps = [part for group in self.groups for part in group.tensors()]
+        return [*maps, *rois, self.targets, self.box_areas, self.object_areas]
+
+    def features(self) -> list[ImageGroup]:
+        """What the head reads, float32, made on the batch's device."""
+        return [group.decoded() for group in self.groups]
+
+    def _each(self, change: Callable[[Tensor], Tensor], groups: list[StoredGroup]) -> TrainingBatch:
+        return TrainingBatch(
+            groups=groups,
+            rois=Rois(
+                image_index=change(self.rois.image_index),
+                boxes=change(self.rois.boxes),
+                queries=change(self.rois.queries),
+                labels=change(self.rois.labels),
+            ),
+            targets=change(self.targets),
+            box_areas=change(self.box_areas),
+            object_areas=change(self.object_areas),
+        )
 
 
 def features_to(image: ImageFeatures, device: torch.device) -> ImageFeatures:
@@ -145,10 +139,14 @@ def epoch_batches(
     return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi_side: int, seed: int) -> TrainingBatch:
+def make_batch(
+    store: ViewStore, indices: list[int], config: TrainConfig, *, roi_side: int, seed: int, pinned: bool = False
+) -> TrainingBatch:
     """Read views and make their RoIs and targets; everything random comes from `seed`.
 
-    `indices` may be empty: a process whose share of a last batch is nothing still takes part in the step.
+    Args:
+        indices: may be empty: a process whose share of a last batch is nothing still takes part in the step.
+        pinned: in memory that a GPU copies from while the program goes on.
     """
     if not indices:
         return _nothing(store.query_dim, roi_side)
@@ -172,8 +170,9 @@ def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi
         )
         box_areas.append((pixels[:, 2] - pixels[:, 0]) * (pixels[:, 3] - pixels[:, 1]))
         object_areas.append(torch.from_numpy(view.truth.areas).float()[chosen.objects])
-    return TrainingBatch(
-        images=images,
+    counts = [len(part) for part in boxes]
+    batch = TrainingBatch(
+        groups=stored_groups(images, counts, pinned=pinned),
         rois=Rois(
             image_index=torch.cat(image_index),
             boxes=torch.cat(boxes),
@@ -184,44 +183,11 @@ def make_batch(store: ViewStore, indices: list[int], config: TrainConfig, *, roi
         box_areas=torch.cat(box_areas),
         object_areas=torch.cat(object_areas),
     )
+    return batch.pinned() if pinned else batch
 
 
 def _nothing(query_dim: int, roi_side: int) -> TrainingBatch:
     whole, areas = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     rois = Rois(image_index=whole, boxes=torch.zeros(0, 4), queries=torch.zeros(0, query_dim), labels=whole)
     targets = torch.zeros(0, roi_side, roi_side)
-    return TrainingBatch(images=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas)
-
-
-def read_ahead(
-    store: ViewStore,
-    steps: Iterator[tuple[int, list[int]]],
-    config: TrainConfig,
-    *,
-    roi_side: int,
-    threads: int,
-    share: tuple[int, int] = (0, 1),
-) -> Generator[tuple[int, list[int], TrainingBatch], None, None]:
-    """Yield (step, views of all processes, this process's batch) in order, made by `threads` threads ahead of their
-    use. `share` is (this process, processes): it reads every so many-th view of each step."""
-    rank, world = share
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[int, list[int], Future[TrainingBatch]]] = deque()
-
-        def fill() -> None:
-            while len(waiting) < 2 * threads and (following := next(steps, None)) is not None:
-                step, indices = following
-                seed = config.seed * 10_000_019 + step
-                mine = indices[rank::world]
-                made = pool.submit(make_batch, store, mine, config, roi_side=roi_side, seed=seed)
-                waiting.append((step, indices, made))
-
-        fill()
-        try:
-            while waiting:
-                step, indices, future = waiting.popleft()
-                yield step, indices, future.result()
-                fill()
-        finally:
-            for *_, future in waiting:
-                future.cancel()
+    return TrainingBatch(groups=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas)

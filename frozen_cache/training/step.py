@@ -79,7 +79,7 @@ class TrainingStep:
     def losses(self, batch: TrainingBatch, *, count: float | Tensor) -> dict[str, Tensor]:
         """The forward pass in the configured precision, and the losses by name in float32."""
         with self.accelerator.autocast():
-            output = self._model(batch.images, batch.rois)
+            output = self._model(batch.features(), batch.rois)
         return objective(output, batch, self.config.loss, count=count)
 
     def _clip(self) -> Tensor:

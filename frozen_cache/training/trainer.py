@@ -17,10 +17,11 @@ from torch.utils.tensorboard import SummaryWriter
 from frozen_cache.errors import NotFiniteError, StoppedError, UserError
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.progress import progress_bar, say
-from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches, read_ahead
+from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.progress import Progress, read_progress
+from frozen_cache.training.reading import ReadAhead, on_device
 from frozen_cache.training.run_directory import RunDirectory
 from frozen_cache.training.schedule import learning_rate
 from frozen_cache.training.step import TrainingStep
@@ -28,7 +29,6 @@ from frozen_cache.training.stop_signals import StopSignals
 from frozen_cache.training.watch import StepNumbers, Watch
 
 LOG_EVERY = 20
-READING_THREADS = 2
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Trainer:
     accelerator: Accelerator
     fingerprint: dict[str, Any]
     evaluate: Callable[[MaskHead], dict[str, dict[str, float]]] | None = None
+    workers: int | None = None
+    """Threads that read; None for as many as it takes."""
     check_owner: Callable[[], None] = lambda: None
     """Raises where the run directory belongs to another process by now."""
     progress: Progress = field(default_factory=Progress)
@@ -125,19 +127,24 @@ class Trainer:
             desc="train",
             shown=main,
         )
-        batches = read_ahead(
+        device = self.accelerator.device
+        reading = ReadAhead(
             self.store,
             self._steps(),
             self.config,
             roi_side=self.config.head.mask_side,
-            threads=READING_THREADS,
+            workers=self.workers,
             share=(self.accelerator.process_index, self.accelerator.num_processes),
+            pinned=device.type == "cuda",
         )
+        made = iter(reading)
         with StopSignals() as signals:
             try:
-                for step, indices, batch in batches:
+                for step, indices, batch in on_device(made, device):
                     started = time.perf_counter()
-                    stopping = self._step(step, indices, batch.to(self.accelerator.device), stop=signals.asked)
+                    stops = self._step(step, indices, batch, stop=signals.asked)
+                    self.progress.step = step + 1
+                    stopping = signals.asked if stops is None else self._all_stop(stops)
                     values = self._check(stopping=stopping)
                     self.progress.seconds += time.perf_counter() - started
                     if main and writer is not None:
@@ -149,7 +156,7 @@ class Trainer:
                             f"{self.run.last}"
                         )
             finally:
-                batches.close()
+                made.close()
                 bar.close()
                 if writer is not None:
                     writer.close()
@@ -173,8 +180,8 @@ class Trainer:
                 )
             yield step, cached[1][at]
 
-    def _step(self, step: int, indices: list[int], batch: TrainingBatch, *, stop: bool) -> bool:
-        """One step; whether all processes stop after it, and save."""
+    def _step(self, step: int, indices: list[int], batch: TrainingBatch, *, stop: bool) -> Tensor | None:
+        """One step; nothing is fetched from the device. Returns how many processes were asked to stop."""
         # Everything random in a step comes from its number, so that a resumed run needs no generator's state.
         torch.manual_seed(self.config.seed * 10_000_019 + step)
         rate = learning_rate(self.config.optim, step=step, total=self.total)
@@ -186,12 +193,12 @@ class Trainer:
             values=result.values,
         )
         self.watch.add(self._numbers)
-        self.progress.step = step + 1
-        if result.stops is None:
-            return stop
-        # To look is to wait for the device, so with a GPU all processes do it where they look at the numbers anyway.
-        looks = self.accelerator.device.type == "cpu" or self._logs()
-        return looks and bool(result.stops)
+        return result.stops
+
+    def _all_stop(self, stops: Tensor) -> bool:
+        """Whether one of several processes was asked to stop. All find the same, and stop after the same step."""
+        # To look is to wait for the device, so with a GPU they look where they fetch the numbers anyway.
+        return (self.accelerator.device.type == "cpu" or self._logs()) and bool(stops)
 
     def _check(self, *, stopping: bool) -> dict[str, float]:
         """Where numbers are about to be printed, or weights to be evaluated or saved: look at all since the last time.

@@ -22,7 +22,7 @@ from frozen_cache.errors import NotFiniteError, UserError
 from frozen_cache.stages import train as stage
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
-from frozen_cache.training import checkpoint, trainer
+from frozen_cache.training import checkpoint, step, trainer
 from frozen_cache.training.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = {
@@ -253,7 +253,7 @@ def test_a_resume_with_another_validation_cache_is_refused(caches, whole, tmp_pa
 
 def _with_a_scaler(monkeypatch: pytest.MonkeyPatch, *, bad: range) -> None:
     """float16's gradient scaler on the CPU, and infinite losses at some steps."""
-    accelerator, objective, calls = stage._accelerator, trainer.objective, []
+    accelerator, objective, calls = stage._accelerator, step.objective, []
 
     def scaling(config: Any, device: str) -> Any:
         made = accelerator(config.model_copy(update={"mixed_precision": "no"}), device)
@@ -266,7 +266,7 @@ def _with_a_scaler(monkeypatch: pytest.MonkeyPatch, *, bad: range) -> None:
         return {name: value * factor for name, value in objective(*arguments, **options).items()}
 
     monkeypatch.setattr(stage, "_accelerator", scaling)
-    monkeypatch.setattr(trainer, "objective", sometimes_infinite)
+    monkeypatch.setattr(step, "objective", sometimes_infinite)
 
 
 def test_float16_may_skip_steps_in_a_row_but_not_without_end(caches, tmp_path, monkeypatch):

@@ -14,8 +14,9 @@ from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.training.batches import StoredFeatures, epoch_batches, make_batch
+from frozen_cache.training.batches import epoch_batches, make_batch
 from frozen_cache.training.config import with_overrides
+from frozen_cache.training.stored_group import StoredFeatures
 
 
 def view_of_one_object() -> CachedView:

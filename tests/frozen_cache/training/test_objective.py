@@ -22,7 +22,7 @@ def case() -> tuple[HeadOutput, TrainingBatch]:
     labels = torch.tensor([1, 0, 1])
     rois = Rois(image_index=torch.zeros(3).long(), boxes=torch.zeros(3, 4), queries=torch.zeros(3, 2), labels=labels)
     areas = torch.tensor([36.0, 72.0, 144.0])
-    batch = TrainingBatch(images=[], rois=rois, targets=targets, box_areas=areas, object_areas=2 * areas)
+    batch = TrainingBatch(groups=[], rois=rois, targets=targets, box_areas=areas, object_areas=2 * areas)
     return HeadOutput(mask_logits=logits, iou=torch.rand(3, 2, generator=generator)), batch
 
 

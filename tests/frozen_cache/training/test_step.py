@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from frozen_cache.cache.stored_map import StoredMap
 from frozen_cache.detectors.output import FeatureSpec
-from frozen_cache.head.inputs import HeadInputs, ImageFeatures, Rois, grouped
+from frozen_cache.head.inputs import HeadInputs, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.training.batches import TrainingBatch
 from frozen_cache.training.config import TrainConfig, with_overrides
 from frozen_cache.training.step import TrainingStep
+from frozen_cache.training.stored_group import StoredFeatures, stored_groups
 from frozen_cache.training.watch import StepNumbers, Watch
 
 MOST_OPERATIONS = 2_500
@@ -93,7 +95,7 @@ INPUTS = HeadInputs(
 SMALL = {"head.width": 8, "head.roi_size": 8, "loss.points": 16, "optim.ema_decay": 0.9, "optim.clip_grad_norm": 1.0}
 HEADS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "everything": {"head.query_blocks": ["ffn", "b2o", "o2o"], "head.image_layers": 4, "head.box_layers": 4},
+    "everything": {"head.query_blocks": ["ffn", "b2o", "o2o"], "head.box_layers": 4},
     "swin": {"head.image_encoder": "swin", "head.box_encoder": "swin", "loss.supervision": "dense"},
     "unet": {"head.box_encoder": "unet", "head.query_in_roi": True, "head.fused_levels": "all", "head.roi_scale": 1.2},
     "segmenter": {"head.mask_head": "segmenter", "head.box_encoder": "convnext", "head.image_encoder": "convnext"},
@@ -101,19 +103,21 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
-def random_batch(sizes: list[tuple[int, int]], counts: list[int], *, side: int, seed: int = 0) -> TrainingBatch:
+def random_batch(
+    sizes: list[tuple[int, int]], counts: list[int], *, side: int, seed: int = 0, dtype: torch.dtype = torch.float16
+) -> TrainingBatch:
     """Noise: images of these sizes in pixels, with so many RoIs each."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(counts)
 
-    def of(spec: FeatureSpec, size: tuple[int, int]) -> Tensor:
+    def of(spec: FeatureSpec, size: tuple[int, int]) -> StoredMap:
         shape = (spec.channels, -(-size[0] // spec.stride), -(-size[1] // spec.stride))
-        return torch.randn(shape, generator=generator)
+        return StoredMap(torch.randn(shape, generator=generator).to(dtype))
 
     assert INPUTS.c1 is not None
     boxes = torch.rand(total, 4, generator=generator) * 0.4 + 0.3
     images = [
-        ImageFeatures(c1=of(INPUTS.c1, size), levels=[of(level, size) for level in INPUTS.levels], size=size)
+        StoredFeatures(c1=of(INPUTS.c1, size), levels=[of(level, size) for level in INPUTS.levels], size=size)
         for size in sizes
     ]
     rois = Rois(
@@ -123,7 +127,7 @@ def random_batch(sizes: list[tuple[int, int]], counts: list[int], *, side: int, 
         labels=torch.randint(0, INPUTS.num_classes, (total,), generator=generator),
     )
     return TrainingBatch(
-        images=grouped(images, rois),
+        groups=stored_groups(images, counts, pinned=False),
         rois=rois,
         targets=(torch.rand(total, side, side, generator=generator) > 0.5).float(),
         box_areas=boxes[:, 2] * boxes[:, 3] * 1000,

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.stages.train import train_head
+from frozen_cache.training import reading
+from frozen_cache.training.batches import make_batch
 from frozen_cache.training.config import OptimConfig
 from frozen_cache.training.schedule import learning_rate
 from frozen_cache.training.trainer import Trainer
@@ -57,10 +59,14 @@ class Watched:
                 self.evaluating.add(head.training)
             else:
                 self.training.add(head.training)
-                self.images.append(len(args[0]))
                 self.types.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
             return forward(head, *args)
 
+        def watched_batch(store: Any, indices: list[int], *args: Any, **options: Any) -> Any:
+            self.images.append(len(indices))
+            return make_batch(store, indices, *args, **options)
+
+        monkeypatch.setattr(reading, "make_batch", watched_batch)
         monkeypatch.setattr(torch.optim.AdamW, "step", watched_step)
         monkeypatch.setattr(torch.optim.AdamW, "zero_grad", watched_clear)
         monkeypatch.setattr(MaskHead, "forward", watched_forward)

@@ -1,0 +1,110 @@
+"""Maps of several views side by side as they are stored: one copy to the device, and floats only there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from frozen_cache.cache.stored_map import StoredMap
+from frozen_cache.head.inputs import ImageGroup
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The maps of one view, as they are stored, with the levels of the one encoder layer that the head reads."""
+
+    c1: StoredMap | None
+    levels: list[StoredMap]
+    size: tuple[int, int]
+    """(height, width) of the view in pixels."""
+
+    @property
+    def shapes(self) -> tuple[torch.Size | None, ...]:
+        """Of its maps; views of equal shapes make a group."""
+        return (None if self.c1 is None else self.c1.values.shape, *(level.values.shape for level in self.levels))
+
+
+@dataclass(frozen=True)
+class StoredGroup:
+    """B views of equal shapes; each map holds the channels of all of them, one view after the other."""
+
+    c1: StoredMap | None
+    """(B * C1, H, W)."""
+    levels: list[StoredMap]
+    """(B * C, h, w) each, finest first."""
+    sizes: list[tuple[int, int]]
+    """(height, width) of each view in pixels."""
+    counts: list[int]
+    """RoIs of each view."""
+
+    def to(self, device: torch.device) -> StoredGroup:
+        """The same on a device, still small; the copy goes on behind the caller's back where the memory is pinned."""
+        c1 = None if self.c1 is None else self.c1.to(device, non_blocking=True)
+        levels = [level.to(device, non_blocking=True) for level in self.levels]
+        return StoredGroup(c1=c1, levels=levels, sizes=self.sizes, counts=self.counts)
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        return [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in _parts(each)]
+
+    def decoded(self) -> ImageGroup:
+        """float32 maps, made on the device where they are."""
+        return ImageGroup(
+            c1=None if self.c1 is None else self._split(self.c1),
+            levels=[self._split(level) for level in self.levels],
+            sizes=list(self.sizes),
+            counts=self.counts,
+        )
+
+    def _split(self, stored: StoredMap) -> Tensor:
+        return stored.decoded().unflatten(0, (len(self.counts), -1))
+
+
+def stored_groups(images: list[StoredFeatures], counts: list[int], *, pinned: bool) -> list[StoredGroup]:
+    """Neighbours of equal shapes side by side; images without RoIs are left out, as nothing is trained on in them.
+
+    Args:
+        counts: RoIs of each image.
+        pinned: in memory that a GPU copies from while the program goes on.
+    """
+    groups = []
+    with_rois = [at for at, count in enumerate(counts) if count]
+    for _, run in groupby(with_rois, key=lambda at: images[at].shapes):
+        members = list(run)
+        views = [images[at] for at in members]
+        c1 = [view.c1 for view in views if view.c1 is not None]
+        groups.append(
+            StoredGroup(
+                c1=_joined(c1, pinned=pinned) if c1 else None,
+                levels=[
+                    _joined(list(level), pinned=pinned) for level in zip(*(view.levels for view in views), strict=True)
+                ],
+                sizes=[view.size for view in views],
+                counts=[counts[at] for at in members],
+            )
+        )
+    return groups
+
+
+def _joined(maps: list[StoredMap], *, pinned: bool) -> StoredMap:
+    """Maps of equal form, channels of one after those of the other."""
+    if len(maps) == 1:
+        return maps[0].pin_memory() if pinned else maps[0]
+    columns = {
+        field.name: [part for each in maps if (part := getattr(each, field.name)) is not None]
+        for field in fields(StoredMap)
+    }
+    return StoredMap(**{name: _cat(parts, pinned=pinned) for name, parts in columns.items() if parts})
+
+
+def _cat(parts: list[Tensor], *, pinned: bool) -> Tensor:
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    return torch.cat(parts, out=torch.empty(shape, dtype=parts[0].dtype, pin_memory=pinned))
+
+
+def _parts(stored: StoredMap) -> list[Tensor]:
+    values = [getattr(stored, field.name) for field in fields(stored)]
+    return [value for value in values if value is not None]
