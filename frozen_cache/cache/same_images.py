@@ -28,6 +28,7 @@ def compare_images(writer: CacheWriter, planned: Iterable[PlannedView], folder: 
         record = parse_line(read_line(writer.path, segment) or b"")
         if record is not None:
             recorded |= zip(record.image_ids, record.image_crcs, strict=False)
+    writer.image_crcs |= recorded
     images = {view.image.id: view.image for view in planned if view.image.id in recorded}
     step = -(-len(images) // SAMPLE) or 1
     chosen = sorted(images)[::step]

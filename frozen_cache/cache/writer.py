@@ -67,6 +67,8 @@ class CacheWriter:
         self.attributes = there
         self.exclusive = first_one_wins(path / "ledger")
         """Whether several processes may fill the cache here: not where neither links nor creation are exclusive."""
+        self.image_crcs: dict[int, int] = {}
+        """Image id -> CRC-32C of its file, of images that were read for this cache (`compare_images` fills it)."""
         self._condemned = dict(condemned or {})
         self._locks = SegmentLocks(path)
         remove_leftovers(path)
@@ -155,17 +157,19 @@ class CacheWriter:
         return won
 
     def _compare(self, record: SegmentRecord) -> None:
-        """What replaces a damaged segment must be made of the same images."""
+        """All views of an image must be made of the same bytes, and what replaces a damaged segment of its images."""
         before = parse_line(self._condemned.get(record.segment, b""))
-        if before is None or before.segment != record.segment:
-            return
-        old = dict(zip(before.image_ids, before.image_crcs, strict=False))
-        changed = [n for n, crc in zip(record.image_ids, record.image_crcs, strict=False) if old.get(n, crc) != crc]
+        if before is not None and before.segment == record.segment:
+            self.image_crcs |= zip(before.image_ids, before.image_crcs, strict=False)
+        read = zip(record.image_ids, record.image_crcs, strict=False)
+        changed = [image for image, crc in read if self.image_crcs.setdefault(image, crc) != crc]
         if changed:
             raise UserError(
                 f"image {changed[0]} has other bytes than when {self.path} was made ({len(changed)} images of segment "
                 f"{segment_name(record.segment)} have): bring the first files back, or extract anew to another --out"
             )
+        if before is None or before.segment != record.segment:
+            return
         lost = sorted(set(before.image_ids) - set(record.image_ids))
         if lost:
             reasons = {broken.image_id: broken.reason for broken in record.broken}
