@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 from frozen_cache.aside import is_left_over
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.ledger import committed_segments, parse_line, read_line
-from frozen_cache.cache.root import left_over_beside
+from frozen_cache.cache.root import FOLDERS, left_over_beside
 from frozen_cache.durable import remove_tree
+
+_SEGMENT = re.compile(r"[0-9]{5,18}(\.[0-9a-z-]+)?$")
 
 
 def remove_leftovers(cache: Path) -> int:
@@ -32,12 +35,14 @@ def remove_leftovers(cache: Path) -> int:
 
 def _unused(cache: Path) -> Iterator[Path]:
     yield from left_over_beside(cache)
+    if any((cache / name).is_symlink() for name in FOLDERS):  # what lies there may be anybody's
+        return
     for folder in (cache, cache / "ledger", cache / "segments"):
         for path in folder.glob(".*.json.*"):
             if not is_guest(path.name) and is_left_over(path):
                 yield path
     for path in (cache / "staging").iterdir():
-        if not is_guest(path.name) and is_left_over(path):
+        if _SEGMENT.match(path.name) and is_left_over(path):
             yield path
     # The folders first, then the lines: a segment that is committed in between is named by a line that is read.
     placed = [path for path in (cache / "segments").iterdir() if path.name[:5].isdigit() and path.is_dir()]
