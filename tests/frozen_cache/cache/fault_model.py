@@ -8,10 +8,12 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
+from unittest import mock
 
 from frozen_cache.cache.integrity import verify_cache
 from frozen_cache.cache.ledger import read_line, read_record
@@ -184,6 +186,21 @@ class Toy:
     def _names(self, folder: Path) -> bool:
         line = read_line(self.path, int(folder.name[:5]))
         return line is not None and folder.name.encode() in line
+
+
+def fill_as_in_a_container(path: Path, ready: Path) -> None:
+    """Fill a cache of four views as a process of a container does: all have the number 1, and locks do not lock; it
+    begins when three of them are ready."""
+    with (
+        mock.patch("fcntl.lockf", lambda *args: None),
+        mock.patch("os.getpid", lambda: 1),
+        mock.patch("frozen_cache.aside._place", lambda: "0" * 8),
+    ):
+        toy = Toy(path, count=4)
+        ready.touch()
+        while len(list(ready.parent.glob("ready*"))) < 3:
+            time.sleep(0.01)
+        toy.fill()
 
 
 def digest(view: CachedView) -> str:

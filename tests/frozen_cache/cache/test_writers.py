@@ -1,6 +1,7 @@
 """Writers side by side without locks, file systems without links, and damage that the ledger's line shares."""
 
 import errno
+import multiprocessing
 import os
 import sys
 import threading
@@ -10,10 +11,11 @@ import pytest
 
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.integrity import verify_cache
+from frozen_cache.cache.ledger import read_record
 from frozen_cache.cache.reader import CacheReader
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fault_model import Toy
+from fault_model import Toy, digest, fill_as_in_a_container
 
 sys.path.pop(0)
 
@@ -30,6 +32,31 @@ def test_writers_without_locks_leave_each_segment_once_and_whole(
         thread.join()
     assert toy.unfinished() is None
     assert toy.leftovers() == []
+
+
+def test_processes_of_one_number_without_locks_leave_what_one_undisturbed_writer_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    whole, toy = Toy(tmp_path / "whole.zarr", count=4), Toy(tmp_path / "x.zarr", count=4)
+    whole.fill()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["frozen_cache.stages.extract"])
+    processes = [
+        context.Process(target=fill_as_in_a_container, args=(toy.path, tmp_path / f"ready{number}"))
+        for number in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert toy.unfinished() is None
+    assert toy.leftovers() == []
+    numbers = [[digest(reader.read(n)) for n in range(4)] for reader in map(CacheReader, (whole.path, toy.path))]
+    assert numbers[0] == numbers[1]
+    records = [[read_record(each.path, n, toy.attributes.fingerprint) for n in range(4)] for each in (whole, toy)]
+    assert [record.files for record in records[0]] == [record.files for record in records[1]]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
