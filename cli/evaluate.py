@@ -32,6 +32,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Only write the zipped submission file for COCO's test-dev, under NAME."),
     ] = None,
+    ladder: Annotated[
+        bool,
+        typer.Option("--ladder", help="Also what AP would be with edges, ranking, RoIs or boxes put right, one each."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other results in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -55,6 +59,7 @@ def evaluate(
         images=images,
         others=compare or [],
         overwrite=overwrite,
+        ladder=ladder,
     )
     typer.echo(result.table())
     typer.echo(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")

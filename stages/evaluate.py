@@ -35,25 +35,35 @@ class EvaluateResult:
 
     what: str
     metrics: dict[str, dict[str, float]]
-    """AP and AR by kind (`segm`, `bbox`)."""
+    """AP and AR by kind (`segm`, `bbox`, `boundary`)."""
     summary: dict[str, Any]
     """All of `metrics.json`."""
     compared: list[Compared]
     """With `compare`: this evaluation, then the others."""
 
     def table(self) -> str:
-        """The metrics as text, with mask AP / box AP."""
-        lines = [f"{self.what}", f"{'':6}" + "".join(f"{name:>8}" for name in METRICS)]
-        for kind in ("segm", "bbox"):
-            lines.append(f"{kind:6}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
+        """The metrics as text, with mask AP / box AP, and what was measured besides."""
+        lines = [f"{self.what}", f"{'':8}" + "".join(f"{name:>8}" for name in METRICS)]
+        for kind in ("segm", "bbox", "boundary"):
+            lines.append(f"{kind:8}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
         box, mask = self.metrics["bbox"]["AP"], self.metrics["segm"]["AP"]
         lines.append(f"mask AP / box AP: {mask / box:.3f}" if box > 0 else "mask AP / box AP: no box AP")
         iou, mistakes = self.summary["mean_iou"]["all"], self.summary["mistakes"]
         lines.append(
             "mean mask IoU: no matched object" if iou is None else f"mean mask IoU in matched boxes: {iou:.3f}"
         )
+        edge = {name: values["all"] for name, values in self.summary["edge_iou"].items() if name != "band"}
+        if edge["near_edge"] is not None and edge["off_edge"] is not None:
+            band = self.summary["edge_iou"]["band"]
+            lines.append(
+                f"within {100 * band:g} % of the box's diagonal of the edge: {edge['near_edge']:.3f}; "
+                f"elsewhere: {edge['off_edge']:.3f}"
+            )
         kinds = ", ".join(f"{kind} {count}" for kind, count in mistakes["objects"].items())
         lines.append(f"objects at score {mistakes['threshold']}: {kinds}")
+        ladder = self.summary.get("ladder", {})
+        lines += ["mask AP with one thing put right:"] if ladder else []
+        lines += [f"{metrics['AP']:8.3f}  {rung}" for rung, metrics in ladder.items()]
         for row in self.compared:
             other = row.difference
             text = "" if other is None else f"; {other.value:+.3f} ({other.low:+.3f} to {other.high:+.3f})"
@@ -71,6 +81,7 @@ def evaluate(
     images: Path | None = None,
     others: Sequence[Path] = (),
     overwrite: bool = False,
+    ladder: bool = False,
 ) -> EvaluateResult:
     """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
 
@@ -78,6 +89,7 @@ def evaluate(
         images: folder of the pictures for the report; None for where the cache was made.
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
         overwrite: replace the results of something else in `out`.
+        ladder: also measure what AP would be with one thing put right at a time.
     """
     check_choice(head, baseline)
     reader = CacheReader(cache)
@@ -85,7 +97,7 @@ def evaluate(
     segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
-        evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+        evaluation = evaluate_cache(reader, segmenter, object_ious=True, ladder=ladder)
         named = {str(path): read_results(path, evaluation.truth) for path in others}
         rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
         verdicts = judged(evaluation)

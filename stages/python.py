@@ -186,6 +186,7 @@ def evaluate(
     images: PathLike | None = None,
     compare: Sequence[PathLike] = (),
     overwrite: bool = False,
+    ladder: bool = False,
 ) -> EvaluateResult:
     """COCO mask AP and box AP of a head or a baseline on a cache; `frozen-cache evaluate`.
 
@@ -198,6 +199,7 @@ def evaluate(
         images: folder of the pictures for the report; None for where the cache was made.
         compare: other folders of `evaluate`, or any tool's COCO result files of masks.
         overwrite: replace the results of something else in `out`.
+        ladder: also measure what AP would be with one thing put right at a time.
 
     Raises:
         FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
@@ -211,6 +213,7 @@ def evaluate(
         images=_path(images),
         others=[Path(other) for other in compare],
         overwrite=overwrite,
+        ladder=ladder,
     )
 
 

@@ -112,7 +112,7 @@ def test_a_data_loader_with_workers_reads_what_one_process_reads(scene_cache, ho
         collate_fn=frozen_cache.collate_views,
         num_workers=1,
         multiprocessing_context=how,
-        timeout=60,
+        timeout=600,
     )
     found = [view for batch in loader for view in batch.views]
     assert len(found) == 3

@@ -12,7 +12,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-Kind = Literal["bbox", "segm"]
+from frozen_cache.evaluation.boundary import BoundaryEval
+
+Kind = Literal["bbox", "segm", "boundary"]
+"""`boundary`: masks, matched by the smaller of mask IoU and boundary IoU."""
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _AREAS = {"s": 1, "m": 2, "l": 3}
@@ -85,7 +88,7 @@ def evaluated(truth: COCO, results: list[dict[str, Any]], kind: Kind) -> COCOeva
         found = (
             truth.loadRes(copy.deepcopy(results)) if results else coco_in_memory({**truth.dataset, "annotations": []})
         )
-        evaluator = COCOeval(truth, found, kind)
+        evaluator = BoundaryEval(truth, found) if kind == "boundary" else COCOeval(truth, found, kind)
         evaluator.evaluate()
     return evaluator
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torchvision.ops import box_convert
 from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.coco import CocoScores, coco_in_memory, coco_scores
+from frozen_cache.evaluation.coco import CocoScores, coco_in_memory, coco_metrics, coco_scores
+from frozen_cache.evaluation.ladder import ladder_results
 from frozen_cache.evaluation.matched_iou import ObjectIou, view_object_ious
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
 from frozen_cache.inference.instances import Instances
@@ -21,7 +22,7 @@ from frozen_cache.progress import progress_bar
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO scores and result dicts, by kind (`segm`, `bbox`)."""
+    """COCO scores by kind (`segm`, `bbox`, `boundary`), and result dicts of the first two."""
 
     scores: dict[str, CocoScores]
     results: dict[str, list[dict[str, Any]]]
@@ -29,18 +30,23 @@ class Evaluation:
     """The cached ground truth."""
     objects: list[ObjectIou]
     """Of the objects with a matched query; empty unless asked for."""
+    ladder: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Metrics of the masks with one thing put right at a time (`RUNGS`); empty unless asked for."""
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
-        """AP and AR by kind."""
+        """AP and AR by kind: `segm`, `bbox`, `boundary`."""
         return {kind: scores.metrics for kind, scores in self.scores.items()}
 
 
-def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, object_ious: bool = False) -> Evaluation:
+def evaluate_cache(
+    reader: CacheReader, segmenter: Segmenter, *, object_ious: bool = False, ladder: bool = False
+) -> Evaluation:
     """Segment every image's plain view and compare with the cached ground truth (pycocotools).
 
     Args:
         object_ious: also measure each object's mask in its matched box.
+        ladder: also put one thing right at a time (`frozen_cache.evaluation.ladder`).
     """
     layer = segmenter.encoder_layer
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
@@ -49,6 +55,7 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, object_ious: bo
     annotations: list[dict[str, Any]] = []
     results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
     objects: list[ObjectIou] = []
+    rungs: dict[str, list[dict[str, Any]]] = {}
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
     for at in plain:
         view = reader.read(
@@ -63,6 +70,9 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, object_ious: bo
         results["bbox"] += found["bbox"]
         if object_ious:
             objects += view_object_ious(view, segmenter, segmentation)
+        if ladder:
+            for rung, entries in ladder_results(view, segmenter, segmentation, categories).items():
+                rungs.setdefault(rung, []).extend(entries)
         bar.update()
     bar.close()
     named = list(reader.attributes.categories)
@@ -70,8 +80,15 @@ def evaluate_cache(reader: CacheReader, segmenter: Segmenter, *, object_ious: bo
     scores = {
         "segm": coco_scores(truth, results["segm"], "segm"),
         "bbox": coco_scores(truth, results["bbox"], "bbox"),
+        "boundary": coco_scores(truth, results["segm"], "boundary"),
     }
-    return Evaluation(scores=scores, results=results, truth=truth, objects=objects)
+    return Evaluation(
+        scores=scores,
+        results=results,
+        truth=truth,
+        objects=objects,
+        ladder={rung: coco_metrics(truth, entries, "segm") for rung, entries in rungs.items()},
+    )
 
 
 def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.evaluate import Evaluation
-from frozen_cache.evaluation.matched_iou import mean_iou_by_size
+from frozen_cache.evaluation.matched_iou import EDGE, edge_iou_by_size, mean_iou_by_size
 from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict, count_kinds, judge_image
 
 
@@ -40,8 +40,11 @@ def summary(
         },
         "segm": masks.metrics,
         "bbox": boxes.metrics,
+        "boundary": evaluation.scores["boundary"].metrics,
         "mask_over_box": round(mask_ap / box_ap, 6) if box_ap > 0 else None,
         "mean_iou": mean_iou_by_size(evaluation.objects),
+        "edge_iou": {"band": EDGE} | edge_iou_by_size(evaluation.objects),
+        **({"ladder": evaluation.ladder} if evaluation.ladder else {}),
         "mistakes": {"threshold": THRESHOLD} | count_kinds(verdicts),
         "classes": [
             {"id": mask.id, "name": mask.name, "objects": mask.objects, "segm": mask.metrics, "bbox": box.metrics}

@@ -77,14 +77,21 @@ def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Tab
     rows = [
         ["masks", *(percent(mask[name]) for name in METRICS)],
         ["boxes", *(percent(box[name]) for name in METRICS)],
+        ["boundaries", *(percent(metrics["boundary"][name]) for name in METRICS)],
         ["mask / box", *(ratio(mask[name], box[name]) for name in METRICS)],
         ["mean mask IoU", *iou],
+        *(
+            [label, *(percent(metrics["edge_iou"][key][sizes[name]]) if name in sizes else "" for name in METRICS)]
+            for label, key in (("near the edge", "near_edge"), ("off the edge", "off_edge"))
+        ),
     ]
     recalls = [[kind, *(percent(metrics[key][name]) for name in RECALLS)] for kind, key in _KINDS]
     blocks: list[Block] = [
         Table(["", *METRICS], rows, caption="Average precision, by IoU and by size of object", strong=0),
         Table(["", *RECALLS], recalls, caption="Average recall, by detections an image and by size of object"),
     ]
+    if "ladder" in metrics:
+        blocks.append(_ladder(metrics["ladder"]))
     if compared is not None:
         blocks.append(compared)
     published = published_rows(list(attributes.categories))
@@ -100,11 +107,24 @@ def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Tab
     return blocks
 
 
+def _ladder(ladder: dict[str, dict[str, float]]) -> Table:
+    own = next(iter(ladder.values()))["AP"]
+    rows = [
+        [rung, *(percent(values[name]) for name in METRICS), f"{100 * (values['AP'] - own):+.1f}"]
+        for rung, values in ladder.items()
+    ]
+    caption = "What mask AP would be with one thing put right at a time"
+    return Table(["", *METRICS, "gain"], rows, caption=caption, strong=0)
+
+
 _KINDS = (("masks", "segm"), ("boxes", "bbox"))
 
 
 def _comparison_text(attributes: CacheAttributes, of: dict[str, Any]) -> str:
-    text = "All values in percent, as pycocotools gives them; s, m and l are COCO's sizes (32² and 96² pixels)."
+    text = (
+        "All values in percent, as pycocotools gives them; s, m and l are COCO's sizes (32² and 96² pixels). "
+        "Boundaries: boundary AP (arXiv 2103.16562). Near the edge: mean IoU within 2 % of the box's diagonal of it."
+    )
     if published_rows(list(attributes.categories)) and of["images"] != 5000:
         text += f" The published rows are of all 5,000 images of val2017 or of test-dev; these are {of['images']:,}."
     return text

@@ -184,3 +184,17 @@ def test_a_training_and_an_ablation_leave_pages_too(cache, tmp_path):
     assert [shown[row["variant"]][3] for row in rows] == [f"{100 * row['AP']:.1f}" for row in rows]
     run = (tmp_path / "out" / "variants" / "00-a" / "run" / "report.html").read_text()
     assert "Training loss over steps" in run and "optim.batch_size" in run
+
+
+def test_the_ladder_stands_in_metrics_report_and_text(cache, tmp_path):
+    result = evaluate(cache=cache, out=tmp_path / "x", baseline="box", ladder=True)
+    metrics = json.loads((tmp_path / "x" / "metrics.json").read_text())
+    ladder = metrics["ladder"]
+    assert ladder["as it is"] == metrics["segm"]
+    assert ladder["true masks in the boxes"]["AP"] > metrics["segm"]["AP"]
+    rows = {row[0]: row for row in Page((tmp_path / "x" / "report.html").read_text()).rows}
+    for rung, values in ladder.items():
+        assert rows[rung][1] == f"{100 * values['AP']:.1f}"
+        assert f"{values['AP']:8.3f}  {rung}" in result.table()
+    assert rows["boundaries"][1] == f"{100 * metrics['boundary']['AP']:.1f}"
+    assert rows["near the edge"][1] == f"{100 * metrics['edge_iou']['near_edge']['all']:.1f}"

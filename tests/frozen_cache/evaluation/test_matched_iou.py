@@ -10,7 +10,13 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from frozen_cache.evaluation.matched_iou import ObjectIou, matched_iou, mean_iou_by_size, view_object_ious
+from frozen_cache.evaluation.matched_iou import (
+    ObjectIou,
+    edge_iou_by_size,
+    matched_iou,
+    mean_iou_by_size,
+    view_object_ious,
+)
 from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
 
 
@@ -49,8 +55,31 @@ def test_objects_without_a_match_do_not_count(view):
 
 def test_masks_that_are_there_already_are_not_made_again(view):
     segmentation = BoxSegmenter()(view)
-    expected = [ObjectIou(image_id=1, annotation_id=1, area=160.0, iou=pytest.approx(0.5))]
-    assert view_object_ious(with_object(view, match=0), None, segmentation) == expected
+    [found] = view_object_ious(with_object(view, match=0), None, segmentation)
+    assert (found.image_id, found.annotation_id, found.area) == (1, 1, 160.0)
+    assert found.iou == pytest.approx(0.5)
+
+
+def test_near_the_edge_and_off_it_are_measured_apart(view):
+    """The object is the left half of the box, 16 x 10 pixels; the mask is all of the box, 16 x 20. The band is 0.51
+    pixels wide to each side (2 % of the diagonal of 25.6): one pixel of the object, one beyond its edge."""
+    [found] = view_object_ious(with_object(view, match=0), BoxSegmenter())
+    inner = 14 * 8
+    assert found.near_edge == pytest.approx((160 - inner) / (160 - inner + 16))
+    assert found.off_edge == pytest.approx(inner / (inner + 320 - 160 - 16))
+    table = edge_iou_by_size([found])
+    assert table["near_edge"]["all"] == table["near_edge"]["s"] == pytest.approx(found.near_edge)
+    assert table["off_edge"]["l"] is None
+
+
+def test_an_object_without_a_pixel_off_its_edge_has_no_say_there(view):
+    thin = np.zeros((64, 80), dtype=np.uint8)
+    thin[30:32, 35:39] = 1
+    truth = replace(with_object(view, match=0).truth, masks=[coco_mask.encode(np.asfortranarray(thin))])
+    tight = replace(view, truth=truth, boxes=torch.tensor([[37 / 80, 31 / 64, 4 / 80, 2 / 64]]))
+    [found] = view_object_ious(replace(tight), BoxSegmenter())
+    assert found.iou == found.near_edge == 1.0 or math.isnan(found.near_edge)
+    assert edge_iou_by_size([found])["off_edge"]["all"] in (None, 1.0)
 
 
 def test_the_mean_by_size_follows_coco_s_limits():
