@@ -61,6 +61,9 @@ def extract_features(
     skip_bad_annotations: Annotated[
         bool, typer.Option("--skip-bad-annotations", help="Go on without malformed annotations.")
     ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take over images and annotations that were added, removed or edited.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where the disk is too small, or no object is matched.")
@@ -100,6 +103,7 @@ def extract_features(
         only=words(only),
         crowds=choice("--crowds", crowds, ("as-marked", "as-objects")),
         skip_bad_annotations=skip_bad_annotations,
+        update=update,
         dry_run=dry_run,
         force=force,
     )

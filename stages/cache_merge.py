@@ -83,6 +83,7 @@ def _united(first: CacheAttributes, other: CacheAttributes, first_path: Path, pa
             "data": first.data.model_copy(update={"bit_depth": other.data.bit_depth}),
             "label_to_category": first.label_to_category,
             "views_per_segment": first.views_per_segment,
+            "segment_views": (),
             "batch_size": first.batch_size,
         }
     )

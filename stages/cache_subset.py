@@ -97,7 +97,7 @@ def derived_attributes(
             "made_by": made_by,
         }
     )
-    return attributes.model_copy(update={"data": data, "views_total": len(views)})
+    return attributes.model_copy(update={"data": data, "views_total": len(views), "segment_views": ()})
 
 
 def refuse_own_source(out: Path, *sources: Path) -> None:

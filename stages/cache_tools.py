@@ -179,6 +179,13 @@ def cache_repair(
     lines = {segment: read_line(path, segment) for segment in committed_segments(path)}
     found = _verify(path)
     damaged = sorted({damage.segment for damage in found.damages if damage.segment < attributes.segment_count})
+    if (damaged or found.open) and attributes.data.made_by:
+        files = ", ".join(f"ledger/{segment:05d}.json" for segment in damaged)
+        raise UserError(
+            f"cache {path} was made by `cache {attributes.data.made_by}`, not from images: "
+            + (f"remove {files} from it and " if damaged else "")
+            + "run that command again, which makes just these segments"
+        )
     if damaged or found.open:
         hints = read_hints(path)
         given = (detector, images, annotations)

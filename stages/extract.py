@@ -14,10 +14,12 @@ from frozen_cache.cache.attributes import CacheAttributes, Precision
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import write_hints
 from frozen_cache.cache.recording import Recorder
+from frozen_cache.cache.root import existing_cache
 from frozen_cache.cache.same_images import compare_images
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
-from frozen_cache.data.folder import FoundImages, check_images
+from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.folder import check_images
 from frozen_cache.data.images import BrokenImageError, ImageReader
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
@@ -28,6 +30,14 @@ from frozen_cache.stages.extract_gauge import gauge_cache, refuse_nothing_matche
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
 from frozen_cache.stages.extract_table import plan_table, refuse_too_little_space
+from frozen_cache.stages.extract_update import (
+    Update,
+    find_changes,
+    finish_interrupted,
+    refuse_changes,
+    update_text,
+    updated_plan,
+)
 
 
 def extract_features(
@@ -61,6 +71,7 @@ def extract_features(
     only: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
     label_map: tuple[str, ...] = (),
+    update: bool = False,
     dry_run: bool = False,
     force: bool = False,
 ) -> ExtractSummary:
@@ -85,6 +96,7 @@ def extract_features(
         only: category names or ids to keep.
         labels: names of the detector's labels 0, 1, 2 ..., for detectors without any.
         label_map: `CATEGORY=LABEL` by names or numbers, or a TOML file of such lines.
+        update: bring a cache in line with images and annotations that were added, removed or edited since.
         dry_run: read, check and say what would be done (`ExtractSummary.plan`); write nothing.
         force: go on where the disk is too small, or no object found a match.
         condemned: damaged segments to extract again, and the line of the ledger that stands for each (`CacheWriter`).
@@ -99,6 +111,9 @@ def extract_features(
     reader = ImageReader(bit_depth=bit_depth, max_pixels=max_pixels)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
     shard = shard or process_share(without_launcher="or give --shard I/N")
+    if update and shard != (0, 1):
+        raise UserError("--update is one process's work: run it without --shard and without torchrun")
+    finish_interrupted(out)
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -127,19 +142,34 @@ def extract_features(
         force=force,
     )
     table = plan_table(plan)
+    there = None if plan.is_new else existing_cache(out)
+    changes = None
+    if there is not None and (update or there.data.fingerprint != plan.attributes.data.fingerprint):
+        changes = find_changes(plan, there, update=update, workers=workers)
+        if not update:
+            refuse_changes(plan, changes)
+        table += f"\n{update_text(changes)}"
+        if changes.count or there.data.fingerprint != plan.attributes.data.fingerprint:
+            plan = updated_plan(plan, changes)
     if dry_run:
-        return ExtractSummary.of_plan(plan.out, table, images=len(plan.found.images))
+        return ExtractSummary.of_plan(out, table, images=len(plan.found.images))
     say(table)
-    refuse_too_little_space(plan, force=force)
+    refuse_too_little_space(plan, force=force, linked=0 if changes is None else len(changes.kept_segments))
     mine = _own_segments(plan.attributes.segment_count, shard)
     if plan.is_new and not skip_broken:
-        _check_images(plan.found, images, reader, workers)
-    writer = CacheWriter(out, plan.attributes, condemned=condemned)
+        _check_images(plan.found.images, images, reader, workers)
+    replacing = None
+    if there is not None and changes is not None and plan.out != out:
+        replacing = Update(out, there, changes, plan)
+        if not skip_broken:
+            _check_images([view.image for view in changes.to_extract if view.view == 0], images, reader, workers)
+        replacing.take_over()
+    writer = CacheWriter(plan.out, plan.attributes, condemned=condemned)
     try:
         if not writer.exclusive:
             say(f"the file system of {out} can neither link nor create exclusively: let one process at a time fill it")
         if plan.hints is not None:
-            write_hints(out, plan.hints)
+            write_hints(plan.out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)
         pending = [segment for segment in writer.pending() if segment in mine]
         done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken)
@@ -153,9 +183,11 @@ def extract_features(
             f"{len(damaged)} of {plan.attributes.segment_count} segments of {out} are damaged, the first is segment "
             f"{segment}: {what}; `frozen-cache cache repair {out}` extracts just those again"
         )
-    gauge = gauge_cache(out) if done.views and not left else None
+    gauge = gauge_cache(plan.out) if done.views and not left else None
     if gauge is not None:
         refuse_nothing_matched(gauge, out, force=force)
+    if replacing is not None and not left:
+        replacing.put_in_place()
     return ExtractSummary(
         out=out,
         plan=table,
@@ -164,7 +196,11 @@ def extract_features(
         views=done.views,
         skipped_missing=len(plan.found.missing),
         skipped_broken=len(done.broken),
-        notes=(*([plan.found.hint] if plan.found.hint else []), *reader.notes()),
+        notes=(
+            *([f"updated: {changes.text() or 'no image differs'}"] if changes is not None else []),
+            *([plan.found.hint] if plan.found.hint else []),
+            *reader.notes(),
+        ),
         segments_left=left,
         seconds=time.perf_counter() - started,
     )
@@ -232,10 +268,10 @@ def _own_segments(count: int, shard: tuple[int, int]) -> range:
     return range(index, count, shards)
 
 
-def _check_images(found: FoundImages, folder: Path, reader: ImageReader, workers: int) -> None:
-    with progress_bar(total=len(found.images), unit="img", desc="check", leave=False) as bar:
+def _check_images(images: list[CocoImage], folder: Path, reader: ImageReader, workers: int) -> None:
+    with progress_bar(total=len(images), unit="img", desc="check", leave=False) as bar:
         try:
-            for _ in check_images(found.images, folder, reader=reader, workers=workers):
+            for _ in check_images(images, folder, reader=reader, workers=workers):
                 bar.update()
         except BrokenImageError as error:
             raise UserError(f"{error}; --skip-broken leaves such images out") from None

@@ -15,6 +15,7 @@ from frozen_cache.cache.attributes import (
     Precision,
     detector_fingerprint,
 )
+from frozen_cache.cache.dealing import deal
 from frozen_cache.cache.hints import Hints, absolute_detector
 from frozen_cache.cache.quantise import DEFAULT_STEP
 from frozen_cache.cache.root import existing_cache
@@ -53,6 +54,8 @@ class ExtractPlan:
     device: torch.device
     planned: list[PlannedView]
     """All views in the order of the cache."""
+    dealt: list[list[PlannedView]]
+    """The views of each segment."""
     attributes: CacheAttributes
     hints: Hints | None
     """None for a detector that was given as an object."""
@@ -61,8 +64,7 @@ class ExtractPlan:
 
     def views_of(self, segment: int) -> list[PlannedView]:
         """The views of one segment."""
-        size = self.attributes.views_per_segment
-        return self.planned[segment * size : (segment + 1) * size]
+        return self.dealt[segment]
 
 
 def plan_extraction(
@@ -148,6 +150,7 @@ def plan_extraction(
         or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
         views_total=len(planned),
         views_per_segment=segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
+        segment_views=there.segment_views if there and there.views_total == len(planned) else (),
     )
     return ExtractPlan(
         out=out,
@@ -157,6 +160,7 @@ def plan_extraction(
         detector=detector.to(torch_device),
         device=torch_device,
         planned=planned,
+        dealt=deal(planned, attributes, out),
         attributes=attributes,
         hints=hints,
         is_new=there is None,

@@ -65,10 +65,14 @@ def free_bytes(out: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def refuse_too_little_space(plan: ExtractPlan, *, force: bool) -> None:
-    """UserError where the disk cannot hold what is still to be written."""
-    done = () if plan.is_new else committed_segments(plan.out)
-    open_segments = set(range(plan.attributes.segment_count)) - set(done)
+def refuse_too_little_space(plan: ExtractPlan, *, force: bool, linked: int = 0) -> None:
+    """UserError where the disk cannot hold what is still to be written.
+
+    Args:
+        linked: the first segments that take no room.
+    """
+    done = {*range(linked), *(committed_segments(plan.out) if (plan.out / "ledger").is_dir() else ())}
+    open_segments = set(range(plan.attributes.segment_count)) - done
     needed = sum(planned_bytes(plan, plan.views_of(segment)) for segment in open_segments)
     free = free_bytes(plan.out)
     if needed > free and not force:

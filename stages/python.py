@@ -51,6 +51,7 @@ def extract(
     only: Sequence[str | int] = (),
     crowds: str = "as-marked",
     skip_bad_annotations: bool = False,
+    update: bool = False,
     dry_run: bool = False,
     force: bool = False,
 ) -> ExtractSummary:
@@ -122,6 +123,7 @@ def extract(
         only=tuple(map(str, only)),
         crowds=crowds,
         skip_bad_annotations=skip_bad_annotations,
+        update=update,
         dry_run=dry_run,
         force=force,
     )

@@ -31,6 +31,7 @@ Root attributes
     views_total, views_per_segment
                             the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
                             (resized height, resized width, image id, view index) and dealt out in this order.
+    segment_views           only of updated caches: views of each segment. Which views each has is in the ledger alone.
     fingerprint             sha256 of the other attributes as JSON (sorted keys, no spaces).
 
 Arrays of a segment with V views (those of broken images are left out), R rows, G objects

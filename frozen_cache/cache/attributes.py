@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypedDict
@@ -87,6 +87,8 @@ class CacheAttributes(BaseModel):
     """Images that went through the detector together, at most; another size changes the last bits."""
     views_total: int = Field(ge=0)
     views_per_segment: int = Field(ge=1)
+    segment_views: tuple[Annotated[int, Field(ge=1)], ...] = added_later(())
+    """Views of each segment, of a cache that was updated; empty where all but the last have `views_per_segment`."""
 
     @model_validator(mode="after")
     def _has_a_step_where_it_is_coded(self) -> CacheAttributes:
@@ -102,7 +104,13 @@ class CacheAttributes(BaseModel):
     @property
     def segment_count(self) -> int:
         """Segments of the complete cache."""
-        return -(-self.views_total // self.views_per_segment)
+        return len(self.segment_views) or -(-self.views_total // self.views_per_segment)
+
+    def views_planned(self, segment: int) -> int:
+        """Views that a segment has where no image is broken."""
+        if self.segment_views:
+            return self.segment_views[segment] if 0 <= segment < len(self.segment_views) else 0
+        return min(self.views_per_segment, self.views_total - segment * self.views_per_segment)
 
     @property
     def fingerprint(self) -> str:
@@ -202,7 +210,7 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
     for document, attributes in ((before, there), (now, asked)):  # left out of a document where it says nothing new
         document["data"]["choices"] = attributes.data.choices.model_dump(mode="json")
     leave = {
-        "": {"format", "format_version", "detector_fingerprint", "views_total", "detector", "data"},
+        "": {"format", "format_version", "detector_fingerprint", "views_total", "segment_views", "detector", "data"},
         "detector": {"weights_sha256", "name"},
         "data": {"fingerprint", "annotations", "categories", "counts", "made_by"},
     }

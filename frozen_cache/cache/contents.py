@@ -63,7 +63,7 @@ def map_count(attributes: CacheAttributes) -> int:
 def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
     """NotWhole where a line contradicts itself or the cache that it belongs to."""
     views = len(record.image_ids)
-    planned = min(attributes.views_per_segment, attributes.views_total - record.segment * attributes.views_per_segment)
+    planned = attributes.views_planned(record.segment)
     lost = planned - views
     same = {len(record.view_indices), len(record.resized_sizes), len(record.matched), len(record.shapes)} == {views}
     sums = {len(each) for each in (record.image_crcs, record.annotation_sums) if each}

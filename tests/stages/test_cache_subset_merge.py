@@ -13,6 +13,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.stages.cache_merge import cache_merge
 from frozen_cache.stages.cache_subset import cache_subset
+from frozen_cache.stages.cache_tools import cache_repair
 from frozen_cache.stages.extract import extract_features
 
 from .test_cache_relabel import assert_same, edited, extract, views
@@ -149,3 +150,14 @@ def test_what_cannot_be_is_named(folder: Folder, fake: ModuleType, tmp_path: Pat
     with pytest.raises(UserError, match=r"other\.zarr cannot be merged with .*all\.zarr: other the detector's weights"):
         cache_merge([everything, other.out], out=out)
     assert not out.exists()
+
+
+def test_a_damaged_subset_says_how_it_is_mended(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
+    extract(folder, tmp_path / "all.zarr", fake.detector())
+    cache_subset(tmp_path / "all.zarr", out=tmp_path / "copy.zarr")
+    next(tmp_path.glob("copy.zarr/segments/00001.*/c1/c/0")).unlink()
+    with pytest.raises(UserError, match=r"`cache subset`, not from images: remove ledger/00001\.json from it and run"):
+        cache_repair(tmp_path / "copy.zarr")
+    (tmp_path / "copy.zarr" / "ledger" / "00001.json").unlink()
+    cache_subset(tmp_path / "all.zarr", out=tmp_path / "copy.zarr")
+    assert_same(tmp_path / "copy.zarr", tmp_path / "all.zarr")
