@@ -1,0 +1,46 @@
+"""A cache written again with its maps in another precision, without a detector: what `cache_size.py` compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from frozen_cache.cache.attributes import FORMAT_VERSION, CacheAttributes, Precision
+from frozen_cache.cache.ledger import committed_segments, read_record
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.writer import CacheWriter
+
+
+def reencoded(
+    source: Path, out: Path, *, precision: Precision, step: float | None = None, views: int | None = None
+) -> Path:
+    """Fill `out` with the views of a whole cache, or go on with it.
+
+    Args:
+        source: best in float16 or float32; what it has lost stays lost.
+        step: of coded maps.
+        views: the first so many; None for all.
+    """
+    reader = CacheReader(source, allow_incomplete=views is not None)
+    there = reader.attributes
+    total = min(views or there.views_total, there.views_total)
+    attributes = CacheAttributes.model_validate(
+        there.model_dump()
+        | {"format_version": FORMAT_VERSION, "precision": precision, "step": step, "views_total": total}
+    )
+    writer = CacheWriter(out, attributes)
+    first = 0
+    try:
+        for segment in committed_segments(source):
+            record = read_record(source, segment, there.fingerprint)
+            count = min(len(record.image_ids), total - first)
+            if count > 0 and not writer.is_committed(segment) and writer.claim(segment):
+                with writer.segment(segment) as written:
+                    for image in record.broken:
+                        written.add_broken(image.image_id, image.reason)
+                    for row in range(count):
+                        crc = record.image_crcs[row] if record.image_crcs else None
+                        written.append(reader.read(first + row), image_crc=crc)
+            first += count
+    finally:
+        writer.close()
+    return out
