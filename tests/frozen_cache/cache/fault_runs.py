@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -45,17 +48,43 @@ def nothing(toy: Toy) -> None:
     """There is no cache yet."""
 
 
-WORKS: dict[str, tuple[Work, Work]] = {"extract": (nothing, fill), "repair": (spoil, mend)}
-"""Name -> (what comes before, the work that is disturbed)."""
+WORKS: dict[str, tuple[int, Work, Work]] = {"extract": (1, nothing, fill), "repair": (2, spoil, mend)}
+"""Name -> (segments, what comes before, the work that is disturbed). A second segment is written by `repair`."""
+MEMORY = Path("/dev/shm")
+"""A folder in memory, where there is one: a disk's time for each change is most of a fault's."""
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for caches of a few KB."""
+    return tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
+
+
+@cache
+def _start(name: str, precision: str) -> tuple[Toy, tempfile.TemporaryDirectory[str]]:
+    """What a work begins with, made once and kept while the process lives."""
+    count, before, _ = WORKS[name]
+    folder = scratch()
+    toy = Toy(Path(folder.name) / "x.zarr", count=count, precision=precision)
+    before(toy)
+    return toy, folder
+
+
+def start(name: str, folder: str, *, precision: str) -> Toy:
+    """A copy of what a work begins with, in `folder`."""
+    made, _ = _start(name, precision)
+    toy = copy.copy(made)
+    toy.path = Path(folder) / "x.zarr"
+    if made.path.exists():
+        shutil.copytree(made.path, toy.path)
+    return toy
 
 
 def calls_of(name: str, *, precision: str = "float16") -> list[str]:
     """The calls that change the disk in one undisturbed run of a work."""
-    before, work = WORKS[name]
-    with tempfile.TemporaryDirectory() as folder:
+    *_, work = WORKS[name]
+    with scratch() as folder:
         Toy(Path(folder) / "first.zarr").fill()  # what is imported on first use
-        toy = Toy(Path(folder) / "x.zarr", precision=precision)
-        before(toy)
+        toy = start(name, folder, precision=precision)
         with Faults() as faults:
             work(toy)
     return faults.names
@@ -64,12 +93,11 @@ def calls_of(name: str, *, precision: str = "float16") -> list[str]:
 def try_points(name: str, points: Iterable[int], *, error: int | None = None, precision: str = "float16") -> list[str]:
     """Disturb a work at each of these calls; what went wrong, in words: what is read afterwards, what the error says,
     and what is not whole, or left lying about, after the work has been done again."""
-    before, work = WORKS[name]
+    *_, work = WORKS[name]
     found = []
     for at in points:
-        with tempfile.TemporaryDirectory() as folder:
-            toy = Toy(Path(folder) / "x.zarr", precision=precision)
-            before(toy)
+        with scratch() as folder:
+            toy = start(name, folder, precision=precision)
             try:
                 with Faults(at=at, error=error):
                     work(toy)
@@ -96,7 +124,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = scratch()
         self.toy = Toy(Path(self._folder.name) / "x.zarr", count=3, precision=self.precision)
 
     @rule(stop=st.integers(1, 3))

@@ -35,7 +35,7 @@ def test_a_death_at_any_change_to_the_disk_leaves_no_wrong_number_and_the_next_r
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 def test_an_error_at_any_change_to_the_disk_names_the_place_and_harms_nothing(error: int) -> None:
     first = ERRORS.index(error) * 13
-    assert try_points("extract", range(first, len(calls_of("extract")), 261), error=error) == []
+    assert try_points("extract", range(first, len(calls_of("extract")), 131), error=error) == []
     assert try_points("repair", range(first, len(calls_of("repair")), 391), error=error) == []
 
 
