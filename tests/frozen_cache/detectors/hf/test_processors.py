@@ -158,6 +158,13 @@ def test_a_processor_that_does_not_do_what_its_settings_say_is_refused(processor
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_resize_that_the_installed_torchvision_does_not_know_is_refused() -> None:
+    processor = hf.RTDetrImageProcessor(size=SIZES["stretch"])
+    rule = rule_from_processor(processor).model_copy(update={"interpolation": "box"})
+    with pytest.raises(UserError, match=r"mine: its image processor .* resizes as the libraries installed here cannot"):
+        check_rule(rule, processor, name="mine")
+
+
 def test_the_check_is_made_when_a_detector_is_loaded(small_folder: Callable[[str], Path]) -> None:
     from frozen_cache.detectors.hf import TransformersDetector
 
