@@ -13,7 +13,7 @@ import torch
 from frozen_cache.cache.attributes import CacheAttributes, Precision
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import write_hints
-from frozen_cache.cache.recording import Recorder
+from frozen_cache.cache.recording import Recorder, Watch
 from frozen_cache.cache.root import existing_cache
 from frozen_cache.cache.same_images import compare_images
 from frozen_cache.cache.writer import CacheWriter
@@ -27,9 +27,15 @@ from frozen_cache.errors import UserError
 from frozen_cache.processes import process_share
 from frozen_cache.progress import progress_bar, say
 from frozen_cache.stages.extract_gauge import gauge_cache, refuse_nothing_matched
+from frozen_cache.stages.extract_measure import FirstSegment, sample_text
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
 from frozen_cache.stages.extract_summary import ExtractSummary
-from frozen_cache.stages.extract_table import plan_table, refuse_too_little_space
+from frozen_cache.stages.extract_table import (
+    open_views,
+    plan_table,
+    planned_bytes,
+    refuse_too_little_space,
+)
 from frozen_cache.stages.extract_update import (
     Update,
     find_changes,
@@ -151,11 +157,17 @@ def extract_features(
         table += f"\n{update_text(changes)}"
         if changes.count or there.data.fingerprint != plan.attributes.data.fingerprint:
             plan = updated_plan(plan, changes)
+    mine = _own_segments(plan.attributes.segment_count, shard)
+    to_write = open_views(plan, linked=0 if changes is None else len(changes.kept_segments))
     if dry_run:
+
+        def extract(writer: CacheWriter, sample: ExtractPlan) -> None:
+            _extract(writer, sample, [0], reader=reader, workers=workers, skip_broken=skip_broken)
+
+        table += sample_text(plan, to_write, changes, mine, extract)
         return ExtractSummary.of_plan(out, table, images=len(plan.found.images))
     say(table)
-    refuse_too_little_space(plan, force=force, linked=0 if changes is None else len(changes.kept_segments))
-    mine = _own_segments(plan.attributes.segment_count, shard)
+    refuse_too_little_space(plan, planned_bytes(plan, to_write), force=force)
     if plan.is_new and not skip_broken:
         _check_images(plan.found.images, images, reader, workers)
     replacing = None
@@ -172,7 +184,8 @@ def extract_features(
             write_hints(plan.out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)
         pending = [segment for segment in writer.pending() if segment in mine]
-        done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken)
+        first = FirstSegment(plan, pending, force=force)
+        done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken, watch=first)
         left = len(writer.pending())
         damaged = writer.damaged()
     finally:
@@ -214,11 +227,13 @@ def _extract(
     reader: ImageReader,
     workers: int,
     skip_broken: bool,
+    watch: Watch | None = None,
 ) -> Recorder:
     recorder = Recorder(
         writer,
         category_ids=list(plan.dataset.categories),
         total=sum(len(plan.views_of(segment)) for segment in pending),
+        watch=watch,
     )
 
     def claimed() -> Iterator[tuple[int, list[PlannedView]]]:

@@ -65,15 +65,23 @@ def free_bytes(out: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def refuse_too_little_space(plan: ExtractPlan, *, force: bool, linked: int = 0) -> None:
-    """UserError where the disk cannot hold what is still to be written.
+def open_views(plan: ExtractPlan, *, linked: int = 0) -> list[PlannedView]:
+    """The views of segments that are still to be written.
 
     Args:
         linked: the first segments that take no room.
     """
     done = {*range(linked), *(committed_segments(plan.out) if (plan.out / "ledger").is_dir() else ())}
-    open_segments = set(range(plan.attributes.segment_count)) - done
-    needed = sum(planned_bytes(plan, plan.views_of(segment)) for segment in open_segments)
+    return [
+        view
+        for segment in range(plan.attributes.segment_count)
+        if segment not in done
+        for view in plan.views_of(segment)
+    ]
+
+
+def refuse_too_little_space(plan: ExtractPlan, needed: float, *, force: bool) -> None:
+    """UserError where the disk cannot hold the bytes that are still to be written."""
     free = free_bytes(plan.out)
     if needed > free and not force:
         raise UserError(

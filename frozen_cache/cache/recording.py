@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from queue import Queue
 from types import TracebackType
+from typing import Protocol
 
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.cache.writer import CacheWriter
-from frozen_cache.data.batches import ViewBatch
+from frozen_cache.data.batches import PlannedView, ViewBatch
 from frozen_cache.data.fingerprint import annotation_sum
 from frozen_cache.data.truth import view_truth
 from frozen_cache.detectors.output import DetectorOutput
 from frozen_cache.progress import progress_bar
 
 Item = tuple[ViewBatch, DetectorOutput | None]
+
+
+class Watch(Protocol):
+    """Is told how the recording goes, in the writing thread; what it raises ends it."""
+
+    def added(self, views: list[PlannedView]) -> None:
+        """A batch has been handed to the segment's writer."""
+
+    def committed(self, segment: int) -> None:
+        """A segment stands in the ledger."""
 
 
 class Recorder:
@@ -26,16 +38,19 @@ class Recorder:
     progress. An error of the writing thread is raised by the next `put`, or on leaving.
     """
 
-    def __init__(self, writer: CacheWriter, *, category_ids: list[int], total: int, waiting: int = 2) -> None:
+    def __init__(
+        self, writer: CacheWriter, *, category_ids: list[int], total: int, waiting: int = 2, watch: Watch | None = None
+    ) -> None:
         self._writer = writer
         self._ids = category_ids
         self._total = total
+        self._watch = watch
         self._queue: Queue[Item | None] = Queue(maxsize=waiting)
         self._stop = threading.Event()
         self._ended = False
         self._error: BaseException | None = None
         self._table: LabelTable | None = None
-        self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._work,), name="cache-writer", daemon=True)
         self.views = 0
         """Views written."""
         self.broken: set[int] = set()
@@ -91,9 +106,13 @@ class Recorder:
                     raise _Stopped
                 batch, output = item
                 self._add(segment, batch, output)
+                if self._watch is not None:
+                    self._watch.added(batch.views)
                 if batch.last:
                     break
                 item = self._next()
+        if self._watch is not None:
+            self._watch.committed(first[0].segment)
 
     def _add(self, segment: SegmentWriter, batch: ViewBatch, output: DetectorOutput | None) -> None:
         attributes = self._writer.attributes

@@ -85,7 +85,7 @@ def moved_masks(content: dict[str, Any]) -> None:
     content["categories"] = [{"id": 30, "name": "apple"}, {"id": 20, "name": "pear"}, {"id": 10, "name": "plum"}]
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "coded"])
 def test_where_all_pairs_are_stored_it_equals_a_fresh_extraction(
     folder: Folder, fake: ModuleType, tmp_path: Path, precision: str
 ) -> None:

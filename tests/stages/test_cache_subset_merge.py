@@ -32,7 +32,7 @@ def of_images(folder: Folder, ids: set[int]) -> Folder:
     return folder[0], path.rename(path.with_name(f"{'-'.join(map(str, sorted(ids)))}.json"))
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "coded"])
 def test_a_subset_equals_an_extraction_of_these_images(
     folder: Folder, fake: ModuleType, tmp_path: Path, precision: str
 ) -> None:

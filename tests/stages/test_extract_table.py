@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from frozen_cache.cache.ledger import committed_segments, read_record
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.truth import mask_boxes
 from frozen_cache.errors import UserError
-from frozen_cache.stages import extract_gauge, extract_table
+from frozen_cache.progress import showing
+from frozen_cache.stages import extract_gauge, extract_measure, extract_table
 from frozen_cache.stages.cache_tools import cache_info
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.extract_gauge import CacheGauge, gauge_cache, refuse_nothing_matched
@@ -126,3 +130,71 @@ def test_a_finished_cache_needs_no_space(folder: Folder, fake: ModuleType, tmp_p
     extract(folder, fake, tmp_path / "x.zarr", segment_views=2)
     monkeypatch.setattr(extract_table, "free_bytes", lambda out: 0)
     assert extract(folder, fake, tmp_path / "x.zarr", segment_views=2).views == 0
+
+
+def said_of(folder: Folder, fake: ModuleType, out: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
+    """What an extraction in segments of two says beside its bars."""
+    with showing("plain"):
+        extract(folder, fake, out, segment_views=2, workers=1, **options)
+    return capsys.readouterr().err
+
+
+def test_the_first_segment_tells_what_the_rest_will_take(
+    folder: Folder,
+    fake: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "measured" not in said_of(folder, fake, tmp_path / "plain.zarr", capsys)  # not worth it
+    monkeypatch.setattr(extract_measure, "MEASURED_FROM", 1)
+    said = said_of(folder, fake, tmp_path / "x.zarr", capsys, batch_size=1)
+    found = re.search(
+        r"measured  (\S+) kB a view \(2 views\); 5 views to extract, (\S+) kB to write, .* about 1 sec", said
+    )
+    assert found is not None
+    record = read_record(tmp_path / "x.zarr", 0, CacheReader(tmp_path / "x.zarr").attributes.fingerprint)
+    kilobytes = sum(size for size, _ in record.files.values()) / 1000
+    assert float(found[1]) == pytest.approx(kilobytes / 2, rel=1e-3)
+    assert float(found[2]) == pytest.approx(kilobytes / 2 * 5, rel=1e-3)  # all are stretched to one size
+    assert "measured" not in said_of(folder, fake, tmp_path / "x.zarr", capsys)
+
+
+def test_a_disk_that_the_first_segment_shows_too_small_ends_it_and_loses_nothing(
+    folder: Folder,
+    fake: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "x.zarr"
+    monkeypatch.setattr(extract_measure, "MEASURED_FROM", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(extract_table, "free_bytes", lambda folder: 60_000)  # by arithmetic enough
+        with pytest.raises(UserError, match=r"needs up to .* more, 60 kB are free"):
+            said_of(folder, fake, out, capsys, batch_size=1)
+        assert committed_segments(out) == [0]
+        line = (out / "ledger" / "00000.json").read_bytes()
+        assert "measured" in said_of(folder, fake, out, capsys, force=True)
+    assert len(CacheReader(out)) == 7 and (out / "ledger" / "00000.json").read_bytes() == line
+
+
+def test_a_dry_run_measures_a_few_views_elsewhere(
+    folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.zarr"
+    extract(folder, fake, out, segment_views=2)
+    assert "measured" not in extract(folder, fake, out, segment_views=2, dry_run=True).text()
+    for segment in (1, 3):
+        (out / "ledger" / f"0000{segment}.json").unlink()
+    before = sorted(out.rglob("*"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    text = extract(folder, fake, out, segment_views=2, batch_size=None, dry_run=True).text()
+    assert re.search(
+        r"measured  \S+ kB a view \(3 views\); 3 views to extract, .* to write, .* free; about 1 seconds", text
+    )
+    text = extract(folder, fake, out, segment_views=2, dry_run=True, shard=(1, 4)).text()
+    assert re.search(r"\(2 views\); 2 views to extract", text)
+    assert sorted(out.rglob("*")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "x.zarr"]

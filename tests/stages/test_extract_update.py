@@ -55,7 +55,7 @@ def changed(folder: Folder, *, number: int = 0) -> None:
     Image.fromarray(other).save(folder[0] / "006.png")
 
 
-@pytest.mark.parametrize("options", [{}, {"views": 2, "precision": "int8"}], ids=["float16", "int8, 2 views"])
+@pytest.mark.parametrize("options", [{}, {"views": 2, "precision": "coded"}], ids=["float16", "coded, 2 views"])
 def test_it_ends_as_extracted_anew_and_runs_the_detector_on_what_changed(
     folder: Folder, fake: ModuleType, tmp_path: Path, options: dict[str, Any]
 ) -> None:
