@@ -44,6 +44,8 @@ def verify(cache: CachePath) -> None:
             f"{damaged} of {damaged + len(found.intact)} segments of {cache} are damaged, the first is "
             f"{found.damages[0]}; `frozen-cache cache repair {cache}` extracts just those again"
         )
+    if found.stem:
+        raise UserError(f"{cache} is damaged: {found.stem}; `frozen-cache cache repair {cache}` writes it anew")
     for path in found.strange[:10]:
         print(f"note: {path} is no file of the cache; it is never read")
     print(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")

@@ -37,6 +37,10 @@ def extract_features(
         float | None,
         typer.Option(help="Of coded maps, in standard deviations of a channel; more is smaller and coarser. [1]"),
     ] = None,
+    c1: Annotated[
+        str,
+        typer.Option(help="C1 is stored, recomputed from the image files (then kept in the cache), or none is kept."),
+    ] = "stored",
     autocast: Annotated[str | None, typer.Option(help="Compute in bfloat16 or float16. [default: float32]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="Only the first images by id.")] = None,
@@ -88,6 +92,7 @@ def extract_features(
         batch_size=batch_size,
         precision=choice("--precision", precision, ("float16", "float32", "int8", "coded")),  # type: ignore[arg-type]
         step=step,
+        c1=choice("--c1", c1, ("stored", "recomputed", "none")),  # type: ignore[arg-type]
         autocast=autocast and choice("--autocast", autocast, ("bfloat16", "float16")),
         device=device,
         limit=limit,

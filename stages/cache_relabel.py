@@ -12,6 +12,7 @@ from frozen_cache.cache.ledger import read_record
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.relabel import Relabelling, relabel_segment
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choose import choose_annotations
@@ -156,6 +157,7 @@ def _write(path: Path, out: Path, relabelling: Relabelling, old: CacheAttributes
     """Make the open segments; returns how many are still open."""
     writer = CacheWriter(out, relabelling.attributes)
     try:
+        copy_stem(out, path, old.stem)
         pending = writer.pending()
         with progress_bar(total=len(pending), desc="relabel", unit="segment") as bar:
             for segment in pending:

@@ -14,10 +14,11 @@ from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.integrity import Verification, verify_cache
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_record
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
-from frozen_cache.detectors.output import map_text
+from frozen_cache.cache.stem_files import WEIGHTS
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
 from frozen_cache.stages.labels_table import label_lines
+from frozen_cache.stages.maps_text import c1_text, levels_text
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class CacheInfo:
     @property
     def map_bits(self) -> dict[str, float]:
         """Bits on disk of each value of `c1` and `encoder/LAYER`, where the cache has any."""
-        spec, parts = self.attributes.detector, self.part_bytes
+        parts = self.part_bytes
         views = [[math.prod(shape) for shape in shapes] for record in self.records for shapes in record.shapes]
-        first = int(spec.c1 is not None)
+        first = int(self.attributes.stores_c1)
         values = {"c1": sum(sum(sizes[:first]) for sizes in views)} if first else {}
         levels = sum(sum(sizes[first:]) for sizes in views)
-        values |= {f"encoder/{layer}": levels for layer in spec.encoder_layers}
+        values |= {f"encoder/{layer}": levels for layer in self.attributes.detector.encoder_layers}
         return {name: 8 * parts[name] / count for name, count in values.items() if count}
 
     def as_json(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ class CacheInfo:
             "format_version": a.format_version,
             "precision": a.precision,
             "step": a.step,
+            "c1": a.c1,
             "detector": a.detector.name,
             "views": self.views,
             "views_total": a.views_total,
@@ -73,6 +75,20 @@ class CacheInfo:
                 for name, size in sorted(parts.items())
             },
         }
+
+    @property
+    def saved_bytes(self) -> int:
+        """Bytes that the maps which are recomputed would take in float16, by arithmetic from their strides."""
+        a = self.attributes
+        levels = [a.detector.encoder_levels[index] for index in a.recomputed_levels] * len(a.detector.encoder_layers)
+        c1 = [a.detector.c1] if a.stem is not None and a.stem.config.c1 is not None else []
+        return sum(
+            2 * each.channels * -(-height // each.stride) * -(-width // each.stride)
+            for record in self.records
+            for height, width in record.resized_sizes
+            for each in [*c1, *levels]
+            if each is not None
+        )
 
     def text(self) -> str:
         """For people."""
@@ -90,15 +106,19 @@ class CacheInfo:
             *(f"  {line}" for line in label_lines(a)),
             f"views       {views} of {a.views_total} ({a.views} per image), top {a.top_k} pairs each",
             f"segments    {len(self.records)} of {a.segment_count} committed, {a.views_per_segment} views each",
-            f"C1          {map_text(a.detector.c1)}",
-            f"encoder     layers {', '.join(map(str, a.detector.encoder_layers)) or 'none'}: "
-            + "; ".join(map_text(level) for level in a.detector.encoder_levels),
+            f"C1          {c1_text(a)}",
+            f"encoder     layers {', '.join(map(str, a.detector.encoder_layers)) or 'none'}: " + levels_text(a),
             f"size        {byte_text(parts.total())}"
             + (f", {byte_text(parts.total() / views)} per view:" if views else ""),
         ]
         for name, size in sorted(parts.items()) if views else ():
             each = f" ({bits[name]:.2f} bits a value)" if name in bits else ""
             lines.append(f"  {name:<10}{byte_text(size / views)}{each}")
+        if a.stem is not None and views:
+            lines.append(f"stem        {byte_text(a.stem.weights_bytes)}, of kind {a.stem.config.kind}")
+            lines.append(
+                f"recomputed  {byte_text(self.saved_bytes / views)} per view, if these maps were stored in float16"
+            )
         if a.data.missing:
             lines.append(f"missing     {len(a.data.missing)} images left out: {_list(a.data.missing)}")
         broken = [entry for record in self.records for entry in record.broken]
@@ -136,12 +156,16 @@ class Repair:
     """Segments that were open, and have been extracted."""
     node: bool
     """Whether `segments/zarr.json` was written anew."""
+    stem: bool
+    """Whether the stem's weights were."""
 
     def text(self) -> str:
         """For people."""
         lines = []
         if self.node:
             lines.append("segments/zarr.json written anew")
+        if self.stem:
+            lines.append(f"{WEIGHTS} written anew")
         if self.damaged:
             lines.append(f"{_segments(self.damaged)} damaged and extracted again")
         if self.opened:
@@ -179,14 +203,14 @@ def cache_repair(
     lines = {segment: read_line(path, segment) for segment in committed_segments(path)}
     found = _verify(path)
     damaged = sorted({damage.segment for damage in found.damages if damage.segment < attributes.segment_count})
-    if (damaged or found.open) and attributes.data.made_by:
+    if (damaged or found.open or found.stem) and attributes.data.made_by:
         files = ", ".join(f"ledger/{segment:05d}.json" for segment in damaged)
         raise UserError(
             f"cache {path} was made by `cache {attributes.data.made_by}`, not from images: "
             + (f"remove {files} from it and " if damaged else "")
             + "run that command again, which makes just these segments"
         )
-    if damaged or found.open:
+    if damaged or found.open or found.stem:
         hints = read_hints(path)
         given = (detector, images, annotations)
         if hints is None and None in given:
@@ -211,6 +235,7 @@ def cache_repair(
             top_k=attributes.top_k,
             precision=attributes.precision,
             step=attributes.step,
+            c1=attributes.c1,
             autocast=attributes.autocast,
             limit=attributes.data.limit,
             bit_depth=attributes.data.bit_depth,
@@ -226,7 +251,7 @@ def cache_repair(
             label_map=tuple(f"{category}=LABEL_{label}" for category, label in choices.label_map.items()),
             condemned={segment: line for segment in damaged if (line := lines[segment]) is not None},
         )
-    return Repair(damaged, found.open, node)
+    return Repair(damaged, found.open, node, found.stem is not None)
 
 
 def _verify(path: Path) -> Verification:
@@ -241,7 +266,7 @@ def _segments(numbers: list[int]) -> str:
 
 def _part(name: str) -> str:
     parts = name.split("/")
-    if parts[-1] == "zarr.json" or parts[0] in ("views", "offsets", "shapes"):
+    if parts[-1] == "zarr.json" or parts[0] in ("views", "offsets", "shapes", "image_spans"):
         return "metadata"
     return "/".join(parts[:2]) if parts[0] == "encoder" else parts[0]
 

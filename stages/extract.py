@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from frozen_cache.cache.attributes import CacheAttributes, Precision
+from frozen_cache.cache.attributes import C1Choice, CacheAttributes, Precision
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import write_hints
 from frozen_cache.cache.recording import Recorder, Watch
 from frozen_cache.cache.root import existing_cache
 from frozen_cache.cache.same_images import compare_images
+from frozen_cache.cache.stem_files import keep_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.coco import CocoImage
@@ -60,6 +61,7 @@ def extract_features(
     top_k: int | None = None,
     precision: Precision = "float16",
     step: float | None = None,
+    c1: C1Choice = "stored",
     batch_size: int | None = None,
     device: str = "auto",
     autocast: str | None = None,
@@ -89,6 +91,7 @@ def extract_features(
         views: views per image; view 0 is the plain resize.
         top_k: (query, label) pairs to keep; None for the detector's own number.
         step: of coded maps, in standard deviations of a channel; None for what is there, else 1.
+        c1: `stored`; `recomputed` (with the added backbone maps) from the image files, kept in the cache; `none`.
         batch_size: None for what the cache was begun with, else a size that fits the images.
         autocast: `bfloat16` or `float16`; None computes in float32.
         limit: the first images by id only.
@@ -133,6 +136,7 @@ def extract_features(
         top_k=top_k,
         precision=precision,
         step=step,
+        c1=c1,
         batch_size=batch_size,
         device=device,
         autocast=autocast,
@@ -180,6 +184,8 @@ def extract_features(
     try:
         if not writer.exclusive:
             say(f"the file system of {out} can neither link nor create exclusively: let one process at a time fill it")
+        if plan.attributes.stem is not None and plan.stem_weights is not None:
+            keep_stem(out, plan.attributes.stem, plan.stem_weights)
         if plan.hints is not None:
             write_hints(plan.out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)
@@ -262,7 +268,7 @@ def _extract(
 
 @torch.inference_mode()
 def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorOutput:
-    """The batch's output on the CPU, its maps in the precision that is stored, float32 for small integers."""
+    """The batch's output on the CPU, its maps that are stored in their precision, float32 for small integers."""
     assert batch.pixels is not None
     output = run_detector(plan.detector, batch.pixels, batch.enlarged, device=plan.device, autocast=how.autocast)
     stored = torch.float32 if how.precision in ("int8", "coded") else getattr(torch, how.precision)
@@ -271,8 +277,11 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
         boxes=output.boxes.cpu(),
         scores=output.scores.cpu(),
         labels=output.labels.cpu(),
-        c1=None if output.c1 is None else output.c1.to(stored).cpu(),
-        encoder={layer: [level.to(stored).cpu() for level in levels] for layer, levels in output.encoder.items()},
+        c1=output.c1.to(stored).cpu() if output.c1 is not None and how.stores_c1 else None,
+        encoder={
+            layer: [level.to(stored).cpu() for at, level in enumerate(levels) if at not in how.recomputed_levels]
+            for layer, levels in output.encoder.items()
+        },
     )
 
 

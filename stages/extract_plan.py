@@ -10,15 +10,18 @@ import torch
 
 from frozen_cache.cache.attributes import (
     FORMAT_VERSION,
+    C1Choice,
     CacheAttributes,
     DataAttributes,
     Precision,
+    StemRecord,
     detector_fingerprint,
 )
 from frozen_cache.cache.dealing import deal
 from frozen_cache.cache.hints import Hints, absolute_detector
 from frozen_cache.cache.quantise import DEFAULT_STEP
 from frozen_cache.cache.root import existing_cache
+from frozen_cache.cache.stem_files import stem_record
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
@@ -31,9 +34,12 @@ from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.detectors.stem import offered_stem
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 
+TRIAL_SIZE = (256, 320)
+"""(height, width) in pixels of the image on which a stem is compared, where the input rule leaves the size open."""
 VIEWS_PER_SEGMENT = 64
 STEPS = (0.05, 8.0)
 """The least and the greatest step of coded maps that make sense: `int8` is finer, and beyond it nearly all is 0."""
@@ -59,6 +65,8 @@ class ExtractPlan:
     attributes: CacheAttributes
     hints: Hints | None
     """None for a detector that was given as an object."""
+    stem_weights: bytes | None
+    """The content of the stem's file, where C1 is to be recomputed."""
     is_new: bool
     """Whether there is no cache at `out` yet."""
 
@@ -81,6 +89,7 @@ def plan_extraction(
     top_k: int | None,
     precision: Precision,
     step: float | None,
+    c1: C1Choice,
     batch_size: int | None,
     device: str,
     autocast: str | None,
@@ -126,6 +135,7 @@ def plan_extraction(
         labels=labels,
         label_map=label_map,
     )
+    stem = _stem(detector, torch_device) if c1 == "recomputed" else None
     counts = check_annotations(dataset, found.images, choices=choices, force=force)
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
     planned = plan_views(found, detector.spec.input, views=views)
@@ -145,6 +155,8 @@ def plan_extraction(
         top_k=top_k or detector.spec.top_k,
         precision=precision,
         step=_step(precision, step, there),
+        c1=c1,
+        stem=None if stem is None else stem[0],
         autocast=autocast,
         batch_size=batch_size
         or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
@@ -163,6 +175,7 @@ def plan_extraction(
         dealt=deal(planned, attributes, out),
         attributes=attributes,
         hints=hints,
+        stem_weights=None if stem is None else stem[1],
         is_new=there is None,
     )
 
@@ -186,6 +199,22 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[Plann
         for view in range(views)
     ]
     return sorted(planned, key=lambda view: (view.transform.resized_size, view.image.id, view.view))
+
+
+def _stem(detector: FrozenDetector, device: torch.device) -> tuple[StemRecord, bytes]:
+    """The detector's stem, compared with the detector; a UserError where C1 cannot be recomputed."""
+    spec = detector.spec
+    stem = offered_stem(
+        detector.to(device), trial_size=spec.input.size or TRIAL_SIZE, device=device, scale=spec.backbone_scale
+    )
+    if stem is not None and (stem.config.c1 is not None or spec.c1 is None):
+        return stem_record(stem)
+    if spec.c1 is None:
+        raise UserError(f"{spec.name} has no C1 and no added backbone maps, so none can be recomputed: leave out --c1")
+    raise UserError(
+        f"--c1 recomputed: {spec.name} offers no stem, the part of it that gives C1 (a method `stem` which returns a "
+        "`frozen_cache.detectors.stem.Stem`): take --c1 stored, or none"
+    )
 
 
 def _data_attributes(

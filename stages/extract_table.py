@@ -11,10 +11,10 @@ from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.ledger import committed_segments
 from frozen_cache.cache.quantise import coded_bits
 from frozen_cache.data.batches import PlannedView
-from frozen_cache.detectors.output import map_text
 from frozen_cache.errors import UserError
 from frozen_cache.stages.extract_plan import ExtractPlan
 from frozen_cache.stages.labels_table import label_lines
+from frozen_cache.stages.maps_text import c1_text, levels_text
 
 BITS = {"float16": 16, "float32": 32, "int8": 8}
 """Of a stored value, at most; of coded ones `coded_bits` has an estimate."""
@@ -33,8 +33,8 @@ def plan_table(plan: ExtractPlan) -> str:
         + f", {counts.objects:,} objects, {counts.crowds:,} crowds",
         *(f"          {line}" for line in counts.lines()),
         f"detector  {spec.name} ({spec.family}), on {plan.device}",
-        f"maps      C1 {map_text(spec.c1)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
-        + "; ".join(map_text(level) for level in spec.encoder_levels),
+        f"maps      C1 {c1_text(attributes)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
+        + levels_text(attributes),
         f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} in all at most "
         f"({attributes.precision}); {byte_text(free)} free",
         "labels    detector's label -> category (objects)",
@@ -50,10 +50,12 @@ def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
     spec = attributes.detector
     bits = BITS[attributes.precision] if attributes.step is None else coded_bits(attributes.step)
     rows = attributes.top_k * (6 + spec.query_dim) * 4
-    total = 0
+    levels = [level for at, level in enumerate(spec.encoder_levels) if at not in attributes.recomputed_levels]
+    total = 0 if attributes.stem is None else attributes.stem.weights_bytes
     for view in views:
         height, width = view.transform.resized_size
-        maps = [*([] if spec.c1 is None else [spec.c1]), *(spec.encoder_levels * len(spec.encoder_layers))]
+        maps = [*([spec.c1] if attributes.stores_c1 and spec.c1 else []), *(levels * len(spec.encoder_layers))]
+        total += plan.found.file_sizes[view.image.id] if attributes.stem is not None else 0
         values = sum(each.channels * -(-height // each.stride) * -(-width // each.stride) for each in maps)
         total += rows + math.ceil(values * bits / 8)
     return total
@@ -86,5 +88,6 @@ def refuse_too_little_space(plan: ExtractPlan, needed: float, *, force: bool) ->
     if needed > free and not force:
         raise UserError(
             f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, take "
-            "--precision coded, --limit, fewer --views or --encoder-layers, another --out; --force goes on"
+            "--precision coded, --c1 recomputed, --limit, fewer --views or --encoder-layers, another --out; --force "
+            "goes on"
         )

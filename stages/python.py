@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_cache.cache.attributes import Precision
+from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.stages import evaluate as evaluate_stage
 from frozen_cache.stages.evaluate import EvaluateResult
@@ -36,6 +36,7 @@ def extract(
     batch_size: int | None = None,
     precision: Precision = "float16",
     step: float | None = None,
+    c1: C1Choice = "stored",
     autocast: str | None = None,
     device: str = "auto",
     limit: int | None = None,
@@ -73,6 +74,7 @@ def extract(
         batch_size: images per batch at most; None for what fits their size.
         precision: of C1 and the encoder's levels.
         step: with `coded`, what one integer is worth in standard deviations of its channel; None for 1.
+        c1: `stored`; `recomputed` (with the added backbone maps) from the image files, kept in the cache; `none`.
         autocast: `bfloat16` or `float16`; None computes in float32.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         limit: only the first images by id.
@@ -108,6 +110,7 @@ def extract(
         batch_size=batch_size,
         precision=precision,
         step=step,
+        c1=c1,
         autocast=autocast,
         device=device,
         limit=limit,

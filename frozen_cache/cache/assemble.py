@@ -24,7 +24,9 @@ from frozen_cache.cache.layout import (
     OFFSET_COLUMNS,
     ROW_COLUMNS,
     SHAPE_COLUMNS,
+    SPAN_COLUMNS,
     VIEW_COLUMNS,
+    image_spans,
 )
 from frozen_cache.cache.ledger import SegmentRecord
 from frozen_cache.cache.segment_reader import SegmentReader
@@ -38,9 +40,10 @@ COLUMN_NAMES = {
     "rows": ROW_COLUMNS,
     "truth/objects": OBJECT_COLUMNS,
     "truth/boxes": BOX_COLUMNS,
+    "image_spans": SPAN_COLUMNS,
 }
 PER_VIEW = (
-    "image_ids", "view_indices", "resized_sizes", "matched", "shapes", "image_crcs", "annotation_sums",
+    "image_ids", "view_indices", "resized_sizes", "matched", "shapes", "image_crcs", "annotation_sums", "image_bytes",
 )  # fmt: skip
 """The fields of a record that have an entry for each view."""
 
@@ -123,8 +126,12 @@ def write_copied(
     )
     names = [*fixed_tables(record, attributes), *columns(record, attributes, offsets)]
     arrays = {array: _stored(views, array, change) for array in names if array != "offsets"}
+    arrays["offsets"] = iter([offsets])
+    if attributes.stem is not None:
+        arrays["image_spans"] = iter([image_spans(record.image_ids, record.image_bytes)])
+        arrays["images"] = _image_files(views)
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-    sums = _write(group, folder, record, attributes, arrays={**arrays, "offsets": [offsets]}, offsets=offsets)
+    sums = _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
     return _finish(group, folder, record, attributes, offsets=offsets, sums=sums, told={})
 
 
@@ -133,6 +140,16 @@ def _stored(
 ) -> Iterator[np.ndarray]:
     for place, (source, row) in enumerate(views):
         yield change(array, place, source.stored(array, row))
+
+
+def _image_files(views: list[tuple[SegmentReader, int]]) -> Iterator[np.ndarray]:
+    """The file of each image once, by the first of its views."""
+    there: set[int] = set()
+    for source, row in views:
+        image = source.record.image_ids[row]
+        if image not in there:
+            there.add(image)
+            yield source.stored("images", row)
 
 
 def _write(

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.detectors.output import DetectorSpec
+from frozen_cache.detectors.stem import StemConfig
 from frozen_cache.documents import added_later
 from frozen_cache.durable import read_regular
 from frozen_cache.errors import UserError
@@ -26,6 +27,7 @@ READABLE_VERSIONS = (2, 1)
 MAX_SEGMENTS = 1_000_000
 """Beyond it the numbers of the segments alone fill the memory."""
 Precision = Literal["float16", "float32", "int8", "coded"]
+C1Choice = Literal["stored", "recomputed", "none"]
 
 
 class Category(TypedDict):
@@ -61,6 +63,17 @@ class DataAttributes(BaseModel):
     """Values of images with more than 8 bits run from 0 to 2^bit_depth - 1; None for what their files say."""
 
 
+class StemRecord(BaseModel):
+    """The detector's stem, with which a cache makes maps from its images instead of storing them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: StemConfig
+    weights_sha256: str
+    """Of the file `stem/weights.safetensors`."""
+    weights_bytes: int
+
+
 class CacheAttributes(BaseModel):
     """Root attributes. `detector` holds the input rule and the kept encoder layers."""
 
@@ -82,6 +95,10 @@ class CacheAttributes(BaseModel):
     """Of `c1` and `encoder`; everything else is exact."""
     step: float | None = added_later(None)
     """Of `coded` maps, and of no others: a step of a channel in its standard deviations."""
+    c1: C1Choice = added_later("stored")
+    """Where C1 comes from: the cache, the images in it through the detector's stem, or nowhere."""
+    stem: StemRecord | None = added_later(None)
+    """With `recomputed` C1: what makes it, and the added backbone maps, which are not stored either."""
     autocast: str | None = None
     batch_size: int
     """Images that went through the detector together, at most; another size changes the last bits."""
@@ -95,6 +112,25 @@ class CacheAttributes(BaseModel):
         if (self.step is not None) != (self.precision == "coded") or (self.step is not None and not self.step > 0):
             raise ValueError(f"precision {self.precision} with step {self.step}")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_stem_where_it_recomputes(self) -> CacheAttributes:
+        levels = () if self.stem is None else self.stem.config.levels
+        if (self.stem is not None) != (self.c1 == "recomputed") or any(
+            not 0 <= index < len(self.detector.encoder_levels) for index in levels
+        ):
+            raise ValueError(f"c1 {self.c1} with {'no' if self.stem is None else 'such a'} stem")
+        return self
+
+    @property
+    def stores_c1(self) -> bool:
+        """Whether the arrays of a segment hold C1."""
+        return self.detector.c1 is not None and self.c1 == "stored"
+
+    @property
+    def recomputed_levels(self) -> frozenset[int]:
+        """Indices of the encoder levels that no array holds."""
+        return frozenset() if self.stem is None else frozenset(self.stem.config.levels)
 
     @property
     def categories(self) -> list[Category]:
@@ -185,6 +221,7 @@ OPTIONS = {
     "top_k": "--top-k",
     "precision": "--precision",
     "step": "--step",
+    "c1": "--c1",
     "autocast": "--autocast",
     "batch_size": "--batch-size",
     "views_per_segment": "--segment-images",
@@ -208,9 +245,11 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
         )
     before, now = there.model_dump(mode="json"), asked.model_dump(mode="json")
     for document, attributes in ((before, there), (now, asked)):  # left out of a document where it says nothing new
+        document["c1"] = attributes.c1
         document["data"]["choices"] = attributes.data.choices.model_dump(mode="json")
     leave = {
-        "": {"format", "format_version", "detector_fingerprint", "views_total", "segment_views", "detector", "data"},
+        "": {"format", "format_version", "detector_fingerprint", "views_total", "segment_views", "detector", "data"}
+        | ({"stem"} if there.c1 != asked.c1 else set()),
         "detector": {"weights_sha256", "name"},
         "data": {"fingerprint", "annotations", "categories", "counts", "made_by"},
     }

@@ -13,6 +13,7 @@ from frozen_cache.cache.assemble import write_copied
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.choices import AnnotationCounts
 from frozen_cache.progress import progress_bar
@@ -100,6 +101,7 @@ def write_chosen(out: Path, attributes: CacheAttributes, views: Iterable[ChosenV
     size = attributes.views_per_segment
     writer = CacheWriter(out, attributes)
     try:
+        copy_stem(out, ordered[0].source.reader.path, attributes.stem)
         with progress_bar(total=len(ordered), desc=desc, unit="view") as bar:
             for segment in range(attributes.segment_count):
                 part = ordered[segment * size : (segment + 1) * size]

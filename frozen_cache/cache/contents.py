@@ -14,15 +14,18 @@ import numpy as np
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
+    IMAGE_ROWS,
     OBJECT_COLUMNS,
     OBJECT_ROWS,
     OFFSET_COLUMNS,
     RLE_ROWS,
     ROW_COLUMNS,
     SHAPE_COLUMNS,
+    SPAN_COLUMNS,
     VIEW_COLUMNS,
     ArrayLayout,
     chunk_rows,
+    image_spans,
 )
 from frozen_cache.cache.ledger import SegmentRecord
 
@@ -33,6 +36,8 @@ MAX_PIXELS = 1 << 31
 """Beyond which pycocotools counts wrong."""
 MAX_VIEW = 1 << 31
 """Elements that a view has in any array, at most: a map of 2,048 channels and 1,024 x 1,024 cells."""
+MAX_INPUT_PIXELS = 1 << 27
+"""Beyond what any detector takes; images that lie in a cache are resized to what it says."""
 
 
 class NotWhole(Exception):  # noqa: N818
@@ -55,9 +60,10 @@ def map_layout(attributes: CacheAttributes, values: int, *, chunk: int) -> Array
 
 
 def map_count(attributes: CacheAttributes) -> int:
-    """Maps of a view: C1 where the detector has one, and the encoder levels of one layer where any is kept."""
+    """Stored maps of a view: C1 where there is one, and the encoder levels of one layer where any is kept."""
     spec = attributes.detector
-    return (spec.c1 is not None) + (len(spec.encoder_levels) if spec.encoder_layers else 0)
+    levels = len(spec.encoder_levels) - len(attributes.recomputed_levels)
+    return attributes.stores_c1 + (levels if spec.encoder_layers else 0)
 
 
 def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
@@ -76,6 +82,11 @@ def check_record(record: SegmentRecord, attributes: CacheAttributes) -> None:
         raise NotWhole("the shapes of its maps are not those of the detector")
     if any(sum(map(math.prod, shapes)) > MAX_VIEW for shapes in record.shapes):
         raise NotWhole("the shapes of its maps are larger than any map")
+    if len(record.image_bytes) != (0 if attributes.stem is None else views):
+        raise NotWhole("its line in the ledger does not tell the sizes of the image files that the cache keeps")
+    sizes = set(zip(record.image_ids, record.image_bytes, strict=False))
+    if len(dict(sizes)) < len(sizes) or min(record.image_bytes, default=1) < 1:
+        raise NotWhole("its line in the ledger has image files of impossible sizes")
 
 
 def fixed_tables(record: SegmentRecord, attributes: CacheAttributes) -> dict[str, ArrayLayout]:
@@ -86,6 +97,8 @@ def fixed_tables(record: SegmentRecord, attributes: CacheAttributes) -> dict[str
         "offsets": ArrayLayout.table((views + 1, len(OFFSET_COLUMNS)), "int64"),
         "shapes": ArrayLayout.table((views, len(record.shapes[0]) if views else 0, len(SHAPE_COLUMNS)), "int64"),
     }
+    if attributes.stem is not None:
+        tables["image_spans"] = ArrayLayout.table((views, len(SPAN_COLUMNS)), "int64")
     numbers = _channels(record, attributes) if views else 0
     return tables | {name: ArrayLayout.table((views, numbers), "float32") for name in channel_tables(attributes)}
 
@@ -99,7 +112,7 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
         raise NotWhole("its offsets do not rise from 0")
     if np.diff(offsets, axis=0).max() > MAX_VIEW:
         raise NotWhole("its offsets claim more than a view can have")
-    has_c1 = spec.c1 is not None
+    has_c1 = attributes.stores_c1
     sizes = np.array([[math.prod(shape) for shape in shapes] for shapes in record.shapes], dtype=object)
     sizes = sizes.reshape(views, -1)
     c1 = sizes[:, :has_c1].sum(axis=1)
@@ -118,6 +131,9 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
         "truth/boxes": ArrayLayout.sharded((objects, len(BOX_COLUMNS)), "float32", chunk=OBJECT_ROWS),
         "truth/rle": ArrayLayout.sharded((rle,), "uint8", chunk=RLE_ROWS),
     }
+    if attributes.stem is not None:
+        end = image_spans(record.image_ids, record.image_bytes)[:, 1].max()
+        found["images"] = ArrayLayout.sharded((int(end),), "uint8", chunk=IMAGE_ROWS)
     if has_c1:
         found["c1"] = map_layout(attributes, c1_total, chunk=chunk_rows(first[3], item))
     for layer in spec.encoder_layers:
@@ -143,10 +159,18 @@ def check_views(record: SegmentRecord, views: np.ndarray, shapes: np.ndarray) ->
         raise NotWhole("its resized sizes are not those of the ledger")
     if shapes.tolist() != [[list(shape) for shape in each] for each in record.shapes]:
         raise NotWhole("its shapes are not those of the ledger")
+    if record.image_bytes and (resized.min(initial=1) < 1 or resized.prod(axis=1).max(initial=1) > MAX_INPUT_PIXELS):
+        raise NotWhole("a view has a size to which no detector resizes")
     width, height = (column[f"crop_{axis}1"] - column[f"crop_{axis}0"] for axis in "xy")
     fits = (width > 0) & (height > 0) & (width <= MAX_SIDE) & (height <= MAX_SIDE) & (width * height < MAX_PIXELS)
     if not fits.all():
         raise NotWhole("a view has a size that no image has")
+
+
+def check_spans(record: SegmentRecord, spans: np.ndarray) -> None:
+    """NotWhole where the table `image_spans` is not what the record says."""
+    if not np.array_equal(spans, image_spans(record.image_ids, record.image_bytes)):
+        raise NotWhole("its image files are not cut as the ledger says")
 
 
 def check_files(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayout]) -> None:
@@ -214,6 +238,6 @@ def read_document(record: SegmentRecord, folder: Path, name: str) -> dict[str, o
 def _channels(record: SegmentRecord, attributes: CacheAttributes) -> int:
     """Scales of a view: a number for each channel of C1, and of each level of each kept layer."""
     channels = [shape[0] for shape in record.shapes[0]]
-    c1 = channels[: attributes.detector.c1 is not None]
+    c1 = channels[: attributes.stores_c1]
     levels = channels[len(c1) :]
     return sum(c1) + sum(levels) * len(attributes.detector.encoder_layers)

@@ -12,6 +12,7 @@ from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.stem_files import stem_damage
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Verification:
     open: list[int]
     """Segments that are not committed yet."""
     bytes_read: int
+    stem: str | None
+    """What is wrong with the stem's weights; None for nothing."""
     strange: list[Path]
     """Files in segments that nobody knows; they are never read, and no damage."""
 
@@ -82,6 +85,7 @@ def verify_cache(
         intact=[segment for segment, each in found.items() if not each],
         open=[n for n in range(attributes.segment_count) if n not in there],
         bytes_read=total,
+        stem=stem_damage(path, attributes.stem),
         strange=strange,
     )
 

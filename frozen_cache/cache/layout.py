@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,13 @@ OBJECT_COLUMNS = ("annotation_id", "category", "crowd", "match", "rle_bytes")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1", "area")
 OFFSET_COLUMNS = ("rows", "objects", "rle", "c1", "encoder")
 SHAPE_COLUMNS = ("channels", "height", "width")
+SPAN_COLUMNS = ("start", "end")
 OBJECT_ROWS = 256
 """Objects per inner chunk."""
 RLE_ROWS = 16 << 10
 """Bytes of RLE per inner chunk."""
+IMAGE_ROWS = 64 << 10
+"""Bytes of image files per inner chunk."""
 
 CHUNK_BYTES = 512 << 10
 """Inner chunks of the feature maps: one image reads a few, and little of its neighbours."""
@@ -49,6 +52,18 @@ def chunk_rows(first_rows: int, row_bytes: int) -> int:
         if first_rows % count == 0:
             return first_rows // count
     return target
+
+
+def image_spans(image_ids: Iterable[int], image_bytes: Iterable[int]) -> np.ndarray:
+    """(V, 2) int64, start and end in `images` of each view's image file: once each, in the order of first views."""
+    spans: dict[int, tuple[int, int]] = {}
+    rows, end = [], 0
+    for image, size in zip(image_ids, image_bytes, strict=True):
+        if image not in spans:
+            spans[image] = (end, end + size)
+            end += size
+        rows.append(spans[image])
+    return np.array(rows, dtype=np.int64).reshape(-1, len(SPAN_COLUMNS))
 
 
 def offset_column(name: str) -> str | None:

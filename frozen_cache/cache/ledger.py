@@ -52,6 +52,8 @@ class SegmentRecord(BaseModel):
     """CRC-32C of the image file of each view; empty where the cache was made before they were kept."""
     annotation_sums: tuple[int, ...] = added_later(())
     """`annotation_sum` of the image of each view; empty in format 1."""
+    image_bytes: tuple[int, ...] = added_later(())
+    """Bytes of the image file of each view, where the cache keeps the files; views of one image share one."""
     folder: str = ""
     """Name of its folder in `segments`; empty (first caches): the segment's number."""
     sums: Literal["crc32c", "crc32"] = "crc32c"

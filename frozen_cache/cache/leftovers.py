@@ -41,6 +41,9 @@ def _unused(cache: Path) -> Iterator[Path]:
         for path in folder.glob(".*.json.*"):
             if not is_guest(path.name) and is_left_over(path):
                 yield path
+    for path in (cache / "stem").glob(".*.safetensors.*"):
+        if is_left_over(path):
+            yield path
     for path in (cache / "staging").iterdir():
         if _SEGMENT.match(path.name) and is_left_over(path):
             yield path

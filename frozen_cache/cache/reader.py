@@ -12,8 +12,10 @@ import torch
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
+from frozen_cache.cache.from_image import CacheStem
 from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
+from frozen_cache.cache.stem_files import mend_stem, stem_damage
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.view_index import ViewIndex
@@ -46,6 +48,9 @@ class CacheReader:
                 "`frozen-cache extract-features` command again to finish it"
             )
         fingerprint = self.attributes.fingerprint
+        if what := stem_damage(self.path, self.attributes.stem, quick=True):
+            raise DamagedCacheError(f"cache {self.path} is damaged: {what}; {mend_stem(self.path)}", what)
+        self._stem = None if self.attributes.stem is None else CacheStem(self.path, self.attributes)
         try:
             self._index = ViewIndex.build(committed, (read_record(self.path, n, fingerprint) for n in committed))
         except (ValueError, OverflowError):
@@ -66,7 +71,7 @@ class CacheReader:
         return self._index.broken
 
     def shapes(self, index: int) -> tuple[tuple[int, int, int], ...]:
-        """(C, H, W) of C1 (where the cache has one) and of each encoder level, finest first; nothing is opened."""
+        """(C, H, W) of C1 and of each encoder level, finest first, as far as they are stored; nothing is opened."""
         return self._index.shapes(index)
 
     def resized_size(self, index: int) -> tuple[int, int]:
@@ -84,19 +89,22 @@ class CacheReader:
         encoder_layers: Sequence[int] | None = None,
         c1: bool = True,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
     ) -> CachedView:
-        """One view, its maps made floats on the CPU.
+        """One view, its maps made floats.
 
         Args:
             encoder_layers: the kept layers to read; None for all, () for none.
             c1: whether to read C1.
             dtype: of C1 and the encoder levels.
+            device: where the maps are made and lie; None for the CPU.
 
         Raises:
             UserError: a layer that the cache does not hold.
             DamagedCacheError: naming segment and image, where the data is not what was written.
         """
-        return self.read_stored(index, encoder_layers=encoder_layers, c1=c1).decoded(dtype)
+        stored = self.read_stored(index, encoder_layers=encoder_layers, c1=c1)
+        return (stored if device is None else stored.to(device)).decoded(dtype)
 
     def read_stored(self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True) -> StoredView:
         """As `read`, the maps left as they are stored."""
@@ -120,7 +128,7 @@ class CacheReader:
             self._layers([encoder_layer])
         return HeadInputs(
             query_dim=spec.query_dim,
-            c1=spec.c1,
+            c1=None if self.attributes.c1 == "none" else spec.c1,
             levels=spec.encoder_levels,
             num_classes=len(self.attributes.data.categories),
         )
@@ -155,7 +163,7 @@ class CacheReader:
                 record = read_record(self.path, segment, self.attributes.fingerprint)
                 if self._index.changed(record):
                     raise DamagedCacheError(f"segment {segment} of {self.path} was made anew since it was opened")
-                opened = SegmentReader(self.path, record, self.attributes)
+                opened = SegmentReader(self.path, record, self.attributes, stem=self._stem)
                 self._opened[segment] = opened
             return opened
 

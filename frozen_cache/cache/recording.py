@@ -138,6 +138,7 @@ class Recorder:
                     one_label_per_query=attributes.detector.one_label_per_query,
                 ),
                 image_crc=batch.crcs[place],
+                image_file=None if attributes.stem is None else batch.files[place],
                 annotation_sum=annotation_sum(view.image),
             )
             self.views += 1

@@ -21,7 +21,7 @@ from frozen_cache.durable import create_durably, make_folder_durably, read_regul
 from frozen_cache.errors import UserError
 
 FOLDERS = ("segments", "ledger", "staging")
-OWN = {*FOLDERS, "zarr.json", ".lock", HINTS_FILE}
+OWN = {*FOLDERS, "stem", "zarr.json", ".lock", HINTS_FILE}
 
 
 def existing_cache(path: Path) -> CacheAttributes | None:

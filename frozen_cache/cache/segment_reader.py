@@ -17,37 +17,52 @@ from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.checked_store import CheckedStore
 from frozen_cache.cache.chunk_sums import ATTRIBUTE, ChunkSums
 from frozen_cache.cache.contents import (
+    MAX_PIXELS,
     NotWhole,
     channel_tables,
     check_files,
     check_groups,
     check_record,
     check_size,
+    check_spans,
     check_views,
     columns,
     fixed_tables,
     read_document,
 )
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.cache.layout import OBJECT_COLUMNS, OFFSET_COLUMNS, ROW_COLUMNS, VIEW_COLUMNS, offset_column
+from frozen_cache.cache.from_image import CacheStem, FromImage
+from frozen_cache.cache.layout import (
+    OBJECT_COLUMNS,
+    OFFSET_COLUMNS,
+    ROW_COLUMNS,
+    VIEW_COLUMNS,
+    offset_column,
+)
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
+from frozen_cache.data.images import ImageReader
 from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
+from frozen_cache.data.views import apply_view
 
 
 class SegmentReader:
     """One segment of a cache. Opening checks the size of every file that it must have, and its metadata."""
 
-    def __init__(self, cache: Path, record: SegmentRecord, attributes: CacheAttributes) -> None:
+    def __init__(
+        self, cache: Path, record: SegmentRecord, attributes: CacheAttributes, *, stem: CacheStem | None = None
+    ) -> None:
         self.record = record
         self.folder = record.folder_in(cache)
         self._cache, self._record, self._attributes = cache, record, attributes
         self._folder = self.folder
         self._layers = attributes.detector.encoder_layers
-        self._has_c1 = attributes.detector.c1 is not None
+        self._has_c1 = attributes.stores_c1
+        self._images = None if stem is None else ImageReader(bit_depth=attributes.data.bit_depth, max_pixels=MAX_PIXELS)
+        self._stem = stem
         self._arrays: dict[str, zarr.Array[Any]] = {}
         with self._damage(None):
             self._open()
@@ -71,6 +86,9 @@ class SegmentReader:
         check_files(record, self._folder, growing)
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
+        if self._attributes.stem is not None:
+            self._spans = self._read("image_spans", slice(None))
+            check_spans(record, self._spans)
 
     def read(self, row: int, *, layers: Iterable[int], c1: bool) -> StoredView:
         """One view, its maps as they are stored.
@@ -91,6 +109,8 @@ class SegmentReader:
         with self._damage(row):
             if row is None:
                 return self._read(name, slice(None))
+            if name == "images":
+                return self._read(name, self._image_span(row))
             column = offset_column(name)
             return self._read(name, slice(row, row + 1) if column is None else self._span(column, row))
 
@@ -123,6 +143,7 @@ class SegmentReader:
             flip=bool(meta["flip"]),
             resized_size=(meta["resized_height"], meta["resized_width"]),
         )
+        layers = tuple(layers)
         c1_map = None
         if self._has_c1 and c1:
             [c1_map] = self._maps("c1", row, shapes[:1], first_channel=0)
@@ -153,7 +174,29 @@ class SegmentReader:
                 )
                 for layer in layers
             },
+            image=self._image(row, transform, c1=c1, levels=bool(layers)),
         )
+
+    def _image(self, row: int, transform: ViewTransform, *, c1: bool, levels: bool) -> FromImage | None:
+        """What the maps that are asked for and not stored are made of; None where there are none."""
+        stem = self._attributes.stem
+        if stem is None or self._stem is None or self._images is None:
+            return None
+        c1 = c1 and stem.config.c1 is not None
+        if not c1 and not (levels and stem.config.levels):
+            return None
+        height, width = transform.original_size
+        name = Path(f"the file of image {self._record.image_ids[row]}")
+        image = self._images.decode(
+            self._read("images", self._image_span(row)).tobytes(), name, height=height, width=width
+        )
+        rule = self._attributes.detector.input
+        pixels = {scale: apply_view(image, transform, rule, scale=scale)[None] for scale in stem.config.scales}
+        return FromImage(pixels=pixels, stem=self._stem, c1=c1)
+
+    def _image_span(self, row: int) -> slice:
+        start, end = self._spans[row].tolist()
+        return slice(start, end)
 
     def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_channel: int) -> list[StoredMap]:
         flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))

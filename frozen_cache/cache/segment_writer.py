@@ -16,15 +16,18 @@ from frozen_cache.cache.contents import channel_tables, check_segment, map_dtype
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
+    IMAGE_ROWS,
     OBJECT_COLUMNS,
     OBJECT_ROWS,
     OFFSET_COLUMNS,
     RLE_ROWS,
     ROW_COLUMNS,
     SHAPE_COLUMNS,
+    SPAN_COLUMNS,
     VIEW_COLUMNS,
     ArrayLayout,
     chunk_rows,
+    image_spans,
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.quantise import coded, quantised
@@ -50,6 +53,8 @@ class SegmentWriter:
         self._matched: list[int] = []
         self._crcs: list[int] = []
         self._annotation_sums: list[int] = []
+        self._images: dict[int, tuple[int, int | None]] = {}
+        """Image id -> size and CRC-32C of its file, which is kept."""
         self._broken: list[BrokenImage] = []
 
     def add_broken(self, image_id: int, reason: str) -> None:
@@ -57,12 +62,20 @@ class SegmentWriter:
         if image_id not in [broken.image_id for broken in self._broken]:
             self._broken.append(BrokenImage(image_id=image_id, reason=reason))
 
-    def append(self, view: CachedView, *, image_crc: int | None = None, annotation_sum: int | None = None) -> None:
+    def append(
+        self,
+        view: CachedView,
+        *,
+        image_crc: int | None = None,
+        annotation_sum: int | None = None,
+        image_file: bytes | None = None,
+    ) -> None:
         """Add one view; its maps are stored in the cache's precision.
 
         Args:
             image_crc: CRC-32C of the image file that it was made from, where that is known.
             annotation_sum: `annotation_sum` of its image, where that is known.
+            image_file: the content of that file, where the cache keeps it.
 
         Raises:
             UserError: a map holds values that are not finite in this precision.
@@ -76,6 +89,8 @@ class SegmentWriter:
         encoder_size = 0
         for layer, layer_levels in view.encoder.items():
             encoder_size = self._put_maps(f"encoder/{layer}", layer_levels, view)
+        if image_file is not None:
+            self._put_image(view.image_id, image_file, image_crc)
         self._put_rows("rows", row_array(view), columns=ROW_COLUMNS)
         truth = truth_arrays(view.truth)
         self._put_rows("truth/objects", truth["truth/objects"], rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
@@ -104,6 +119,10 @@ class SegmentWriter:
         maps = len(self._shapes[0]) if self._shapes else 0
         shapes = np.array(self._shapes, dtype=np.int64).reshape(len(self._shapes), maps, len(SHAPE_COLUMNS))
         self._write_table("shapes", shapes, columns=SHAPE_COLUMNS)
+        image_bytes = tuple(self._images[row[0]][0] for row in self._views if self._attributes.stem is not None)
+        if self._attributes.stem is not None:
+            spans = image_spans([row[0] for row in self._views], image_bytes)
+            self._write_table("image_spans", spans, columns=SPAN_COLUMNS)
         for name, numbers in self._channels.items():
             table = np.array(numbers, dtype=np.float32).reshape(len(numbers), -1 if numbers else 0)
             self._write_table(name, table)
@@ -121,6 +140,7 @@ class SegmentWriter:
             broken=tuple(self._broken),
             image_crcs=tuple(self._crcs),
             annotation_sums=tuple(self._annotation_sums) if self._attributes.format_version > 1 else (),
+            image_bytes=image_bytes,
             folder=folder,
             sums="crc32",
             files=self._files(),
@@ -140,6 +160,14 @@ class SegmentWriter:
             for name, column in self._columns.items()
             for file, present in column.shards().items()
         }
+
+    def _put_image(self, image_id: int, content: bytes, crc: int | None) -> None:
+        """Keep an image file, once for all its views."""
+        told = (len(content), crc)
+        if image_id not in self._images:
+            self._put_rows("images", np.frombuffer(content, dtype=np.uint8), rows=IMAGE_ROWS)
+        if self._images.setdefault(image_id, told) != told:
+            raise UserError(f"the file of image {image_id} has changed while it was read")
 
     def _put_maps(self, name: str, maps: list[Tensor], view: CachedView) -> int:
         parts = [a_map if self._dtype == "int8" else a_map.to(getattr(torch, self._dtype)) for a_map in maps]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from frozen_cache.cache.from_image import FromImage, MadeMaps
 from frozen_cache.cache.quantise import dequantised
 from frozen_cache.cache.view import CachedView
 
@@ -54,18 +55,32 @@ class StoredView:
     """All but the maps: its `c1` is None, its `encoder` empty."""
     c1: StoredMap | None
     encoder: dict[int, list[StoredMap]]
-    """Encoder layer -> levels, finest first."""
+    """Encoder layer -> levels, finest first; those that are stored."""
+    image: FromImage | None = None
+    """What the maps that are not stored are made of."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the maps in memory."""
         maps = [each for levels in self.encoder.values() for each in levels]
-        return sum(each.nbytes for each in maps) + (0 if self.c1 is None else self.c1.nbytes)
+        return sum(each.nbytes for each in (*maps, self.c1, self.image) if each is not None)
+
+    def to(self, device: torch.device | str) -> StoredView:
+        """The view with its maps on a device, still small; its rows stay where they are."""
+        return replace(
+            self,
+            c1=None if self.c1 is None else self.c1.to(device),
+            encoder={layer: [level.to(device) for level in levels] for layer, levels in self.encoder.items()},
+            image=None if self.image is None else self.image.to(device),
+        )
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> CachedView:
-        """The view with its maps as floats."""
+        """The view with all its maps as floats."""
+        made = MadeMaps() if self.image is None else self.image.maps(dtype).of(0)
         return replace(
             self.rows,
-            c1=None if self.c1 is None else self.c1.decoded(dtype),
-            encoder={layer: [level.decoded(dtype) for level in levels] for layer, levels in self.encoder.items()},
+            c1=made.c1 if self.c1 is None else self.c1.decoded(dtype),
+            encoder={
+                layer: made.among([level.decoded(dtype) for level in levels]) for layer, levels in self.encoder.items()
+            },
         )

@@ -8,18 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import google_crc32c
 import torch
 from torch import Tensor
 
 from frozen_cache.data.coco import CocoImage
-from frozen_cache.data.images import BrokenImageError, ImageReader, image_path
+from frozen_cache.data.images import BrokenImageError, ImageReader, file_content, image_path
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view
 from frozen_cache.detectors.input_rule import InputRule
-from frozen_cache.durable import file_crc32c
 
-Loaded = tuple[int, tuple[Tensor, ...]]
-"""CRC-32C of a view's image file, and its pixels at each scale."""
+Loaded = tuple[bytes, tuple[Tensor, ...]]
+"""A view's image file, and its pixels at each scale."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class ViewBatch:
     broken: list[tuple[CocoImage, BrokenImageError]] = field(default_factory=list)
     crcs: list[int] = field(default_factory=list)
     """CRC-32C of the image file of each of `views`."""
+    files: list[bytes] = field(default_factory=list)
+    """That file, for each of `views`."""
 
 
 def split_by_size(views: Iterable[PlannedView], batch_size: int) -> list[list[PlannedView]]:
@@ -77,9 +79,9 @@ def load_batches(
 
     def load(view: PlannedView) -> Loaded:
         path = image_path(folder, view.image)
-        image = reader.read(path, height=view.image.height, width=view.image.width)
-        _, crc = file_crc32c(path)
-        return crc, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
+        content = file_content(path)
+        image = reader.decode(content, path, height=view.image.height, width=view.image.width)
+        return content, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
     waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Loaded]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
@@ -98,12 +100,12 @@ def load_batches(
 
 
 def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Future[Loaded]]) -> ViewBatch:
-    read, crcs, pixels, broken = [], [], [], []
+    read, files, pixels, broken = [], [], [], []
     for view, future in zip(views, futures, strict=True):
         try:
-            crc, sizes = future.result()
+            content, sizes = future.result()
             read.append(view)
-            crcs.append(crc)
+            files.append(content)
             pixels.append(sizes)
         except BrokenImageError as error:
             broken.append((view.image, error))
@@ -115,5 +117,6 @@ def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Fu
         pixels=stacked[0] if stacked else None,
         enlarged=stacked[1] if len(stacked) > 1 else None,
         broken=broken,
-        crcs=crcs,
+        crcs=[google_crc32c.value(content) for content in files],
+        files=files,
     )

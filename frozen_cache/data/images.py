@@ -77,9 +77,7 @@ class ImageReader:
             UserError: a file that is whole and cannot be used as it is: no permission, a pointer, width and height
                 swapped in the annotations, too many pixels, bits of no known range.
         """
-        with _named_errors(path), path.open("rb") as file:
-            content = file.read()
-        return self.decode(content, path, height=height, width=width)
+        return self.decode(file_content(path), path, height=height, width=width)
 
     def decode(self, content: bytes, path: Path, *, height: int | None = None, width: int | None = None) -> Image.Image:
         """As `read`, of a file's bytes."""
@@ -143,6 +141,12 @@ class ImageReader:
 
     def _too_large(self, path: Path, pixels: str) -> UserError:
         return UserError(f"{path} has {pixels} pixels, more than {self.max_pixels}; --max-pixels N raises the limit")
+
+
+def file_content(path: Path) -> bytes:
+    """The bytes of an image file; errors are those of `ImageReader.read`."""
+    with _named_errors(path), path.open("rb") as file:
+        return file.read()
 
 
 @cache

@@ -82,7 +82,11 @@ class DetectorOutput:
 
 
 class FrozenDetector(Protocol):
-    """A detector in eval mode whose parameters never train."""
+    """A detector in eval mode whose parameters never train.
+
+    One that also has a method `stem`, which returns a `frozen_cache.detectors.stem.Stem` on the CPU (or None), lets a
+    cache make its C1 again from the image instead of storing it (`--c1 recomputed`).
+    """
 
     spec: DetectorSpec
 

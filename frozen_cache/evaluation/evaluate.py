@@ -59,7 +59,7 @@ def evaluate_cache(
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
     for at in plain:
         view = reader.read(
-            at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32
+            at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, device=segmenter.device
         )
         height, width = view.transform.original_size
         images.append({"id": view.image_id, "height": height, "width": width})

@@ -49,7 +49,7 @@ def matched_iou(reader: CacheReader, segmenter: Segmenter) -> float:
     found: list[ObjectIou] = []
     for at, (_, number) in enumerate(reader.views):
         if number == 0:
-            view = reader.read(at, encoder_layers=layers, c1=layer is not None, dtype=torch.float32)
+            view = reader.read(at, encoder_layers=layers, c1=layer is not None, device=segmenter.device)
             found += view_object_ious(view, segmenter)
     return sum(entry.iou for entry in found) / len(found) if found else float("nan")
 

@@ -35,6 +35,11 @@ class Segmenter(Protocol):
     encoder_layer: int | None
     """The cached encoder layer that it reads; None where it reads no features."""
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where it reads them; None where it reads none."""
+        ...
+
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
         ...
@@ -66,6 +71,7 @@ class BoxSegmenter:
     """The whole box as the mask, with the box's score: what a mask head has to beat."""
 
     encoder_layer: int | None = None
+    device: torch.device | None = None
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""

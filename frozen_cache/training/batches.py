@@ -114,7 +114,9 @@ class ViewStore:
 
     def features(self, view: StoredView) -> StoredFeatures:
         """The maps that the head reads."""
-        return StoredFeatures(view.c1, view.encoder[self.encoder_layer], size=view.rows.transform.resized_size)
+        return StoredFeatures(
+            view.c1, view.encoder[self.encoder_layer], size=view.rows.transform.resized_size, image=view.image
+        )
 
 
 def epoch_batches(

@@ -8,6 +8,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from frozen_cache.cache.from_image import FromImage, MadeMaps, joined_images
 from frozen_cache.cache.stored_map import StoredMap
 from frozen_cache.head.inputs import ImageGroup
 
@@ -20,11 +21,18 @@ class StoredFeatures:
     levels: list[StoredMap]
     size: tuple[int, int]
     """(height, width) of the view in pixels."""
+    image: FromImage | None = None
+    """What the maps that are not stored are made of."""
 
     @property
     def shapes(self) -> tuple[torch.Size | None, ...]:
-        """Of its maps; views of equal shapes make a group."""
-        return (None if self.c1 is None else self.c1.values.shape, *(level.values.shape for level in self.levels))
+        """Of its maps and pixels; views of equal shapes make a group."""
+        pixels = () if self.image is None else self.image.shapes
+        return (
+            None if self.c1 is None else self.c1.values.shape,
+            *(level.values.shape for level in self.levels),
+            *pixels,
+        )
 
 
 @dataclass(frozen=True)
@@ -39,22 +47,27 @@ class StoredGroup:
     """(height, width) of each view in pixels."""
     counts: list[int]
     """RoIs of each view."""
+    image: FromImage | None = None
+    """What the maps that are not stored are made of, for all B views."""
 
     def to(self, device: torch.device) -> StoredGroup:
         """The same on a device, still small; the copy goes on behind the caller's back where the memory is pinned."""
         c1 = None if self.c1 is None else self.c1.to(device, non_blocking=True)
         levels = [level.to(device, non_blocking=True) for level in self.levels]
-        return StoredGroup(c1=c1, levels=levels, sizes=self.sizes, counts=self.counts)
+        image = None if self.image is None else self.image.to(device, non_blocking=True)
+        return StoredGroup(c1=c1, levels=levels, sizes=self.sizes, counts=self.counts, image=image)
 
     def tensors(self) -> list[Tensor]:
         """All that it holds."""
-        return [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in _parts(each)]
+        maps = [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in _parts(each)]
+        return [*maps, *([] if self.image is None else self.image.pixels.values())]
 
     def decoded(self) -> ImageGroup:
         """float32 maps, made on the device where they are."""
+        made = MadeMaps() if self.image is None else self.image.maps()
         return ImageGroup(
-            c1=None if self.c1 is None else self._split(self.c1),
-            levels=[self._split(level) for level in self.levels],
+            c1=made.c1 if self.c1 is None else self._split(self.c1),
+            levels=made.among([self._split(level) for level in self.levels]),
             sizes=list(self.sizes),
             counts=self.counts,
         )
@@ -84,6 +97,7 @@ def stored_groups(images: list[StoredFeatures], counts: list[int], *, pinned: bo
                 ],
                 sizes=[view.size for view in views],
                 counts=[counts[at] for at in members],
+                image=joined_images([view.image for view in views if view.image is not None], pinned=pinned),
             )
         )
     return groups

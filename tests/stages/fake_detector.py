@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
+from frozen_cache.detectors.stem import Stem, StemConfig, StemMap
 
 QUERIES = 12
 NAMES = {0: "apple", 1: "pear", 2: "plum"}
@@ -117,6 +119,36 @@ def dies_before_commit() -> FakeDetector:
     from frozen_cache.cache import writer
 
     return _dies(writer, "commit_record")
+
+
+class StemmedDetector(FakeDetector):
+    """C1 is that of a ResNet-50, which it offers as its stem."""
+
+    def __init__(self, *, factor: float = 1.0) -> None:
+        super().__init__(InputRule(resize="stretch", size=(32, 32)))
+        from frozen_cache.detectors.official.backbones import ResNet50
+
+        torch.manual_seed(0)
+        self.backbone, self.factor = ResNet50().eval(), factor
+        self.spec = self.spec.model_copy(update={"c1": FeatureSpec(channels=256, stride=4)})
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> DetectorOutput:
+        return replace(super().__call__(images), c1=self.backbone(images)[0] * self.factor)
+
+    def stem(self) -> Stem:
+        config = StemConfig(kind="official-resnet50", config={}, c1=StemMap(module="layer1"))
+        return Stem.take(self.backbone, config, trial=torch.zeros(1, 3, 32, 32))
+
+
+def with_stem() -> FakeDetector:
+    """C1 can be recomputed."""
+    return StemmedDetector()
+
+
+def with_wrong_stem() -> FakeDetector:
+    """Its stem gives another C1."""
+    return StemmedDetector(factor=1.1)
 
 
 def _dies(owner: Any, name: str) -> FakeDetector:
