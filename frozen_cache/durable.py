@@ -94,7 +94,7 @@ def create_durably(path: Path, content: bytes) -> bool:
 
 def first_one_wins(folder: Path) -> bool:
     """Whether `create_durably` keeps its promise in `folder`: False where neither links nor creation are exclusive."""
-    probe = aside_path(folder / "probe")
+    probe = aside_path(folder / "probe.json")
     with errors_name(folder):
         try:
             _write_flushed(probe, b"1")

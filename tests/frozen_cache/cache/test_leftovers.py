@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from frozen_cache import durable
 from frozen_cache.aside import _place
 from frozen_cache.cache.leftovers import remove_leftovers
 
@@ -40,6 +41,7 @@ PLACES: dict[str, Callable[[Path, str], Path]] = {
     "staging": lambda cache, token: a_folder(cache / "staging" / f"00001.{token}"),
     "a segment that no line names": lambda cache, token: a_folder(cache / "segments" / f"00001.{token}"),
     "part of a line": lambda cache, token: a_file(cache / "ledger" / f".00001.json.{token}"),
+    "a probe of links": lambda cache, token: a_file(cache / "ledger" / f".probe.json.{token}"),
     "part of the root": lambda cache, token: a_file(cache / f".zarr.json.{token}"),
     "beside the cache": lambda cache, token: a_folder(cache.parent / f".{cache.name}.{token}"),
 }
@@ -109,6 +111,14 @@ def test_nothing_is_removed_through_a_link(cache: Path, tmp_path: Path) -> None:
     (cache / "staging").symlink_to(tmp_path / "mine")
     assert remove_leftovers(cache) == 0
     assert (mine / "ledger" / "zarr.json").is_file()
+
+
+def test_the_probe_of_links_is_named_as_what_is_left_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(durable.os, "link", lambda source, target: names.append(source.name))
+    durable.first_one_wins(cache / "ledger")
+    (cache / "ledger" / names[0].replace(str(os.getpid()), str(2**22 + 7))).touch()
+    assert remove_leftovers(cache) == 1
 
 
 def test_a_new_writer_removes_them(tmp_path: Path) -> None:
