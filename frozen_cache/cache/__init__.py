@@ -7,6 +7,8 @@ A cache `NAME.zarr` is a directory, a zarr v3 group readable with `zarr.open_gro
         segments/zarr.json      an empty group
         segments/NNNNN.TOKEN/   a group per segment, NNNNN = 00000, 00001 ...; TOKEN is its writer's own
         ledger/NNNNN.json       one line per committed segment; its `folder` says which folder counts
+        stem/weights.safetensors
+                                only with recomputed C1: the weights of the detector's stem
         staging/NNNNN.TOKEN/    a segment in the making; to be ignored
         .lock                   byte n is locked (POSIX record lock) by the process that writes segment n
 
@@ -27,6 +29,9 @@ Root attributes
     top_k                   K, the (query, label) pairs kept.
     precision               float16, float32, int8 or coded, of `c1` and `encoder`.
     step                    only with coded: what an integer is worth, in standard deviations of its channel.
+    c1                      only where C1 is not stored: recomputed, or none.
+    stem                    only with recomputed: `StemRecord`, the stem's configuration in plain values (kind, sizes,
+                            stages that give C1 and levels of the encoder), sha256 and bytes of its weights.
     autocast, batch_size    how the detector was run.
     views_total, views_per_segment
                             the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
@@ -40,7 +45,7 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     offsets     (V + 1, 5) int64, cumulative, first row 0: rows, objects, rle, c1, encoder. View i has the elements
                 offsets[i] to offsets[i + 1] of `rows`; of `truth/objects` and `truth/boxes`; of `truth/rle`; of `c1`;
                 and of each `encoder/LAYER`.
-    shapes      (V, M, 3) int64: channels, height, width of C1 (where the detector has one), then of each encoder level.
+    shapes      (V, M, 3) int64: channels, height, width of C1 (where it is stored), then of each stored encoder level.
     scales      (V, S) float32, only with int8 and coded: one number for each channel of C1, then of each level of each
                 kept encoder layer, in their order; value = int8 * scale.
     shifts      (V, S) float32, only with coded, in the same order; value = int8 * scale + shift.
@@ -48,9 +53,13 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
                 the query's D numbers. The first `selected` rows are the detections by falling score; those behind are
                 queries that were matched to an object but not selected: for training only. (`cache relabel`
                 keeps them, so that some may have no object there.)
-    c1          flat, C-order (channels, height, width) of each view; absent where the detector has no C1.
+    c1          flat, C-order (channels, height, width) of each view; absent where the detector has no C1, or c1 is not
+                stored.
     encoder/LAYER
-                flat, the levels of each view one after the other, finest first, each (channels, height, width).
+                flat, the levels of each view one after the other, finest first, each (channels, height, width); without
+                those that the stem makes (`levels` of its configuration).
+    images      uint8, only with a stem: the bytes of the image files, each image's once, in the order of first views.
+    image_spans (V, 2) int64, only with a stem: start and end in `images` of each view's image file.
     truth/objects
                 (G, 5) int64: annotation_id, category (index), crowd (0 or 1), match (row of the view, -1 for none),
                 rle_bytes.
@@ -63,15 +72,20 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     (end in bytes, CRC-32C) as two uint32 for each chunk by rising end, and for the index.
 
 Codecs: little-endian bytes and crc32c, on every chunk; coded `c1` and `encoder` have zstd (level 1) between them. All
-but `views`, `offsets`, `shapes`, `scales` and `shifts` are sharded (`sharding_indexed`, index at the end with crc32c).
-No chunk is left out, not even one of zeros. Chunks are at most 512 KiB before they are compressed, cut so that views of
-equal size share none where a divisor allows it.
+but `views`, `offsets`, `shapes`, `scales`, `shifts` and `image_spans` are sharded (`sharding_indexed`, index at the end
+with crc32c). No chunk is left out, not even one of zeros. Chunks are at most 512 KiB before they are compressed, cut so
+that views of equal size share none where a divisor allows it.
 
 A line of the ledger is {"sha256": ..., "record": `ledger.SegmentRecord`}: sha256 of the record as JSON (sorted keys, no
 spaces); the record has the cache's fingerprint, image ids and views, matched objects, sizes and shapes, broken images,
 CRC-32C of the image files (`image_crcs`), sums of their sizes and annotations (`annotation_sums`, not in format 1; by
-`data.fingerprint.annotation_sum`), and `files`: path inside the segment -> [size in bytes, checksum], by `sums`
-a CRC-32 or (first caches) a CRC-32C, which is the same for all zarr files of one structure, as they end in their own.
+`data.fingerprint.annotation_sum`), with a stem the bytes of each view's image file (`image_bytes`), and `files`: path
+inside the segment -> [size in bytes, checksum], by `sums` a CRC-32 or (first caches) a CRC-32C, which is the same for
+all zarr files of one structure, as they end in their own.
+
+With a stem, C1 and the levels that it makes are those of the view's image: decoded as `data.images` does, cut, flipped
+and resized as `views` says and by the input rule, at the scale that the stem's configuration names, then put through
+the stem, whose weights must have the sha256 of the root attributes.
 
 A reader must compare the files' sizes with the ledger before it trusts zarr, which reads a missing or empty shard as
 zeros; chunk contents are guarded by their crc32c, by `chunk_sums` against sound chunks of another place, tables and
