@@ -26,8 +26,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 demo: install
 	$(BIN)/frozen-cache demo --out demo-out
 
+# Workers share the cores, so each computes on one; a file's tests stay together, since they share what they made.
+WORKERS ?= 2
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check .
