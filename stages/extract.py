@@ -185,7 +185,7 @@ def extract_features(
         if not writer.exclusive:
             say(f"the file system of {out} can neither link nor create exclusively: let one process at a time fill it")
         if plan.attributes.stem is not None and plan.stem_weights is not None:
-            keep_stem(out, plan.attributes.stem, plan.stem_weights)
+            keep_stem(plan.out, plan.attributes.stem, plan.stem_weights)
         if plan.hints is not None:
             write_hints(plan.out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)

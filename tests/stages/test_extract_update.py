@@ -72,6 +72,16 @@ def test_it_ends_as_extracted_anew_and_runs_the_detector_on_what_changed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "fresh0.zarr", "fresh1.zarr", "x.zarr"]
 
 
+def test_image_files_and_stem_are_taken_over(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
+    out, detector = tmp_path / "x.zarr", fake.with_stem()
+    extract(folder, out, detector, c1="recomputed")
+    changed(folder)
+    assert extract(folder, out, detector, c1="recomputed", update=True).views == 3
+    assert verify_cache(out).stem is None
+    extract(folder, tmp_path / "fresh.zarr", detector, c1="recomputed")
+    assert_same_views(out, tmp_path / "fresh.zarr")
+
+
 def test_segments_that_stay_whole_are_linked(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "x.zarr"
     extract(folder, out, fake.detector())
