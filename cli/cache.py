@@ -1,4 +1,4 @@
-"""`frozen-cache cache info`, `verify`, `repair`, `relabel`, `subset`, `merge`."""
+"""`frozen-cache cache info`, `verify`, `repair`, `copy`, `relabel`, `subset`, `merge`."""
 
 from __future__ import annotations
 
@@ -85,6 +85,21 @@ def repair(
     )
     print(repaired.text())
     print(f"cache: {cache}")
+
+
+@app.command("copy")
+def copy(
+    source: Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help="The new place; a cache that is there is continued.", show_default=False)
+    ],
+) -> None:
+    """Copy a cache segment by segment, compared with its checksums. The same command again continues."""
+    need_cache(source)
+    from frozen_cache.stages.cache_copy import cache_copy
+
+    print(cache_copy(source, target).text())
+    print(f"cache: {target}")
 
 
 @app.command("relabel")

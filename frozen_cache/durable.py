@@ -125,6 +125,13 @@ def flush_tree(folder: Path) -> None:
         list(pool.map(flush_file, paths))
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content to a new place, whose folder is made where it is missing."""
+    with errors_name(source, below=source.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
 def move_durably(source: Path, target: Path) -> None:
     """Rename a flushed directory to a name that nobody else uses."""
     source.rename(target)
