@@ -8,7 +8,7 @@ from typing import Any
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.describe import HeadDescription, describe_head
-from frozen_cache.head.detector_shapes import DETECTOR_SHAPES
+from frozen_cache.head.detector_shapes import DETECTOR_SHAPES, at_scale
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.training.config import load_config
 
@@ -39,12 +39,12 @@ def describe(
 
 def _inputs(name: str, config: HeadConfig) -> HeadInputs:
     if name in DETECTOR_SHAPES:
-        return DETECTOR_SHAPES[name]
+        return at_scale(DETECTOR_SHAPES[name], config.c1_scale or 1)
     if not Path(name).exists():
         raise UserError(
             f"no detector shapes `{name}`: known are {', '.join(DETECTOR_SHAPES)}, or give a cache NAME.zarr"
         )
     from frozen_cache.cache.reader import CacheReader
 
-    reader = CacheReader(Path(name))
+    reader = CacheReader(Path(name), c1_scale=config.c1_scale)
     return reader.head_inputs(resolve_encoder_layer(config, reader.attributes.detector.encoder_layers))

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_cache.cache.reader import CacheReader
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
@@ -22,7 +21,7 @@ from frozen_cache.report.evaluation_page import evaluation_page, percent
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Table, write_page
 from frozen_cache.report.photographs import photographs
-from frozen_cache.stages.segmenter import BASELINES, check_choice, make_segmenter
+from frozen_cache.stages.segmenter import BASELINES, cache_for, check_choice, make_segmenter
 
 __all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
@@ -92,7 +91,7 @@ def evaluate(
         ladder: also measure what AP would be with one thing put right at a time.
     """
     check_choice(head, baseline)
-    reader = CacheReader(cache)
+    reader = cache_for(head, cache)
     pictures = photographs(cache, images)
     segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
     with Ownership(out) as owner:
@@ -131,7 +130,7 @@ def write_submission(
     check_choice(head, baseline)
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
-    reader = CacheReader(cache)
+    reader = cache_for(head, cache)
     segmenter, _ = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"

@@ -34,12 +34,10 @@ from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import FrozenDetector
-from frozen_cache.detectors.stem import offered_stem
+from frozen_cache.detectors.stem import TRIAL_SIZE, offered_stem
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 
-TRIAL_SIZE = (256, 320)
-"""(height, width) in pixels of the image on which a stem is compared, where the input rule leaves the size open."""
 VIEWS_PER_SEGMENT = 64
 STEPS = (0.05, 8.0)
 """The least and the greatest step of coded maps that make sense: `int8` is finer, and beyond it nearly all is 0."""
@@ -136,6 +134,11 @@ def plan_extraction(
         label_map=label_map,
     )
     stem = _stem(detector, torch_device) if c1 == "recomputed" else None
+    if stem is not None and backbone_scale > 1 and there is None:
+        raise UserError(
+            f"--backbone-scale {backbone_scale} is for stored maps: with --c1 recomputed the scale is a choice of "
+            f"training (train-head --set head.c1_scale={backbone_scale}), so leave it out"
+        )
     counts = check_annotations(dataset, found.images, choices=choices, force=force)
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
     planned = plan_views(found, detector.spec.input, views=views)

@@ -12,7 +12,8 @@ from frozen_cache.errors import UserError
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
-from frozen_cache.training.trained_head import check_fits, load_head
+from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.trained_head import check_fits, load_head, run_of
 
 BASELINES: dict[str, dict[str, bool] | None] = {
     "training-free": {"roi_align": True, "c1": True},
@@ -30,6 +31,11 @@ def check_choice(head: Path | None, baseline: str | None) -> None:
         raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(BASELINES)})")
     if baseline is not None and baseline not in BASELINES:
         raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
+
+
+def cache_for(head: Path | None, cache: Path) -> CacheReader:
+    """The cache, its C1 and added maps at the scale at which the head was trained, where there is a head."""
+    return CacheReader(cache, c1_scale=None if head is None else load_record(run_of(head)).backbone_scale)
 
 
 def make_segmenter(

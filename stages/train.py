@@ -103,10 +103,11 @@ def train_head(
     run.check_folder()
     there = load_record(out) if resume and run.record_file.is_file() else None
     config = _configuration(there, preset=preset, overrides=overrides)
-    reader = CacheReader(cache)
+    reader = CacheReader(cache, c1_scale=config.head.c1_scale)
     if val_cache is None and there is not None:
         val_cache = there.val_cache
-    val_reader = None if val_cache is None else CacheReader(val_cache)
+    scale = reader.attributes.detector.backbone_scale
+    val_reader = None if val_cache is None else CacheReader(val_cache, c1_scale=scale)
     record = _record(reader, config, cache=cache, val_reader=val_reader, val_cache=val_cache, preset=preset)
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})

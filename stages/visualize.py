@@ -25,7 +25,7 @@ from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import MISTAKES, Gallery
 from frozen_cache.report.page import write_page
 from frozen_cache.report.photographs import photographs
-from frozen_cache.stages.segmenter import check_choice, make_segmenter
+from frozen_cache.stages.segmenter import cache_for, check_choice, make_segmenter
 
 FOLDERS = ("best", "worst", "mistakes", "probabilities")
 INSTANCES = 8
@@ -61,7 +61,7 @@ def visualize(
     check_choice(head, baseline)
     if limit < 1:
         raise UserError(f"--limit {limit}: give 1 or more")
-    reader = CacheReader(cache)
+    reader = cache_for(head, cache)
     pictures = photographs(cache, images)
     segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
     with Ownership(out):

@@ -29,6 +29,7 @@ class CachedViews(Dataset[CachedView]):
         c1: bool = True,
         dtype: torch.dtype = torch.float32,
         plain: bool = False,
+        c1_scale: int | None = None,
     ) -> None:
         """Look at the cache's record; no array is opened yet.
 
@@ -38,11 +39,13 @@ class CachedViews(Dataset[CachedView]):
             c1: whether to read C1.
             dtype: of C1 and the encoder's levels.
             plain: only view 0 of each image, the plain resize.
+            c1_scale: where C1 is recomputed: C1 and the added maps from the images at 2 or 4 times the input size.
 
         Raises:
             FrozenCacheError: there is no cache, it is unfinished, damaged, or of another version.
         """
-        self._reader = CacheReader(os.fspath(path))
+        self._reader = CacheReader(os.fspath(path), c1_scale=c1_scale)
+        self._scale = c1_scale
         self._process = os.getpid()
         self._options = {"encoder_layers": encoder_layers, "c1": c1, "dtype": dtype}
         self._indices = [at for at, (_, view) in enumerate(self._reader.views) if view == 0 or not plain]
@@ -59,7 +62,8 @@ class CachedViews(Dataset[CachedView]):
         """One view; DamagedCacheError, a FrozenCacheError, where its data is not what was written."""
         if self._process != os.getpid():
             # A forked worker inherits open arrays, and the locks of threads that it does not have.
-            self._reader, self._process = CacheReader(self._reader.path), os.getpid()
+            self._reader = CacheReader(self._reader.path, c1_scale=self._scale)
+            self._process = os.getpid()
         return self._reader.read(self._indices[index], **self._options)  # type: ignore[arg-type]
 
 

@@ -14,6 +14,7 @@ from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
 from frozen_cache.cache.from_image import CacheStem
 from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, segment_name
+from frozen_cache.cache.scaled import scaled
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import mend_stem, stem_damage
 from frozen_cache.cache.stored_map import StoredView
@@ -30,16 +31,20 @@ class CacheReader:
     worker reads them; a reader that is pickled opens its own. Do not read before forking.
     """
 
-    def __init__(self, path: Path | str, *, allow_incomplete: bool = False) -> None:
+    def __init__(self, path: Path | str, *, allow_incomplete: bool = False, c1_scale: int | None = None) -> None:
         """Open a cache.
 
+        Args:
+            c1_scale: C1 and the added maps come from the images at so many times the input size, where they are
+                recomputed; None for that with which the cache was made. `attributes` are those of this scale.
+
         Raises:
-            UserError: there is none, or one of a format that is not read.
+            UserError: there is none, or one of a format that is not read, or of another scale.
             IncompleteCacheError: segments are missing and `allow_incomplete` is not set.
             DamagedCacheError: the attributes or the ledger are damaged.
         """
         self.path = Path(path)
-        self.attributes: CacheAttributes = read_attributes(self.path)
+        self.attributes: CacheAttributes = scaled(read_attributes(self.path), c1_scale, cache=self.path)
         committed = committed_segments(self.path)
         total = self.attributes.segment_count
         if len(committed) < total and not allow_incomplete:

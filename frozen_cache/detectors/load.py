@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
 from frozen_cache.errors import UserError
 
@@ -35,7 +36,7 @@ def load_detector(
         weights: the checkpoint of a named detector.
         encoder_layers: encoder layers to keep, counted from 1; None for the detector's default.
         backbone_strides: strides of backbone maps to add to the encoder's levels (transformers models only).
-        backbone_scale: C1 and the added maps come from the image at so many times the input size (transformers only).
+        backbone_scale: C1 and the added maps come from the image at so many times the input size.
 
     Raises:
         UserError: one line that says what was found and what is expected.
@@ -83,10 +84,10 @@ def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
         from frozen_cache.detectors.hf.official_keys import load_by_name
 
         return load_by_name(name, weights, **asdict(taps))
-    if taps.backbone_strides or taps.backbone_scale > 1:
-        raise UserError(f"added or enlarged backbone maps are for transformers detectors; {name} has all its levels")
+    if taps.backbone_strides:
+        raise UserError(f"added backbone maps are for transformers detectors; {name} has all its levels")
     official = _official()
-    return official.load_official(name, weights, taps.encoder_layers)
+    return at_scale(official.load_official(name, weights, taps.encoder_layers), taps.backbone_scale)
 
 
 def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
@@ -110,12 +111,12 @@ def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
         return TransformersDetector(made[0], made[1], name=name, **asdict(taps))
     if callable(made) and isinstance(getattr(made, "spec", None), DetectorSpec):
         other_layers = taps.encoder_layers not in (None, made.spec.encoder_layers)
-        if other_layers or taps.backbone_strides or taps.backbone_scale not in (1, made.spec.backbone_scale):
+        if other_layers or taps.backbone_strides:
             raise UserError(
                 f"{file}:{factory} made a detector that keeps encoder layers {list(made.spec.encoder_layers)}; "
-                "choose layers, added strides and the backbone's scale in the factory itself"
+                "choose layers and added strides in the factory itself"
             )
-        return made
+        return made if taps.backbone_scale == 1 else at_scale(made, taps.backbone_scale)
     raise UserError(
         f"{file}:{factory} returned {_kind(made)}; expected a FrozenDetector, or (transformers model, image processor)"
     )

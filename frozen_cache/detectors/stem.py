@@ -21,6 +21,8 @@ from frozen_cache.detectors.taps import Taps
 from frozen_cache.errors import UserError
 
 NOT_NEEDED = "num_batches_tracked"
+TRIAL_SIZE = (256, 320)
+"""(height, width) in pixels of the image on which a stem is compared, where the input rule leaves the size open."""
 
 
 class StemMap(BaseModel):
@@ -73,8 +75,8 @@ class Stem:
         self.config = config
         self.tensors = dict(tensors)
         with torch.inference_mode(False):
-            self._backbone = _filled(build_backbone(config.kind, config.config), self.tensors)
-        modules = dict(self._backbone.named_modules())
+            self.backbone = _filled(build_backbone(config.kind, config.config), self.tensors)
+        modules = dict(self.backbone.named_modules())
         missing = [each.module for each in config.maps if not each.module or each.module not in modules]
         if missing or not config.maps:
             raise UserError(f"a stem of kind {config.kind} has no stage {missing[0] if missing else 'that it runs'}")
@@ -107,7 +109,7 @@ class Stem:
 
     def to(self, device: torch.device | str) -> Stem:
         """Move to a device and return itself."""
-        self._backbone.to(device)
+        self.backbone.to(device)
         return self
 
     @torch.no_grad()
@@ -127,7 +129,7 @@ class Stem:
 
     def _run(self, stages: set[str], images: Tensor) -> dict[str, Tensor]:
         try:
-            return run_stages(self._backbone, stages, images)
+            return run_stages(self.backbone, stages, images)
         except (AttributeError, TypeError) as error:  # a weight is None
             raise UserError(f"the stem lacks weights that its stages {', '.join(sorted(stages))} need") from error
 

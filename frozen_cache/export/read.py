@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from frozen_cache.cache.attributes import detector_fingerprint
+from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.errors import UserError
 from frozen_cache.export.manifest import DETECTOR, HEAD, WEIGHTS, Manifest, read_manifest, read_small
@@ -77,13 +78,14 @@ def _transformers(folder: Path, manifest: Manifest) -> FrozenDetector:
 def _official(folder: Path, manifest: Manifest) -> FrozenDetector:
     from frozen_cache.detectors.official.export import load_exported
 
-    return load_exported(
+    detector = load_exported(
         manifest.spec.name,
         folder / DETECTOR / WEIGHTS,
         queries=manifest.queries,
         encoder_layers=manifest.spec.encoder_layers,
         top_k=manifest.spec.top_k,
     )
+    return at_scale(detector, manifest.spec.backbone_scale)
 
 
 def _check_plain(path: Path) -> None:

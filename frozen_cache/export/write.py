@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from frozen_cache.cache.attributes import detector_fingerprint
+from frozen_cache.detectors.finer import FinerDetector
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
@@ -32,7 +33,8 @@ def write_folder(folder: Path, model: Model, *, cache_fingerprint: str, license:
         UserError: a detector that is code of the user's own, which no folder can hold.
     """
     (folder / DETECTOR).mkdir(parents=True)
-    own = _save_detector(model.detector, folder / DETECTOR)
+    inner = model.detector.detector if isinstance(model.detector, FinerDetector) else model.detector
+    own = _save_detector(inner, folder / DETECTOR)
     save_file({name: tensor.contiguous() for name, tensor in model.head.state_dict().items()}, folder / HEAD)
     names = [HEAD, *(f"{DETECTOR}/{name}" for name in DETECTOR_FILES[own["kind"]])]
     manifest = Manifest(

@@ -27,6 +27,9 @@ class HeadConfig(BaseModel):
     """Channels of the image encoder and of F; None for the detector's own encoder width."""
     fused_levels: Annotated[int, Field(ge=1, le=64)] | Literal["all"] = 1
     """How many of the finest levels are upsampled and added up in F, or all that are cached; the paper: 1."""
+    c1_scale: Literal[1, 2, 4] | None = None
+    """C1 and the added maps come from the image at so many times the input size, where the cache recomputes them; None
+    for that with which it was made."""
     neck: bool = True
     """C1 is added to F through a 1x1 convolution and GroupNorm (Table 6). Without C1 there is no neck."""
     width: int = Field(default=128, ge=8, le=4096)

@@ -17,6 +17,13 @@ def _inputs(*, c1: int | None, strides: tuple[int, ...]) -> HeadInputs:
     )
 
 
+def at_scale(inputs: HeadInputs, scale: int) -> HeadInputs:
+    """The shapes with C1 from the image at `scale` times the input size."""
+    c1 = inputs.c1
+    finer = None if c1 is None else c1.model_copy(update={"stride": c1.stride // scale})
+    return inputs.model_copy(update={"c1": finer})
+
+
 DETECTOR_SHAPES = {
     "hdetr-r50": _inputs(c1=256, strides=(8, 16, 32, 64)),
     "hdetr-swin-l": _inputs(c1=192, strides=(8, 16, 32, 64)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.cache.attributes import Category, detector_fingerprint
+from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
@@ -71,9 +72,9 @@ def load_run(
 def _detector(
     path: Path, record: RunRecord, detector: str | FrozenDetector | None, weights: Path | None
 ) -> FrozenDetector:
-    if detector is not None and not isinstance(detector, str):
-        return detector
     source = record.source
+    if detector is not None and not isinstance(detector, str):
+        return detector if source is None else at_scale(detector, source.spec.backbone_scale)
     if detector is not None:
         return _load(detector, weights, record, source)
     if source is None or source.detector is None:

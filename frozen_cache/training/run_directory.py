@@ -48,6 +48,11 @@ class RunRecord(BaseModel):
     cache: Path | None = None
     val_cache: Path | None = None
 
+    @property
+    def backbone_scale(self) -> int | None:
+        """C1 and the added maps came from the images at so many times the input size; None where that is not known."""
+        return self.config.head.c1_scale if self.source is None else self.source.spec.backbone_scale
+
 
 class Start(BaseModel):
     """One start of a run: a line of `starts.jsonl`."""

@@ -19,11 +19,7 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     Returns:
         The head in eval mode, the run's record, the checkpoint file.
     """
-    if not path.exists():
-        raise UserError(f"--head {path} does not exist: give a run directory of train-head")
-    folder = path if path.is_dir() else path.parent
-    if path.is_file() and path.suffix != ".safetensors":
-        raise UserError(f"--head {path} is not a checkpoint: give the run directory {folder}, or a .safetensors in it")
+    folder = run_of(path)
     record = load_record(folder)
     file = checkpoint_of(path)
     _check_shapes(record, shapes(file, prefix="head."), file, folder)
@@ -33,6 +29,16 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     head = MaskHead(config=record.config.head, inputs=record.inputs)
     head.load_state_dict(tensors)
     return head.eval(), record, file
+
+
+def run_of(path: Path) -> Path:
+    """The run directory of a head; a UserError where there is none."""
+    if not path.exists():
+        raise UserError(f"--head {path} does not exist: give a run directory of train-head")
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UserError(f"--head {path} is not a checkpoint: give the run directory {folder}, or a .safetensors in it")
+    return folder
 
 
 def checkpoint_of(path: Path) -> Path:

@@ -230,4 +230,4 @@ def test_a_backbone_scale_that_cannot_be_is_an_error(small_folder) -> None:
     with pytest.raises(UserError, match="would do nothing"):
         load_detector(f"hf:{small_folder('lw_detr')}", backbone_scale=2)
     with pytest.raises(UserError, match="for transformers detectors"):
-        load_detector("hdetr-r50", weights=small_folder("rt_detr") / "config.json", backbone_scale=2)
+        load_detector("hdetr-r50", weights=small_folder("rt_detr") / "config.json", backbone_strides=(8,))
