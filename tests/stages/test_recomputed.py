@@ -16,6 +16,7 @@ from frozen_cache.cache.from_image import joined_images
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
+from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages.cache_merge import cache_merge
 from frozen_cache.stages.cache_relabel import cache_relabel
 from frozen_cache.stages.cache_subset import cache_subset
@@ -112,6 +113,51 @@ def test_it_trains_and_evaluates_from_the_cache_alone(recomputed, stored, scenes
     (one, ap), (other, other_ap) = results
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
     assert ap == pytest.approx(other_ap, abs=1e-3)
+
+
+def test_the_scale_is_a_choice_of_training(recomputed, stored, extract, scenes, tmp_path) -> None:
+    finer = extract("finer", backbone_scale=2)
+    one, other = CacheReader(recomputed, c1_scale=2), CacheReader(finer)
+    assert one.attributes.detector == other.attributes.detector
+    assert one.attributes.fingerprint == CacheReader(recomputed).attributes.fingerprint
+    assert one.head_inputs() == other.head_inputs()
+    found, wanted = one.read(1), other.read(1)
+    close(found.c1, wanted.c1)
+    [levels], [wanted_levels] = found.encoder.values(), wanted.encoder.values()
+    for level, wanted_level in zip(levels, wanted_levels, strict=True):
+        close(level, wanted_level)
+    run = tmp_path / "run"
+    settings = SMALL | {"optim.epochs": 1, "head.c1_scale": 2, "head.fused_levels": "all"}
+    train_head(cache=recomputed, val_cache=finer, out=run, overrides=settings, device="cpu")
+    results = [
+        evaluate(cache=cache, out=tmp_path / cache.stem, head=run, device="cpu").metrics["segm"]["AP"]
+        for cache in (recomputed, finer)
+    ]
+    assert results[0] == pytest.approx(results[1], abs=1e-3)
+    moved = shutil.copytree(DETECTOR_DIR, tmp_path / "detector")
+    segmenter = InstanceSegmenter.load(run, detector=f"hf:{moved}", device="cpu")
+    assert len(segmenter(sorted((scenes / "images").iterdir())[0], threshold=0)) > 0
+    with pytest.raises(UserError, match=r"at 1 times the input size, not 2: .*--c1 recomputed"):
+        train_head(cache=stored, out=tmp_path / "no", overrides=settings, device="cpu")
+    with pytest.raises(UserError, match="at 1 times the input size, not 2"):
+        evaluate(cache=stored, out=tmp_path / "no", head=run, device="cpu")
+    with pytest.raises(UserError, match=r"choice of training \(train-head --set head.c1_scale=2\)"):
+        extract("no", out=tmp_path / "no.zarr", backbone_scale=2, c1="recomputed")
+
+
+def test_a_detector_of_code_may_be_scaled_by_its_stem(folder, tmp_path) -> None:
+    images, annotations = folder
+    here = Path(__file__).parent / "fake_detector.py"
+    for name, options in (("recomputed", {"c1": "recomputed"}), ("finer", {"backbone_scale": 2})):
+        extract_features(
+            detector=f"{here}:with_stem", images=images, annotations=annotations, out=tmp_path / f"{name}.zarr",
+            precision="float32", device="cpu", **options,
+        )  # fmt: skip
+    one, other = CacheReader(tmp_path / "recomputed.zarr", c1_scale=2), CacheReader(tmp_path / "finer.zarr")
+    assert one.attributes.detector == other.attributes.detector
+    assert one.attributes.detector.c1.stride == 2
+    for index in range(len(one)):
+        close(one.read(index).c1, other.read(index).c1)
 
 
 def test_views_of_one_size_run_together_and_stay_apart(recomputed) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,25 @@ FAKE = Path(__file__).parents[2] / "stages" / "fake_detector.py"
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of seven images, two views each."""
+    return _extracted(tmp_path_factory.mktemp("cache"), "detector")
+
+
+@pytest.fixture(scope="session")
+def recomputed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images with a detector that offers its stem, from which C1 is recomputed."""
+    return _extracted(tmp_path_factory.mktemp("recomputed"), "with_stem", c1="recomputed")
+
+
+def _extracted(folder: Path, factory: str, **options: Any) -> Path:
     spec = importlib.util.spec_from_file_location("fake_detector_of_trainer", FAKE)
     assert spec is not None and spec.loader is not None
     fake: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    folder = tmp_path_factory.mktemp("cache")
     images, annotations = fake.write_folder(folder / "data")
     out = folder / "train.zarr"
-    extract_features(detector=fake.detector(), images=images, annotations=annotations, out=out, views=2)
+    extract_features(
+        detector=getattr(fake, factory)(), images=images, annotations=annotations, out=out, views=2, **options
+    )
     return out
 
 

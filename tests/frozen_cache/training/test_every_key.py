@@ -80,6 +80,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
 """Key -> another value than in `BASE`, and what is set besides in both trainings."""
 NO_RESULT = {"eval_every", "checkpoint_every"}
 """Keys that decide when something is done, not what comes out: `test_trainer.py` has them."""
+RECOMPUTED = {"head.c1_scale": 2}
+"""Keys that need a cache with recomputed C1, and another value than in `BASE`."""
 
 
 def trained(cache: Path, out: Path, overrides: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -97,7 +99,7 @@ def base(cache: Path, tmp_path_factory: pytest.TempPathFactory, unplotted: None)
 
 
 def test_every_key_is_tried() -> None:
-    assert set(CHANGES) | NO_RESULT == set(all_keys())
+    assert set(CHANGES) | NO_RESULT | set(RECOMPUTED) == set(all_keys())
 
 
 def test_the_same_configuration_gives_the_same_weights(cache: Path, tmp_path: Path, base: Any) -> None:
@@ -108,6 +110,12 @@ def test_the_same_configuration_gives_the_same_weights(cache: Path, tmp_path: Pa
 def test_a_key_changed_alone_changes_the_weights(cache: Path, tmp_path: Path, base: Any, key: str) -> None:
     value, besides = CHANGES[key]
     assert not same(trained(cache, tmp_path / "run", besides | {key: value}), base[str(besides)])
+
+
+def test_a_key_of_recomputed_maps_changes_the_weights(recomputed_cache: Path, tmp_path: Path) -> None:
+    plain = trained(recomputed_cache, tmp_path / "plain", {})
+    for key, value in RECOMPUTED.items():
+        assert not same(trained(recomputed_cache, tmp_path / key, {key: value}), plain)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
