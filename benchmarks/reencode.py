@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from frozen_cache.cache.attributes import FORMAT_VERSION, CacheAttributes, Precision
 from frozen_cache.cache.ledger import committed_segments, read_record
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stem_files import copy_stem
+from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
 
 
@@ -30,6 +33,7 @@ def reencoded(
     writer = CacheWriter(out, attributes)
     first = 0
     try:
+        copy_stem(out, source, there.stem)
         for segment in committed_segments(source):
             record = read_record(source, segment, there.fingerprint)
             count = min(len(record.image_ids), total - first)
@@ -39,8 +43,16 @@ def reencoded(
                         written.add_broken(image.image_id, image.reason)
                     for row in range(count):
                         crc = record.image_crcs[row] if record.image_crcs else None
-                        written.append(reader.read(first + row), image_crc=crc)
+                        kept = None if there.stem is None else reader.place(first + row)[0].stored("images", row)
+                        file = None if kept is None else kept.tobytes()
+                        written.append(_stored(reader, first + row), image_crc=crc, image_file=file)
             first += count
     finally:
         writer.close()
     return out
+
+
+def _stored(reader: CacheReader, index: int) -> CachedView:
+    """A view with the maps that are stored, and no others."""
+    view = reader.read_stored(index, c1=reader.attributes.stores_c1)
+    return replace(view, image=None).decoded()

@@ -17,7 +17,7 @@ from frozen_cache.cache.attributes import (
     StemRecord,
     detector_fingerprint,
 )
-from frozen_cache.cache.dealing import deal
+from frozen_cache.cache.dealing import deal, in_order
 from frozen_cache.cache.hints import Hints, absolute_detector
 from frozen_cache.cache.quantise import DEFAULT_STEP
 from frozen_cache.cache.root import existing_cache
@@ -141,7 +141,7 @@ def plan_extraction(
         )
     counts = check_annotations(dataset, found.images, choices=choices, force=force)
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
-    planned = plan_views(found, detector.spec.input, views=views)
+    planned = plan_views(found, detector.spec.input, views=views, whole_images=stem is not None)
     attributes = CacheAttributes(
         format_version=FORMAT_VERSION if there is None else there.format_version,
         detector=detector.spec,
@@ -164,7 +164,11 @@ def plan_extraction(
         batch_size=batch_size
         or (there.batch_size if there else _default_batch_size(planned, torch_device, detector.spec.backbone_scale)),
         views_total=len(planned),
-        views_per_segment=segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
+        views_per_segment=_views_per_segment(
+            segment_views or (there.views_per_segment if there else VIEWS_PER_SEGMENT),
+            views,
+            whole_images=stem is not None,
+        ),
         segment_views=there.segment_views if there and there.views_total == len(planned) else (),
     )
     return ExtractPlan(
@@ -194,14 +198,19 @@ def _step(precision: Precision, step: float | None, there: CacheAttributes | Non
     return step or (there.step if there else None) or DEFAULT_STEP
 
 
-def plan_views(found: FoundImages, rule: InputRule, *, views: int) -> list[PlannedView]:
-    """All views in the order of the cache: by size, so that batches fill up, then by image and view."""
-    planned = [
+def plan_views(found: FoundImages, rule: InputRule, *, views: int, whole_images: bool = False) -> list[PlannedView]:
+    """All views in the order of the cache (`in_order`)."""
+    planned = (
         PlannedView(image, view, make_view(rule, (image.height, image.width), image_id=image.id, view_index=view))
         for image in found.images
         for view in range(views)
-    ]
-    return sorted(planned, key=lambda view: (view.transform.resized_size, view.image.id, view.view))
+    )
+    return in_order(planned, whole_images=whole_images)
+
+
+def _views_per_segment(asked: int, views: int, *, whole_images: bool) -> int:
+    """As asked for, or with whole images the next lower number that holds all views of some."""
+    return max(1, asked // views) * views if whole_images else asked
 
 
 def _stem(detector: FrozenDetector, device: torch.device) -> tuple[StemRecord, bytes]:

@@ -52,10 +52,13 @@ def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
     rows = attributes.top_k * (6 + spec.query_dim) * 4
     levels = [level for at, level in enumerate(spec.encoder_levels) if at not in attributes.recomputed_levels]
     total = 0 if attributes.stem is None else attributes.stem.weights_bytes
+    kept: set[int] = set()
     for view in views:
         height, width = view.transform.resized_size
         maps = [*([spec.c1] if attributes.stores_c1 and spec.c1 else []), *(levels * len(spec.encoder_layers))]
-        total += plan.found.file_sizes[view.image.id] if attributes.stem is not None else 0
+        if attributes.stem is not None and view.image.id not in kept:
+            kept.add(view.image.id)
+            total += plan.found.file_sizes[view.image.id]
         values = sum(each.channels * -(-height // each.stride) * -(-width // each.stride) for each in maps)
         total += rows + math.ceil(values * bits / 8)
     return total

@@ -70,14 +70,13 @@ def refuse_changes(plan: ExtractPlan, changes: Changes) -> None:
 
 def updated_plan(plan: ExtractPlan, changes: Changes) -> ExtractPlan:
     """The plan of the next state, beside the cache."""
-    size = plan.attributes.views_per_segment
     kept = [view for view, _ in changes.kept_views]
     by_key = {(view.image.id, view.view): view for view in plan.planned}
     dealt = [
         [by_key[key] for key in zip(record.image_ids, record.view_indices, strict=True)]
         for record in changes.kept_segments
     ]
-    dealt += dealt_out(kept, size) + dealt_out(changes.to_extract, size)
+    dealt += dealt_out(kept, plan.attributes) + dealt_out(changes.to_extract, plan.attributes)
     attributes = plan.attributes.model_copy(update={"segment_views": tuple(len(views) for views in dealt)})
     return replace(plan, out=next_path(plan.out), attributes=attributes, dealt=dealt)
 

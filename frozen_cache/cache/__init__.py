@@ -35,7 +35,8 @@ Root attributes
     autocast, batch_size    how the detector was run.
     views_total, views_per_segment
                             the complete cache has ceil(views_total / views_per_segment) segments. Views are ordered by
-                            (resized height, resized width, image id, view index) and dealt out in this order.
+                            (resized height, resized width, image id, view index) and dealt out in this order; with a
+                            stem images are, by the size of their first view, each with all its views.
     segment_views           only of updated caches: views of each segment. Which views each has is in the ledger alone.
     fingerprint             sha256 of the other attributes as JSON (sorted keys, no spaces).
 

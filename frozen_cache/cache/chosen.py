@@ -97,14 +97,14 @@ def write_chosen(out: Path, attributes: CacheAttributes, views: Iterable[ChosenV
         UserError: `out` was made of something else.
         DamagedCacheError: a view of a source is not what was written.
     """
-    ordered = sorted(views, key=lambda view: view.order)
+    ordered = _dealt(views, whole_images=attributes.stem is not None)
     size = attributes.views_per_segment
     writer = CacheWriter(out, attributes)
     try:
         copy_stem(out, ordered[0].source.reader.path, attributes.stem)
         with progress_bar(total=len(ordered), desc=desc, unit="view") as bar:
             for segment in range(attributes.segment_count):
-                part = ordered[segment * size : (segment + 1) * size]
+                part = sorted(ordered[segment * size : (segment + 1) * size], key=lambda view: view.order)
                 if not writer.is_committed(segment) and writer.claim(segment):
                     with writer.place(segment) as place:
                         place.record = write_copied(
@@ -119,6 +119,15 @@ def write_chosen(out: Path, attributes: CacheAttributes, views: Iterable[ChosenV
         return len(writer.pending())
     finally:
         writer.close()
+
+
+def _dealt(views: Iterable[ChosenView], *, whole_images: bool) -> list[ChosenView]:
+    """Views in the order in which a cache deals them out, as `dealing.in_order` does."""
+    ordered = sorted(views, key=lambda view: view.order)
+    if not whole_images:
+        return ordered
+    first = {view.key[0]: view.order[0] for view in sorted(ordered, key=lambda view: view.key, reverse=True)}
+    return sorted(ordered, key=lambda view: (first[view.key[0]], *view.key))
 
 
 def _change(part: list[ChosenView]) -> Callable[[str, int, np.ndarray], np.ndarray]:

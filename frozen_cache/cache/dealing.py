@@ -21,8 +21,7 @@ def deal(planned: list[PlannedView], attributes: CacheAttributes, cache: Path) -
         planned: all views, in the order of the cache.
     """
     if not attributes.segment_views:
-        size = attributes.views_per_segment
-        return [planned[start : start + size] for start in range(0, len(planned), size)]
+        return _cut(planned, attributes.views_per_segment)
     left = {(view.image.id, view.view): view for view in planned}
     dealt: list[list[PlannedView]] = [[] for _ in attributes.segment_views]
     records = list(_records(cache, len(dealt)))
@@ -41,10 +40,28 @@ def deal(planned: list[PlannedView], attributes: CacheAttributes, cache: Path) -
     return dealt
 
 
-def dealt_out(views: Iterable[PlannedView], size: int) -> list[list[PlannedView]]:
-    """Views in the order of a cache, `size` at a time."""
-    ordered = sorted(views, key=_order)
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+def in_order(views: Iterable[PlannedView], *, whole_images: bool) -> list[PlannedView]:
+    """Views in the order in which a cache deals them out: by size, so that batches fill up, then by image and view.
+
+    Args:
+        whole_images: where a segment keeps the files of its images: all views of an image, by the size of the first,
+            follow each other, so that the file need not lie in several segments.
+    """
+    views = sorted(views, key=lambda view: (view.image.id, view.view))
+    sizes: dict[int, tuple[int, int]] = {}
+    for view in views:
+        sizes.setdefault(view.image.id, view.transform.resized_size)
+    return sorted(views, key=(lambda view: sizes[view.image.id]) if whole_images else _order)
+
+
+def dealt_out(views: Iterable[PlannedView], attributes: CacheAttributes) -> list[list[PlannedView]]:
+    """Views in the order of a cache, as many at a time as a segment has."""
+    return _cut(in_order(views, whole_images=attributes.stem is not None), attributes.views_per_segment)
+
+
+def _cut(ordered: list[PlannedView], size: int) -> list[list[PlannedView]]:
+    """`size` at a time, each segment by the size of its views."""
+    return [sorted(ordered[start : start + size], key=_order) for start in range(0, len(ordered), size)]
 
 
 def _order(view: PlannedView) -> tuple[tuple[int, int], int, int]:

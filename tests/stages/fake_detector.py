@@ -124,8 +124,8 @@ def dies_before_commit() -> FakeDetector:
 class StemmedDetector(FakeDetector):
     """C1 is that of a ResNet-50, which it offers as its stem."""
 
-    def __init__(self, *, factor: float = 1.0) -> None:
-        super().__init__(InputRule(resize="stretch", size=(32, 32)))
+    def __init__(self, *, factor: float = 1.0, rule: InputRule | None = None) -> None:
+        super().__init__(rule or InputRule(resize="stretch", size=(32, 32)))
         from frozen_cache.detectors.official.backbones import ResNet50
 
         torch.manual_seed(0)
@@ -144,6 +144,11 @@ class StemmedDetector(FakeDetector):
 def with_stem() -> FakeDetector:
     """C1 can be recomputed."""
     return StemmedDetector()
+
+
+def uneven_with_stem() -> FakeDetector:
+    """C1 can be recomputed, and views of one image have several sizes."""
+    return StemmedDetector(rule=InputRule(resize="shortest_edge", shortest_edge=32, longest_edge=64))
 
 
 def with_wrong_stem() -> FakeDetector:

@@ -145,6 +145,53 @@ def test_the_scale_is_a_choice_of_training(recomputed, stored, extract, scenes, 
         extract("no", out=tmp_path / "no.zarr", backbone_scale=2, c1="recomputed")
 
 
+def test_the_file_of_an_image_lies_once_in_the_cache_however_its_views_differ(folder, fake, tmp_path) -> None:
+    """All views of an image are in one segment; so they are after an update, a subset and a merge."""
+    images, annotations = folder
+    detector, out = fake.uneven_with_stem(), tmp_path / "x.zarr"
+    options = {"images": images, "annotations": annotations, "views": 3, "c1": "recomputed", "device": "cpu"}
+    extract_features(detector=detector, out=out, segment_views=8, **options)
+    reader = CacheReader(out)
+    assert reader.attributes.views_per_segment == 6
+    assert len({reader.resized_size(index) for index in range(len(reader))}) > 3
+    assert kept_once(out) == {0, 10, 20, 30, 40, 50, 60}
+    content = json.loads(annotations.read_text())
+    content["images"] = [image for image in content["images"] if image["id"] not in (20, 50)]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] not in (20, 50)]
+    annotations.write_text(json.dumps(content))
+    extract_features(detector=detector, out=out, update=True, **options)
+    assert kept_once(out) == {0, 10, 30, 40, 60}
+    extract_features(detector=detector, out=tmp_path / "fresh.zarr", **options)
+    same_views(out, tmp_path / "fresh.zarr")
+    for name, ids in (("a", "0\n10\n30\n"), ("b", "40\n60\n")):
+        (tmp_path / "ids.txt").write_text(ids)
+        cache_subset(out, out=tmp_path / f"{name}.zarr", image_ids=tmp_path / "ids.txt")
+    cache_merge([tmp_path / "a.zarr", tmp_path / "b.zarr"], out=tmp_path / "both.zarr")
+    assert kept_once(tmp_path / "both.zarr") == kept_once(out)
+    same_views(tmp_path / "both.zarr", out)
+
+
+def kept_once(cache: Path) -> set[int]:
+    """The images whose files a cache keeps; each once."""
+    ids: list[int] = []
+    for _, group in zarr.open_group(str(cache), mode="r")["segments"].groups():
+        order = group["views"][:, [9, 10, 0, 1]].tolist()
+        assert order == sorted(order), "batches of one size"
+        ids += {row[2] for row in order}
+    assert len(ids) == len(set(ids))
+    return set(ids)
+
+
+def same_views(one: Path, other: Path) -> None:
+    readers = CacheReader(one), CacheReader(other)
+    at = [{key: index for index, key in enumerate(reader.views)} for reader in readers]
+    assert at[0].keys() == at[1].keys()
+    for key in at[0]:
+        found, wanted = (reader.read(places[key]) for reader, places in zip(readers, at, strict=True))
+        close(found.c1, wanted.c1)
+        assert torch.equal(found.queries, wanted.queries)
+
+
 def test_a_detector_of_code_may_be_scaled_by_its_stem(folder, tmp_path) -> None:
     images, annotations = folder
     here = Path(__file__).parent / "fake_detector.py"
