@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_cache, need_run
 
 
 def evaluate(
     cache: Annotated[Path, typer.Option(help="Cache to evaluate on; it holds the ground truth.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, report.html and the COCO result files.")],
-    head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(help="Run directory of a trained head, or a checkpoint; masks of several are averaged."),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -21,6 +25,11 @@ def evaluate(
             "training-free-whole-image, training-free-whole-image-no-c1 (Table 1)."
         ),
     ] = None,
+    roi_sizes: Annotated[
+        str | None,
+        typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
+    ] = None,
+    views: Annotated[int, typer.Option(help="Average masks over so many cached views of each image.")] = 1,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures for the report. [default: where the cache was made]")
     ] = None,
@@ -39,22 +48,36 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other results in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
-    """COCO mask AP and box AP of a head, or of a baseline that needs no training; a report with pictures."""
-    if head is not None:
+    """COCO mask AP and box AP of heads, or of a baseline that needs no training; a report with pictures."""
+    heads = head or []
+    if heads:
         need_cache(cache)
-        need_run(head)
+    for run in heads:
+        need_run(run)
+    sizes = whole_numbers("--roi-sizes", roi_sizes) or ()
     from frozen_cache.stages.evaluate import evaluate as stage
     from frozen_cache.stages.evaluate import write_submission
 
     if test_dev is not None:
-        file = write_submission(cache=cache, out=out, name=test_dev, head=head, baseline=baseline, device=device)
+        file = write_submission(
+            cache=cache,
+            out=out,
+            name=test_dev,
+            head=heads,
+            baseline=baseline,
+            roi_sizes=sizes,
+            views=views,
+            device=device,
+        )
         typer.echo(f"submission file: {file}")
         return
     result = stage(
         cache=cache,
         out=out,
-        head=head,
+        head=heads,
         baseline=baseline,
+        roi_sizes=sizes,
+        views=views,
         device=device,
         images=images,
         others=compare or [],

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_inputs
 from frozen_cache.errors import UserError
 
@@ -113,16 +114,6 @@ def extract_features(
         force=force,
     )
     print(summary.text())
-
-
-def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    """(1, 4, 6) of `1,4,6`; None where the option is not given."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"{option} {text}: give whole numbers with commas between them, like 1,4,6") from None
 
 
 def words(text: str | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_model
 
 SAVE = "overlays, masks, label-map, cutouts, yolo"
@@ -14,12 +15,19 @@ SAVE = "overlays, masks, label-map, cutouts, yolo"
 
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Image and video files, folders, patterns like 'in/*.jpg'.")],
-    model: Annotated[Path, typer.Option(help="Run directory of train-head, or a folder made by export.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(help="Run directory of train-head, or a folder made by export; masks of several are averaged."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     threshold: Annotated[float, typer.Option(help="Leave out instances with a lower score; 0 keeps all.")] = 0.3,
     classes: Annotated[str | None, typer.Option(help="Only these: names or ids with commas between them.")] = None,
     max_detections: Annotated[int | None, typer.Option(help="At most so many of the best in a picture.")] = None,
     mask_threshold: Annotated[float, typer.Option(help="From which probability a pixel belongs to a mask.")] = 0.5,
+    roi_sizes: Annotated[
+        str | None,
+        typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
+    ] = None,
     save: Annotated[list[str] | None, typer.Option(help=f"What else to write, once each: {SAVE}.")] = None,
     overlays: Annotated[bool, typer.Option(help="Write the pictures with masks on them.")] = True,
     batch_size: Annotated[int, typer.Option(help="Pictures of one size that go through the detector together.")] = 1,
@@ -33,7 +41,8 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in --out.")] = False,
 ) -> None:
     """Masks on pictures and videos of your own. Exit code 1 says that some files could not be read."""
-    need_model(model)
+    for path in model:
+        need_model(path)
     from frozen_cache.stages.predict import predict as stage
 
     summary = stage(
@@ -46,6 +55,7 @@ def predict(
         classes=None if classes is None else [_name_or_id(text.strip()) for text in classes.split(",")],
         max_detections=max_detections,
         mask_threshold=mask_threshold,
+        roi_sizes=whole_numbers("--roi-sizes", roi_sizes) or (),
         save=[*(["overlays"] if overlays else []), *(save or [])],
         batch_size=batch_size,
         frame_step=frame_step,

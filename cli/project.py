@@ -61,12 +61,24 @@ def _values(command: Any, name: str, table: Any, path: Path) -> dict[str, Any]:
 def _paths(function: Any) -> set[str]:
     """The names of a command's parameters that are paths."""
     hints = get_type_hints(function)
-    return {name for name, hint in hints.items() if hint is Path or Path in get_args(hint)}
+    return {name for name, hint in hints.items() if _names_path(hint)}
+
+
+def _names_path(hint: Any) -> bool:
+    return hint is Path or any(_names_path(part) for part in get_args(hint))
 
 
 def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
-    if isinstance(value, list) and not option.multiple and option.nargs == 1:
+    if option.multiple:
+        return [
+            _single(option, each, base, is_path=is_path) for each in (value if isinstance(value, list) else [value])
+        ]
+    if isinstance(value, list) and option.nargs == 1:
         return ",".join(map(str, value))
+    return _single(option, value, base, is_path=is_path)
+
+
+def _single(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
     if is_path and isinstance(value, str):
         return str(base / value)
     if option.name == "detector" and isinstance(value, str) and value.startswith("hf:"):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from frozen_cache.data.view import ViewTransform
+
 
 def to_pixels(boxes_cxcywh: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, 4) cxcywh in 0..1 to xyxy in pixels of a frame of `size` = (height, width)."""
@@ -17,6 +19,18 @@ def to_unit(boxes_xyxy: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, 4) xyxy in pixels of a frame of `size` = (height, width) to cxcywh in 0..1."""
     height, width = size
     return box_convert(boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height]), "xyxy", "cxcywh")
+
+
+def carried(boxes_cxcywh: Tensor, to: ViewTransform) -> Tensor:
+    """(N, 4) cxcywh in 0..1 of an image's plain view to those of another view of it; they may leave 0..1."""
+    height, width = to.original_size
+    x0, y0, x1, y1 = to.crop
+    scale = boxes_cxcywh.new_tensor([width / (x1 - x0), height / (y1 - y0)])
+    corner = boxes_cxcywh.new_tensor([x0 / width, y0 / height])
+    centre = (boxes_cxcywh[:, :2] - corner) * scale
+    if to.flip:
+        centre = torch.stack([1 - centre[:, 0], centre[:, 1]], dim=1)
+    return torch.cat([centre, boxes_cxcywh[:, 2:] * scale], dim=1)
 
 
 def enlarged(boxes_cxcywh: Tensor, factor: float) -> Tensor:

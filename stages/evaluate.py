@@ -21,7 +21,7 @@ from frozen_cache.report.evaluation_page import evaluation_page, percent
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Table, write_page
 from frozen_cache.report.photographs import photographs
-from frozen_cache.stages.segmenter import BASELINES, cache_for, check_choice, make_segmenter
+from frozen_cache.stages.segmenter import BASELINES, all_heads, cache_for, check_choice, make_segmenter
 
 __all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
@@ -74,8 +74,10 @@ def evaluate(
     *,
     cache: Path,
     out: Path,
-    head: Path | None = None,
+    head: Path | Sequence[Path] | None = None,
     baseline: str | None = None,
+    roi_sizes: Sequence[int] = (),
+    views: int = 1,
     device: str = "auto",
     images: Path | None = None,
     others: Sequence[Path] = (),
@@ -85,15 +87,21 @@ def evaluate(
     """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
 
     Args:
+        head: run directory or checkpoint, masks of several are averaged; or `baseline`.
+        roi_sizes: average each head's masks at these sides of the RoI; none for its own.
+        views: average over so many cached views of each image.
         images: folder of the pictures for the report; None for where the cache was made.
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
     """
-    check_choice(head, baseline)
-    reader = cache_for(head, cache)
+    heads = all_heads(head)
+    check_choice(heads, baseline)
+    reader = cache_for(heads, cache)
     pictures = photographs(cache, images)
-    segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    segmenter, of = make_segmenter(
+        reader, cache=cache, heads=heads, baseline=baseline, device=device, roi_sizes=roi_sizes, views=views
+    )
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
         evaluation = evaluate_cache(reader, segmenter, object_ious=True, ladder=ladder)
@@ -120,18 +128,29 @@ def evaluate(
 
 
 def write_submission(
-    *, cache: Path, out: Path, name: str, head: Path | None, baseline: str | None, device: str = "auto"
+    *,
+    cache: Path,
+    out: Path,
+    name: str,
+    head: Path | Sequence[Path] | None = None,
+    baseline: str | None = None,
+    roi_sizes: Sequence[int] = (),
+    views: int = 1,
+    device: str = "auto",
 ) -> Path:
     """The masks of all images in the form of COCO's evaluation server for test-dev; ground truth plays no part.
 
     Returns:
         `detections_test-dev2017_NAME_results.zip` in `out`, which holds the JSON file of that name.
     """
-    check_choice(head, baseline)
+    heads = all_heads(head)
+    check_choice(heads, baseline)
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
-    reader = cache_for(head, cache)
-    segmenter, _ = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    reader = cache_for(heads, cache)
+    segmenter, _ = make_segmenter(
+        reader, cache=cache, heads=heads, baseline=baseline, device=device, roi_sizes=roi_sizes, views=views
+    )
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"
     if archive.exists():

@@ -63,7 +63,7 @@ class _Loaded:
 
 def predict(
     *,
-    model: Path,
+    model: Path | Sequence[Path],
     inputs: Sequence[str],
     out: Path,
     detector: str | None = None,
@@ -72,6 +72,7 @@ def predict(
     classes: Sequence[str | int] | None = None,
     max_detections: int | None = None,
     mask_threshold: float = 0.5,
+    roi_sizes: Sequence[int] = (),
     save: Sequence[str] = ("overlays",),
     batch_size: int = 1,
     frame_step: int = 1,
@@ -85,7 +86,7 @@ def predict(
     `save` (of `KINDS`) each get a folder. Files that cannot be read are named and left out.
 
     Args:
-        model: a run directory of train-head, or an exported folder.
+        model: a run directory of train-head, or an exported folder; masks of several are averaged.
         inputs: image files, video files, folders, patterns.
         frame_step: every so many frames of a video.
         workers: threads that read and write; None for the number of cores, at most 8.
@@ -109,7 +110,9 @@ def predict(
         need_video()
     with Ownership(out) as owner:
         _check_out(out, overwrite=overwrite)
-        segmenter = InstanceSegmenter.load(model, detector=detector, weights=weights, device=device)
+        segmenter = InstanceSegmenter.load(
+            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes
+        )
         choice = segmenter.choice(
             threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
         )

@@ -185,8 +185,10 @@ def evaluate(
     cache: PathLike,
     *,
     out: PathLike,
-    head: PathLike | None = None,
+    head: PathLike | Sequence[PathLike] | None = None,
     baseline: str | None = None,
+    roi_sizes: Sequence[int] = (),
+    views: int = 1,
     device: str = "auto",
     images: PathLike | None = None,
     compare: Sequence[PathLike] = (),
@@ -198,8 +200,10 @@ def evaluate(
     Args:
         cache: to evaluate on; it holds the ground truth.
         out: folder for `metrics.json` and the COCO result files.
-        head: run directory of a trained head, or a checkpoint.
+        head: run directory of a trained head, or a checkpoint; masks of several are averaged.
         baseline: instead of a head: `box`, `training-free` or one of its variants.
+        roi_sizes: average masks at these sides of the RoI; none for the head's own.
+        views: average masks over so many cached views of each image.
         device: `auto`, `cpu`, `cuda`.
         images: folder of the pictures for the report; None for where the cache was made.
         compare: other folders of `evaluate`, or any tool's COCO result files of masks.
@@ -212,8 +216,10 @@ def evaluate(
     return evaluate_stage.evaluate(
         cache=Path(cache),
         out=Path(out),
-        head=_path(head),
+        head=_path(head) if head is None or isinstance(head, str | os.PathLike) else [*map(Path, head)],
         baseline=baseline,
+        roi_sizes=roi_sizes,
+        views=views,
         device=device,
         images=_path(images),
         others=[Path(other) for other in compare],

@@ -1,14 +1,18 @@
-"""What `evaluate` and `visualize` segment with: a trained head or a baseline, and its name for the results."""
+"""What `evaluate` and `visualize` segment with: trained heads or a baseline, and its name for the results."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
+from frozen_cache.evaluation.averaging import ViewsSegmenter, head_segmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
@@ -25,34 +29,89 @@ BASELINES: dict[str, dict[str, bool] | None] = {
 """The rows of Table 1, as `TrainingFree` takes them, and the filled box."""
 
 
-def check_choice(head: Path | None, baseline: str | None) -> None:
-    """UserError unless exactly one of them is given, and is known."""
-    if (head is None) == (baseline is None):
+def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
+    """None, one or several heads as a list."""
+    return [] if head is None else [head] if isinstance(head, Path) else list(head)
+
+
+def check_choice(heads: Sequence[Path], baseline: str | None) -> None:
+    """UserError unless there are either heads or a baseline, and it is known."""
+    if (not heads) == (baseline is None):
         raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(BASELINES)})")
     if baseline is not None and baseline not in BASELINES:
         raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
 
 
-def cache_for(head: Path | None, cache: Path) -> CacheReader:
-    """The cache, its C1 and added maps at the scale at which the head was trained, where there is a head."""
-    return CacheReader(cache, c1_scale=None if head is None else load_record(run_of(head)).backbone_scale)
+def cache_for(heads: Sequence[Path], cache: Path) -> CacheReader:
+    """The cache, its C1 and added maps at the scale at which the first head was trained, where there is one."""
+    return CacheReader(cache, c1_scale=load_record(run_of(heads[0])).backbone_scale if heads else None)
 
 
 def make_segmenter(
-    reader: CacheReader, *, cache: Path, head: Path | None, baseline: str | None, device: str
+    reader: CacheReader,
+    *,
+    cache: Path,
+    heads: Sequence[Path],
+    baseline: str | None,
+    device: str,
+    roi_sizes: Sequence[int] = (),
+    views: int = 1,
 ) -> tuple[Segmenter, dict[str, Any]]:
-    """The segmenter, and what to call it: `name`, and for a head its `file` and `sha256`."""
+    """The segmenter, and what to call it: `name`, and for heads their `file` and `sha256`.
+
+    Args:
+        heads: their masks are averaged.
+        roi_sizes: so are those of each head at each of these sides of the RoI; none for its own.
+        views: and those of so many cached views of each image.
+    """
     chosen = pick_device(device)
-    if head is not None:
+    segmenter: Segmenter
+    if heads:
+        segmenter, of = _of_heads(reader, cache=cache, heads=heads, device=chosen, roi_sizes=roi_sizes)
+    else:
+        if roi_sizes:
+            raise UserError("--roi-sizes is for heads: leave it out with --baseline")
+        segmenter, of = _of_baseline(reader, baseline or "box", chosen)
+    if views < 1:
+        raise UserError(f"--views {views}: give 1 or more")
+    if views > 1:
+        segmenter = ViewsSegmenter(segmenter, reader, views=views)
+        of["name"] += f", mean of {views} views"
+    return segmenter, of
+
+
+def _of_heads(
+    reader: CacheReader, *, cache: Path, heads: Sequence[Path], device: torch.device, roi_sizes: Sequence[int]
+) -> tuple[Segmenter, dict[str, Any]]:
+    models, files, layers = [], [], {}
+    for head in heads:
         model, record, file = load_head(head)
         check_fits(record, reader, head=head, cache=cache)
-        of = {"name": f"head {file}", "file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        return FeatureSegmenter(model, encoder_layer=record.encoder_layer, device=chosen), of
-    options = BASELINES[baseline or "box"]
+        layers[record.encoder_layer] = head
+        models.append(model)
+        files.append(file)
+    if len(layers) > 1:
+        (one, first), (other, second) = list(layers.items())[:2]
+        raise UserError(
+            f"{first} reads encoder layer {one}, {second} layer {other}: average heads that read the same one"
+        )
+    segmenter = head_segmenter(models, encoder_layer=next(iter(layers)), device=device, roi_sizes=roi_sizes)
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    names = ", ".join(map(str, files))
+    sizes = f", at RoI sizes {', '.join(map(str, roi_sizes))}" if roi_sizes else ""
+    return segmenter, {
+        "name": (f"head {names}" if len(files) == 1 else f"mean of {len(files)} heads: {names}") + sizes,
+        "file": names,
+        "sha256": ", ".join(sums),
+    }
+
+
+def _of_baseline(reader: CacheReader, baseline: str, device: torch.device) -> tuple[Segmenter, dict[str, Any]]:
+    options = BASELINES[baseline]
     if options is None:
         return BoxSegmenter(), {"name": "baseline: filled boxes"}
     layer = resolve_encoder_layer(HeadConfig(), reader.attributes.detector.encoder_layers)
     free = TrainingFree(inputs=reader.head_inputs(layer), **options)
     note = "" if free.note is None else f"; {free.note}"
-    segmenter = FeatureSegmenter(free, encoder_layer=layer, device=chosen)
+    segmenter = FeatureSegmenter(free, encoder_layer=layer, device=device)
     return segmenter, {"name": f"baseline: {baseline} (Eq. 1 to 4){note}"}

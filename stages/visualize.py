@@ -25,7 +25,7 @@ from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import MISTAKES, Gallery
 from frozen_cache.report.page import write_page
 from frozen_cache.report.photographs import photographs
-from frozen_cache.stages.segmenter import cache_for, check_choice, make_segmenter
+from frozen_cache.stages.segmenter import all_heads, cache_for, check_choice, make_segmenter
 
 FOLDERS = ("best", "worst", "mistakes", "probabilities")
 INSTANCES = 8
@@ -58,12 +58,13 @@ def visualize(
         images: folder of the pictures; None for where the cache was made. Without any, masks lie on a plain ground.
         limit: pictures of each sort.
     """
-    check_choice(head, baseline)
+    heads = all_heads(head)
+    check_choice(heads, baseline)
     if limit < 1:
         raise UserError(f"--limit {limit}: give 1 or more")
-    reader = cache_for(head, cache)
+    reader = cache_for(heads, cache)
     pictures = photographs(cache, images)
-    segmenter, of = make_segmenter(reader, cache=cache, head=head, baseline=baseline, device=device)
+    segmenter, of = make_segmenter(reader, cache=cache, heads=heads, baseline=baseline, device=device)
     with Ownership(out):
         if content_names(out):
             raise UserError(f"--out {out} exists and is not an empty folder: choose another path")

@@ -54,6 +54,11 @@ class FeatureSegmenter:
         self.encoder_layer: int | None = encoder_layer
         self.device = device
 
+    @property
+    def mask_depends_on_query_alone(self) -> bool:
+        """Whether RoIs of equal query and box have equal masks, whatever their labels and neighbours are."""
+        return self.model.mask_depends_on_query_alone
+
     @torch.inference_mode()
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""

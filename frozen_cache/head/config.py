@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from frozen_cache.errors import UserError
 
 PAPER_ENCODER_LAYER = 4
+LEAST_ROI, MOST_ROI = 4, 128
 
 
 class HeadConfig(BaseModel):
@@ -34,7 +35,7 @@ class HeadConfig(BaseModel):
     """C1 is added to F through a 1x1 convolution and GroupNorm (Table 6). Without C1 there is no neck."""
     width: int = Field(default=128, ge=8, le=4096)
     """Channels of the RoI features and of the projected query (Table 4)."""
-    roi_size: int = Field(default=32, ge=4, le=128)
+    roi_size: int = Field(default=32, ge=LEAST_ROI, le=MOST_ROI)
     """Side of the RoI features (Table 9)."""
     roi_scale: float = Field(default=1.0, ge=1, le=2)
     """Side of the RoI in sides of the box: above 1 the head sees around the box, and its mask may leave it."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from frozen_cache.boxes import enlarged
+from frozen_cache.errors import UserError
 from frozen_cache.head.box_encoder import BoxEncoder
-from frozen_cache.head.config import HeadConfig
+from frozen_cache.head.config import LEAST_ROI, MOST_ROI, HeadConfig
 from frozen_cache.head.fcn import FcnMaskHead
 from frozen_cache.head.feature_map import FeatureMap
 from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, ImageGroup, Rois, grouped
@@ -73,6 +75,29 @@ class MaskHead(nn.Module):
         """Whether RoIs of equal query and box have equal masks, whatever their labels and neighbours are."""
         attends = "o2o" in self.config.query_blocks and self.config.query_depth > 0
         return not attends and not self.config.class_masks and self.config.mask_head != "segmenter"
+
+    def at_roi_size(self, size: int) -> MaskHead:
+        """The head with its own weights, shared, on RoIs of another side.
+
+        Raises:
+            UserError: weights that are bound to the side which they were trained at: a learned position of the RoI's
+                cells, mask scoring.
+        """
+        if size == self.config.roi_size:
+            return self
+        bound = "learned positions of deformable box layers" if self.box_encoder.position is not None else None
+        bound = "mask scoring" if self.scoring is not None else bound
+        if bound is not None:
+            raise UserError(
+                f"RoI size {size}: the head has {bound}, for its own {self.config.roi_size} cells a side alone"
+            )
+        if not LEAST_ROI <= size <= MOST_ROI:
+            raise UserError(f"RoI size {size}: give {LEAST_ROI} to {MOST_ROI}")
+        other = copy.copy(self)
+        other._modules = dict(self._modules)  # else the copy's new part would be the original's as well
+        other.config = self.config.model_copy(update={"roi_size": size})
+        other.roi_align = RoiAlign(size=size, sampling=self.config.roi_sampling, stride=self.feature_map.stride)
+        return other
 
     def boxes(self, rois: Rois) -> Tensor:
         """(N, 4) cxcywh in 0..1 that the masks cover: the RoIs' own, enlarged by `roi_scale`."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from frozen_cache.cache.attributes import detector_fingerprint
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.errors import UserError
 from frozen_cache.export.manifest import is_exported
@@ -21,3 +24,31 @@ def load_model(path: Path, *, detector: str | FrozenDetector | None, weights: Pa
         return load_folder(path)
     model, _ = load_run(path, detector=detector, weights=weights)
     return model
+
+
+def load_models(paths: Sequence[Path], *, detector: str | FrozenDetector | None, weights: Path | None) -> Model:
+    """The model of the first path, with the heads of all others beside its own.
+
+    Raises:
+        UserError: as `load_model`; heads of other detectors, encoder layers or categories than the first one's.
+    """
+    if not paths:
+        raise UserError("no model is given: give a run directory of train-head, or an exported folder")
+    first = load_model(paths[0], detector=detector, weights=weights)
+    known = _facts(first)
+    heads = []
+    for path in paths[1:]:
+        model = load_model(path, detector=None if is_exported(path) else first.detector, weights=None)
+        if differing := [name for name, value in _facts(model).items() if value != known[name]]:
+            raise UserError(f"{path} and {paths[0]} differ in their {differing[0]}: only heads that agree are averaged")
+        heads.append(model.head)
+    return replace(first, further=tuple(heads))
+
+
+def _facts(model: Model) -> dict[str, object]:
+    """What heads must have in common."""
+    return {
+        "detector": detector_fingerprint(model.detector.spec),
+        "encoder layer": model.encoder_layer,
+        "categories": model.categories,
+    }

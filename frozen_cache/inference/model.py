@@ -35,6 +35,8 @@ class Model:
     """(query, label) pairs selected per image."""
     autocast: str | None
     """As the training cache was made."""
+    further: tuple[MaskHead, ...] = ()
+    """Heads of the same detector whose masks are averaged with the head's."""
 
 
 def load_run(

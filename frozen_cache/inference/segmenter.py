@@ -23,11 +23,11 @@ from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.segmenters import FeatureSegmenter
+from frozen_cache.evaluation.averaging import head_segmenter
 from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
 from frozen_cache.inference.images import ImageLike, as_picture
 from frozen_cache.inference.instances import Instances
-from frozen_cache.inference.load import load_model
+from frozen_cache.inference.load import load_models
 from frozen_cache.inference.model import Model
 
 Item = TypeVar("Item")
@@ -60,37 +60,43 @@ class InstanceSegmenter:
     the networks run for one call at a time, pictures are read and masks pasted side by side.
     """
 
-    def __init__(self, model: Model, *, device: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = ()) -> None:
         """Put a model on a device; `InstanceSegmenter.load` is the usual way here."""
         self._device = pick_device(device)
         self._model = model
         self._detector = model.detector.to(self._device)
-        self._head = FeatureSegmenter(model.head, encoder_layer=model.encoder_layer, device=self._device)
+        self._head = head_segmenter(
+            [model.head, *model.further], encoder_layer=model.encoder_layer, device=self._device, roi_sizes=roi_sizes
+        )
         self._lock = threading.Lock()
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         detector: str | FrozenDetector | None = None,
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
+        roi_sizes: Sequence[int] = (),
     ) -> InstanceSegmenter:
         """The segmenter of a run directory of train-head, or of a folder that `frozen-cache export` made.
 
         Args:
-            path: the run or folder.
+            path: the run or folder; or several whose heads belong to one detector: their masks are averaged.
             detector: where a run's detector is now, as `--detector` takes it, or the detector itself; None for where
                 it was when its features were cached. A folder has its own.
             weights: the checkpoint of a named detector.
             device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+            roi_sizes: the masks are averages of those at these sides of the RoI; none for the head's own.
 
         Raises:
             UserError: nothing of the kind is there, or the detector is gone or has changed.
         """
         given = None if weights is None else Path(weights)
-        return cls(load_model(Path(path), detector=detector, weights=given), device=device)
+        paths = [path] if isinstance(path, str | os.PathLike) else path
+        model = load_models([Path(each) for each in paths], detector=detector, weights=given)
+        return cls(model, device=device, roi_sizes=roi_sizes)
 
     @property
     def names(self) -> dict[int, str]:
@@ -200,7 +206,7 @@ class InstanceSegmenter:
 
     def segment(self, view: CachedView, choice: Choice) -> Instances:
         """Masks for the pairs of a view that are to be kept."""
-        if self._model.head.mask_depends_on_query_alone:
+        if self._head.mask_depends_on_query_alone:
             # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
             view = choice.of_view(view)
         with self._lock:

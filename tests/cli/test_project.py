@@ -154,3 +154,14 @@ def test_a_table_of_parts_runs_once_for_each(tmp_path: Path) -> None:
     assert called == [{"baseline": "box", "device": "cpu"}, {"baseline": "box", "device": "cuda"}]
     with pytest.raises(UserError, match="2 parts, each with an --out of its own"):
         invoke(Group(), ["evaluate", "--out", "c"], config=file)
+
+
+def test_options_that_may_be_repeated_take_one_value_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(
+        '[evaluate]\nhead = "run"\ncompare = ["a", "b.json"]\n[predict]\nsave = "masks"\n[train-head]\nset = ["a=1"]\n'
+    )
+    project = read_project(tmp_path / "p.toml", COMMANDS)
+    head, both = [str(tmp_path / "run")], [str(tmp_path / "a"), str(tmp_path / "b.json")]
+    assert project["evaluate"] == [{"head": head, "compare": both}]
+    assert project["predict"] == [{"save": ["masks"]}]
+    assert project["train-head"] == [{"set_": ["a=1"]}]
