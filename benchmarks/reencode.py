@@ -14,7 +14,13 @@ from frozen_cache.cache.writer import CacheWriter
 
 
 def reencoded(
-    source: Path, out: Path, *, precision: Precision, step: float | None = None, views: int | None = None
+    source: Path,
+    out: Path,
+    *,
+    precision: Precision,
+    step: float | None = None,
+    views: int | None = None,
+    store_c1: bool = False,
 ) -> Path:
     """Fill `out` with the views of a whole cache, or go on with it.
 
@@ -22,6 +28,7 @@ def reencoded(
         source: best in float16 or float32; what it has lost stays lost.
         step: of coded maps.
         views: the first so many; None for all.
+        store_c1: the maps that `source` recomputes are stored.
     """
     reader = CacheReader(source, allow_incomplete=views is not None)
     there = reader.attributes
@@ -29,11 +36,12 @@ def reencoded(
     attributes = CacheAttributes.model_validate(
         there.model_dump()
         | {"format_version": FORMAT_VERSION, "precision": precision, "step": step, "views_total": total}
+        | ({"c1": "stored", "stem": None} if store_c1 else {})
     )
     writer = CacheWriter(out, attributes)
     first = 0
     try:
-        copy_stem(out, source, there.stem)
+        copy_stem(out, source, attributes.stem)
         for segment in committed_segments(source):
             record = read_record(source, segment, there.fingerprint)
             count = min(len(record.image_ids), total - first)
@@ -43,9 +51,11 @@ def reencoded(
                         written.add_broken(image.image_id, image.reason)
                     for row in range(count):
                         crc = record.image_crcs[row] if record.image_crcs else None
-                        kept = None if there.stem is None else reader.place(first + row)[0].stored("images", row)
-                        file = None if kept is None else kept.tobytes()
-                        written.append(_stored(reader, first + row), image_crc=crc, image_file=file)
+                        if attributes.stem is None:
+                            written.append(reader.read(first + row), image_crc=crc)
+                        else:
+                            file = reader.place(first + row)[0].stored("images", row).tobytes()
+                            written.append(_stored(reader, first + row), image_crc=crc, image_file=file)
             first += count
     finally:
         writer.close()

@@ -8,7 +8,11 @@ import pytest
 import torch
 import transformers as hf
 
+from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.from_image import CacheStem
+from frozen_cache.cache.stem_files import keep_stem, stem_record
 from frozen_cache.detectors.load import load_detector
+from frozen_cache.detectors.run import run_detector
 from frozen_cache.detectors.stem import Stem, StemConfig, StemMap
 from frozen_cache.detectors.stem_kinds import transformers_fields
 
@@ -44,6 +48,29 @@ def test_c1_is_that_of_the_detector(small, small_detector) -> None:
     assert not levels
     whole = sum(each.numel() for each in detector.backbone.state_dict().values())
     assert sum(each.numel() for each in stem.tensors.values()) < 0.5 * whole, "the weights up to stride 4 only"
+
+
+def test_a_cache_makes_it_of_pixels_as_the_detector_does(small, small_detector, tmp_path) -> None:
+    """Through the file in the cache and the input rule; under autocast within the rounding of its type."""
+    name, expected = small
+    detector = small_detector(name)
+    if expected.c1 is None:
+        return
+    record, content = stem_record(detector.stem())
+    keep_stem(tmp_path, record, content)
+    pixels = (255 * _images(detector)).to(torch.uint8)
+    device = torch.device("cpu")
+    for autocast, tolerance in ((None, 1e-5), ("bfloat16", 2**-7)):
+        how = CacheAttributes.model_construct(detector=detector.spec, stem=record, autocast=autocast)
+        c1, levels = CacheStem(tmp_path, how)({1: pixels})
+        assert c1 is not None
+        wanted = run_detector(detector, pixels, device=device, autocast=autocast).c1
+        assert wanted is not None
+        torch.testing.assert_close(
+            c1.float(), wanted.float(), rtol=0, atol=tolerance * wanted.float().abs().max().item()
+        )
+        assert not levels
+        assert not c1.requires_grad
 
 
 @pytest.mark.parametrize(("name", "scale"), [("detr_timm", 1), ("deformable_detr_swin", 1), ("deimv2", 2)])
