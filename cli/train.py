@@ -32,6 +32,9 @@ def train_head(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read views. [default: as many as it takes]")
+    ] = None,
 ) -> None:
     """Train a mask head from a cache alone."""
     if not show_config:
@@ -61,6 +64,7 @@ def train_head(
             resume=resume,
             device=device,
             memory_bytes=int(memory_gb * 2**30),
+            workers=workers,
         )
     typer.echo(result.text())
 

@@ -146,6 +146,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     memory_gb: float = 4.0,
+    workers: int | None = None,
 ) -> TrainResult:
     """Train a mask head from a cache alone; `frozen-cache train-head`.
 
@@ -162,6 +163,7 @@ def train(
         resume: go on with the run in `out`.
         device: `auto`, `cpu`, `cuda`.
         memory_gb: for cached views that are kept between epochs.
+        workers: threads that read views; None for as many as keep the training from waiting, up to the cores.
 
     Raises:
         FrozenCacheError: bad input, another run in `out`, numbers that are not finite.
@@ -178,6 +180,7 @@ def train(
         resume=resume,
         device=device,
         memory_bytes=int(memory_gb * 2**30),
+        workers=workers,
     )
 
 

@@ -25,6 +25,7 @@ from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.ownership import Ownership
+from frozen_cache.precision import chosen_precision
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
 from frozen_cache.report.page import write_page
@@ -83,12 +84,14 @@ def train_head(
     resume: bool = False,
     device: str = "auto",
     memory_bytes: int = 4 * 2**30,
+    workers: int | None = None,
 ) -> TrainResult:
     """Train from `cache` alone into the run directory `out`; evaluate on `val_cache` where given.
 
     An unfinished run of the same settings goes on by itself.
 
     Args:
+        workers: threads that read views; None for as many as keep the training from waiting, up to the cores.
         resume: take the configuration and the validation cache from the run in `out`, where there is one; what is
             given besides must agree with it, save for its length: larger `optim.epochs` prolong it. A finished run is
             no error then.
@@ -103,6 +106,8 @@ def train_head(
     run.check_folder()
     there = load_record(out) if resume and run.record_file.is_file() else None
     config = _configuration(there, preset=preset, overrides=overrides)
+    precision = chosen_precision(config.mixed_precision, pick_device(device))
+    config = config.model_copy(update={"mixed_precision": precision})
     reader = CacheReader(cache, c1_scale=config.head.c1_scale)
     if val_cache is None and there is not None:
         val_cache = there.val_cache
@@ -122,6 +127,7 @@ def train_head(
         config=config,
         run=run,
         accelerator=accelerator,
+        workers=workers,
         fingerprint={
             "detector_fingerprint": record.detector_fingerprint,
             "cache_fingerprint": record.cache_fingerprint,
@@ -194,8 +200,6 @@ def _record(
 
 def _accelerator(config: TrainConfig, device: str) -> Accelerator:
     chosen = pick_device(device)
-    if config.mixed_precision == "fp16" and chosen.type == "cpu":
-        raise UserError("mixed_precision=fp16 needs a GPU: take bf16 or no on the CPU")
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
     # accelerate keeps one precision for the process; an ablation may go from one to another.

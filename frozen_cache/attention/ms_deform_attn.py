@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frozen_cache.attention.compiled import compiled_sampling
+from frozen_cache.precision import wide
 
 
 class MSDeformAttn(nn.Module):
@@ -78,12 +79,13 @@ class MSDeformAttn(nn.Module):
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
         value = value.view(batch, -1, self.heads, self.dim // self.heads)
-        offsets = self.sampling_offsets(query).view(batch, count, self.heads, self.levels, self.points, 2)
-        weights = self.attention_weights(query).view(batch, count, self.heads, self.levels * self.points)
+        # Places and the weighted sum are float32 also under autocast: half precision would misplace the samples.
+        offsets = wide(self.sampling_offsets(query)).view(batch, count, self.heads, self.levels, self.points, 2)
+        weights = wide(self.attention_weights(query)).view(batch, count, self.heads, self.levels * self.points)
         weights = weights.softmax(-1).view(batch, count, self.heads, self.levels, self.points)
         if reference_points.shape[-1] == 2:
             # Filled in on the device: copying numbers over from the host would wait for it.
-            sizes = torch.cat([query.new_full((1,), length) for h, w in shapes for length in (w, h)]).view(-1, 2)
+            sizes = torch.cat([offsets.new_full((1,), length) for h, w in shapes for length in (w, h)]).view(-1, 2)
             locations = reference_points[:, :, None, :, None, :] + offsets / sizes[None, None, None, :, None, :]
         else:
             centre, extent = reference_points[..., :2], reference_points[..., 2:]
@@ -115,10 +117,9 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     ):
         image = part.permute(0, 2, 3, 1).reshape(batch * heads, width, height, length)
         at = grid[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (B * heads, N, P, 2)
-        # Half precision would misplace the samples, so they are taken in float32 also under autocast.
-        wide = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
+        image = wide(image)
         sampled.append(
-            F.grid_sample(wide, at.to(wide.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+            F.grid_sample(image, at.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
         )
     weights = weights.transpose(1, 2).reshape(batch * heads, 1, count, len(shapes) * points)
     out = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from frozen_cache.precision import wide
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, bias: Tensor | None = None) -> Tensor:
     """Softmax attention.
@@ -22,7 +24,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int, bias: Tenso
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    return (wide(scores).softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):

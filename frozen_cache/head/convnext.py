@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from frozen_cache.head.feed_forward import FeedForward
+from frozen_cache.head.norm import LayerNorm
 
 
 class ConvNeXtLayer(nn.Module):
@@ -17,7 +18,7 @@ class ConvNeXtLayer(nn.Module):
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.feed_forward = FeedForward(dim=dim)
         self.scale = nn.Parameter(torch.full((dim,), self.INITIAL_SCALE))
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from frozen_cache.attention import MSDeformAttn
 from frozen_cache.head.feed_forward import FeedForward
-from frozen_cache.head.norm import attention_heads
+from frozen_cache.head.norm import LayerNorm, attention_heads
 
 
 class DeformableLayer(nn.Module):
@@ -18,9 +18,9 @@ class DeformableLayer(nn.Module):
     def __init__(self, *, dim: int, levels: int) -> None:
         super().__init__()
         self.attention = MSDeformAttn(dim=dim, levels=levels, heads=attention_heads(dim), points=4)
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = LayerNorm(dim)
         self.feed_forward = FeedForward(dim=dim)
-        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward_norm = LayerNorm(dim)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """Refine tokens that attend to themselves.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frozen_cache.precision import full_precision, wide
+
 
 class FcnEncoder(nn.Sequential):
     """3x3 convolutions with ReLU; a box encoder. (N, D, R, R) to (N, D, R, R)."""
@@ -49,7 +51,9 @@ class FcnMaskHead(nn.Module):
         Returns:
             (N, 2 R, 2 R) logits.
         """
-        masks = self.out(F.relu(self.deconv(rois)))
+        grown = F.relu(self.deconv(rois))
+        with full_precision(rois):
+            masks = self.out(wide(grown))
         if self.classes == 1:
             return masks[:, 0]
         return masks.gather(1, labels[:, None, None, None].expand(-1, 1, *masks.shape[2:]))[:, 0]

@@ -19,6 +19,7 @@ from frozen_cache.head.mask_predictor import DotProduct, SegmenterHead
 from frozen_cache.head.query_encoder import QueryEncoder
 from frozen_cache.head.roi import RoiAlign
 from frozen_cache.head.scoring import MaskScoring
+from frozen_cache.precision import wide
 
 
 class MaskHead(nn.Module):
@@ -118,7 +119,7 @@ class MaskHead(nn.Module):
         groups = [group for group in images if isinstance(group, ImageGroup)] or grouped(features, rois)
         counts = [count for group in groups for count in group.counts]
         logits, iou = self.segment(self._cut(groups, rois), rois, counts)
-        return HeadOutput(mask_logits=_wide(logits), iou=None if iou is None else _wide(iou))
+        return HeadOutput(mask_logits=wide(logits), iou=None if iou is None else wide(iou))
 
     def _cut(self, groups: list[ImageGroup], rois: Rois) -> Tensor:
         """(N, D, R, R) RoI features, in the order of `rois`."""
@@ -157,7 +158,3 @@ class MaskHead(nn.Module):
         logits = rois.boxes.new_zeros(0, side, side) + anchor
         iou = None if self.scoring is None else rois.boxes.new_zeros(0, self.inputs.num_classes) + anchor
         return HeadOutput(mask_logits=logits, iou=iou)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

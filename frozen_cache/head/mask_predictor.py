@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frozen_cache.precision import full_precision, wide
+
 SEGMENTER_MASKS = 100
 """The paper's number of masks per image, over which Segmenter's LayerNorm runs."""
 
@@ -19,7 +21,8 @@ class DotProduct(nn.Module):
         self, queries: Tensor, rois: Tensor, image_index: Tensor, counts: Sequence[int] | None = None
     ) -> Tensor:
         """Queries (N, D) and RoI features (N, D, R, R) to (N, R, R) logits."""
-        return (queries[:, None] @ rois.flatten(2)).unflatten(2, rois.shape[2:])[:, 0]
+        with full_precision(rois):
+            return (wide(queries)[:, None] @ wide(rois).flatten(2)).unflatten(2, rois.shape[2:])[:, 0]
 
 
 class SegmenterHead(nn.Module):
@@ -50,9 +53,10 @@ class SegmenterHead(nn.Module):
         Returns:
             (N, R, R) logits.
         """
-        q = F.normalize(self.query(queries), dim=-1)
-        cells = F.normalize(self.cell(rois.flatten(2).transpose(1, 2)), dim=-1)
-        scores = (cells @ q[..., None])[..., 0]  # (N, R * R)
+        with full_precision(rois):
+            q = F.normalize(self.query(wide(queries)), dim=-1)
+            cells = F.normalize(self.cell(wide(rois).flatten(2).transpose(1, 2)), dim=-1)
+            scores = (cells @ q[..., None])[..., 0]  # (N, R * R)
         if counts is None:
             counts = image_index.unique_consecutive(return_counts=True)[1].tolist()
         masks = torch.cat([self._compete(part) for part in scores.split([count for count in counts if count])])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from frozen_cache.head.attention import Attention
 from frozen_cache.head.feed_forward import FeedForward
-from frozen_cache.head.norm import attention_heads
+from frozen_cache.head.norm import LayerNorm, attention_heads
 from frozen_cache.head.position import box_sine
 
 
@@ -33,7 +33,7 @@ class ObjectToObject(nn.Module):
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.attention = Attention(dim=dim, heads=attention_heads(dim))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
 
     def forward(self, queries: Tensor, position: Tensor, image_index: Tensor) -> Tensor:
         """Queries (N, D), position of their boxes (N, D), image_index (N,) to (N, D)."""
@@ -49,7 +49,7 @@ class BoxToObject(nn.Module):
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.attention = Attention(dim=dim, heads=attention_heads(dim))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
 
     def forward(self, queries: Tensor, rois: Tensor) -> Tensor:
         """Queries (N, D) and RoI features (N, D, R, R) to (N, D)."""
@@ -63,7 +63,7 @@ class QueryFeedForward(nn.Module):
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.feed_forward = FeedForward(dim=dim)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
 
     def forward(self, queries: Tensor) -> Tensor:
         """(N, D) to (N, D)."""

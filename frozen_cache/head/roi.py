@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert, roi_align
 
+from frozen_cache.precision import wide
+
 
 class RoiAlign(nn.Module):
     """Cuts R x R features out of F for each box.
@@ -35,7 +37,7 @@ class RoiAlign(nn.Module):
         Returns:
             (N, D, R, R).
         """
-        feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+        feature = wide(feature)
         extents = [length for size in sizes for length in self._extent(feature, size)]
         scale = torch.cat([feature.new_full((1,), length) for length in extents]).view(-1, 2)
         corners = box_convert(boxes.to(feature.dtype), "cxcywh", "xyxy")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frozen_cache.precision import full_precision, wide
+
 
 class MaskScoring(nn.Module):
     """Three 3x3 convolutions of stride 2 over mask and features, then three linear layers. 733,008 parameters.
@@ -47,4 +49,5 @@ class MaskScoring(nn.Module):
         feature = feature.flatten(1)
         for layer in self.hidden:
             feature = F.relu(layer(feature))
-        return self.out(feature)
+        with full_precision(feature):
+            return self.out(wide(feature))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from frozen_cache.head.attention import attend
 from frozen_cache.head.feed_forward import FeedForward
-from frozen_cache.head.norm import attention_heads
+from frozen_cache.head.norm import LayerNorm, attention_heads
 
 IMAGE_WINDOW = 14
 """The window that fits the paper's parameter count in the image encoder."""
@@ -31,12 +31,12 @@ class SwinLayer(nn.Module):
     def __init__(self, *, dim: int, window: int, shifted: bool) -> None:
         super().__init__()
         self.window, self.shift, self.heads = window, window // 2 if shifted else 0, attention_heads(dim)
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, self.heads))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
-        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward_norm = LayerNorm(dim)
         self.feed_forward = FeedForward(dim=dim)
         self.register_buffer("pairs", _relative_index(window), persistent=False)
 

@@ -110,8 +110,9 @@ class TrainConfig(BaseModel):
     """How it is trained."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of the first weights, the order of the views, and all that is drawn."""
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Number type of the head's matrix products: float32, bfloat16, or float16 with a gradient scaler (a GPU)."""
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
+    """Number type of the head's matrix products: float32, bfloat16, or float16 with a gradient scaler (a GPU); `auto`
+    takes bfloat16 where the hardware has it, else float16 on a GPU and float32 on a CPU."""
     views: int | None = Field(default=None, ge=1)
     """Train on the first so many views of each image; None for all that are cached."""
     eval_every: float = Field(default=1.0, gt=0)

@@ -20,6 +20,8 @@ class Progress:
     """Time spent in training steps and evaluations, over all restarts."""
     loss: float | None = None
     """The last one that was printed, over all processes."""
+    skipped: Annotated[int, Field(ge=0)] = 0
+    """Steps in a row that the gradient scaler of float16 has skipped up to here."""
     box_ap: float | None = None
     """Of the evaluation at `best_step`: the boxes are the detector's, and the same at every step."""
 

@@ -92,7 +92,10 @@ class Trainer:
             self.head.load_state_dict(_part(tensors, "raw."))
             self.step.average.updates = progress.step
         restore_optimizer(self.step.optimizer, _part(tensors, "optimizer."))
+        if self.accelerator.scaler is not None and "scaler" in saved:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.progress = progress
+        self.watch.skipped = progress.skipped
 
     def save_last(self) -> None:
         """Write the `last` checkpoint: all that `resume` needs."""
@@ -100,12 +103,14 @@ class Trainer:
         if self.step.average is not None:
             tensors |= {f"raw.{name}": value for name, value in self.head.state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.step.optimizer).items()}
-        self._save(self.run.last, tensors)
+        scaler = self.accelerator.scaler
+        self._save(self.run.last, tensors, {} if scaler is None else {"scaler": scaler.state_dict()})
 
-    def _save(self, path: Path, tensors: dict[str, Tensor]) -> None:
+    def _save(self, path: Path, tensors: dict[str, Tensor], more: dict[str, Any] | None = None) -> None:
         self.check_owner()
+        self.progress.skipped = self.watch.skipped
         try:
-            save_checkpoint(path, tensors, run=self.fingerprint | {"progress": vars(self.progress)})
+            save_checkpoint(path, tensors, run=self.fingerprint | {"progress": vars(self.progress)} | (more or {}))
         except NotFiniteError as error:
             raise self.watch.failure(self._numbers, str(error)) from error
 

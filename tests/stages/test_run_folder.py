@@ -266,6 +266,7 @@ def _with_a_scaler(monkeypatch: pytest.MonkeyPatch, *, bad: range) -> None:
         return {name: value * factor for name, value in objective(*arguments, **options).items()}
 
     monkeypatch.setattr(stage, "_accelerator", scaling)
+    monkeypatch.setattr(stage, "chosen_precision", lambda asked, device: asked)
     monkeypatch.setattr(step, "objective", sometimes_infinite)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 
 from frozen_cache.stages.extract import extract_features
 
+sys.path.append(str(Path(__file__).parent))  # for random_steps
 FAKE = Path(__file__).parents[2] / "stages" / "fake_detector.py"
 
 
