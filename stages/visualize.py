@@ -105,7 +105,8 @@ def probability_sheet(reader: CacheReader, at: int, segmenter: Segmenter, galler
     best = [int(row) for row in found.scores.argsort(descending=True) if found.scores[row] >= THRESHOLD][:INSTANCES]
     picture, _ = gallery.picture(view.image_id)
     size = (picture.height, picture.width)
-    maps = paste_masks(found.masks[best], to_pixels(found.boxes[best], size), size, threshold=None).numpy()
+    boxes = to_pixels(found.boxes[best], size).numpy()
+    maps = paste_masks(found.masks[best].numpy(), boxes, size, threshold=None)
     names = [category["name"] for category in reader.attributes.categories]
     colours = class_colours(names)
     tiles = [picture]

@@ -77,7 +77,7 @@ def view_object_ious(
     pixels = to_pixels(boxes, size)
     return [
         _compared(view, int(index), rle, EDGE * math.hypot(box[2] - box[0], box[3] - box[1]))
-        for rle, box, index in zip(paste_rles(masks, pixels, size), pixels.tolist(), objects, strict=True)
+        for rle, box, index in zip(paste_rles(masks.numpy(), pixels.numpy(), size), pixels.tolist(), objects, strict=True)
     ]
 
 

@@ -132,7 +132,8 @@ def torch_outputs(
     masks = found.masks
     if pasted:
         size = image.transform.resized_size
-        masks = paste_masks(masks, to_pixels(found.boxes, size), size, threshold=None)
+        covered = to_pixels(found.boxes, size).numpy()
+        masks = torch.from_numpy(paste_masks(masks.numpy(), covered, size, threshold=None))
     boxes = box_convert(view.boxes[: view.selected], "cxcywh", "xyxy")
     scores = view.scores[: view.selected]
     return (boxes, ids[view.labels[: view.selected]], found.scores, masks), scores <= scores.min() + EDGE

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from frozen_cache.boxes import to_pixels
 from frozen_cache.cache.attributes import Category
@@ -86,15 +85,12 @@ class Instances:
     @cached_property
     def masks(self) -> np.ndarray:
         """(N, H, W) bool, at the image's own size. Large for many instances in a large image; `rles` is not."""
-        covered = torch.from_numpy(self.mask_boxes)
-        masks = torch.from_numpy(self.probabilities)
-        return paste_masks(masks, covered, self.size, threshold=self.mask_threshold).numpy()
+        return paste_masks(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold)
 
     @cached_property
     def rles(self) -> list[dict[str, Any]]:
         """N masks as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`."""
-        covered = torch.from_numpy(self.mask_boxes)
-        return paste_rles(torch.from_numpy(self.probabilities), covered, self.size, threshold=self.mask_threshold)
+        return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold)
 
     def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
         """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs."""

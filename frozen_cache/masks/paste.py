@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from frozen_cache.masks.window import paste_weights, pixel_span
 
@@ -28,21 +26,23 @@ def paste_window(mask: np.ndarray, box: list[float], size: tuple[int, int]) -> t
     return rows @ mask @ columns.T, top, left
 
 
-def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float | None = 0.5) -> Tensor:
+def paste_masks(
+    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], *, threshold: float | None = 0.5
+) -> np.ndarray:
     """Paste masks into full images. For N large images this is large; `paste_rles` needs no such thing.
 
     Args:
-        masks: (N, R, R) probabilities.
+        masks: (N, R, R) float32 probabilities.
         boxes: (N, 4) xyxy in pixels.
         size: (height, width) of the image.
         threshold: from which probability a pixel belongs to the mask; None for the probabilities themselves.
 
     Returns:
-        (N, height, width) bool, or float32 without a threshold; on the CPU.
+        (N, height, width) bool, or float32 without a threshold.
     """
-    out = torch.zeros(len(masks), *size, dtype=torch.bool if threshold is not None else torch.float32)
-    for index, (mask, box) in enumerate(zip(masks.detach().float().cpu().numpy(), boxes.tolist(), strict=True)):
+    out = np.zeros((len(masks), *size), dtype=bool if threshold is not None else np.float32)
+    for index, (mask, box) in enumerate(zip(masks, boxes.tolist(), strict=True)):
         window, top, left = paste_window(mask, box, size)
         part = window if threshold is None else window >= threshold
-        out[index, top : top + window.shape[0], left : left + window.shape[1]] = torch.from_numpy(part)
+        out[index, top : top + window.shape[0], left : left + window.shape[1]] = part
     return out

@@ -6,22 +6,23 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from torch import Tensor
 
 from frozen_cache.masks.paste import paste_window
 
 
-def paste_rles(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5) -> list[dict[str, Any]]:
+def paste_rles(
+    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], *, threshold: float = 0.5
+) -> list[dict[str, Any]]:
     """Paste masks into an image, as compressed RLEs whose counts are text, as COCO result files hold them.
 
     Args:
-        masks: (N, R, R) probabilities.
+        masks: (N, R, R) float32 probabilities.
         boxes: (N, 4) xyxy in pixels.
         size: (height, width) of the image.
         threshold: from which probability a pixel belongs to the mask.
     """
     found = []
-    for mask, box in zip(masks.detach().float().cpu().numpy(), boxes.tolist(), strict=True):
+    for mask, box in zip(masks, boxes.tolist(), strict=True):
         window, top, left = paste_window(mask, box, size)
         found.append(window_rle(window >= threshold, top, left, size))
     return found
@@ -37,17 +38,14 @@ def window_rle(window: np.ndarray, top: int, left: int, size: tuple[int, int]) -
         size: (height, width) of the image.
     """
     height, width = size
-    columns = np.zeros((window.shape[1], window.shape[0] + 2), dtype=np.int8)
-    columns[:, 1:-1] = window.T
-    change = np.diff(columns, axis=1)
-    column, start = np.nonzero(change == 1)
-    _, stop = np.nonzero(change == -1)
-    offset = (left + column) * height + top
-    starts, stops = offset + start, offset + stop
+    rows = window.shape[0] + 1
+    columns = np.zeros(window.shape[1] * rows + 1, dtype=bool)  # one by one, an empty pixel below each
+    columns[1:].reshape(-1, rows)[:, :-1] = window.T
+    place = np.flatnonzero(columns[1:] != columns[:-1])
+    edges = left * height + top + place + place // rows * (height - rows)
     # A run that fills a column to its foot goes on at the head of the next.
-    apart = starts[1:] != stops[:-1]
-    starts, stops = starts[np.append(True, apart)[: len(starts)]], stops[np.append(apart, True)[: len(stops)]]
-    edges = np.stack([starts, stops], axis=1).ravel()
+    joined = np.flatnonzero(edges[1:] == edges[:-1])
+    edges = np.delete(edges, np.concatenate([joined, joined + 1])) if len(joined) else edges
     counts = np.diff(edges, prepend=0, append=height * width)
     if len(edges) and counts[-1] == 0:
         counts = counts[:-1]

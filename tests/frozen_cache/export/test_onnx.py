@@ -293,7 +293,8 @@ def test_masks_are_pasted_as_in_torch():
     )
     masks, size = torch.rand(4, 8, 8), (37, 53)
     pasted = _paste(masks, boxes, torch.zeros(1, 3, *size))
-    torch.testing.assert_close(pasted, paste_masks(masks, to_pixels(boxes, size), size, threshold=None))
+    expected = paste_masks(masks.numpy(), to_pixels(boxes, size).numpy(), size, threshold=None)
+    torch.testing.assert_close(pasted, torch.from_numpy(expected))
 
 
 def test_pairs_are_found_whatever_their_order_and_a_lost_one_is_infinite():

@@ -6,8 +6,8 @@ import torch
 from pycocotools import mask as coco_mask
 from torch.nn import functional as F
 
-from frozen_cache.masks.paste import paste_masks
-from frozen_cache.masks.rle import paste_rles, window_rle
+from frozen_cache.masks import paste, rle
+from frozen_cache.masks.rle import window_rle
 
 # From oracles.pt: cells [0:3, 0:4] of the first mask, its box, and pixels [4:9, 9:15] of the pasted image.
 CELLS = [
@@ -25,6 +25,14 @@ PIXELS = [
 ]
 
 
+def paste_masks(masks, boxes, size, **options):
+    return torch.from_numpy(paste.paste_masks(masks.numpy(), boxes.numpy(), size, **options))
+
+
+def paste_rles(masks, boxes, size, **options):
+    return rle.paste_rles(masks.numpy(), boxes.numpy(), size, **options)
+
+
 def random_masks(count, side, *, seed=0):
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 1, 4, 4, generator=generator)
@@ -39,13 +47,13 @@ def test_a_slice_of_detectron2s_paste_is_reproduced():
 
 
 def test_all_of_detectron2s_paste_is_reproduced(oracles):
-    paste = oracles["paste"]
-    masks, boxes, size = paste["masks"][:, 0], paste["boxes"], tuple(paste["hw"])
+    expected = oracles["paste"]
+    masks, boxes, size = expected["masks"][:, 0], expected["boxes"], tuple(expected["hw"])
     # The last box has no extent: there the reference divides by zero, and ours is empty.
     torch.testing.assert_close(
-        paste_masks(masks, boxes, size, threshold=None)[:5], paste["full"][:5], atol=2e-6, rtol=0
+        paste_masks(masks, boxes, size, threshold=None)[:5], expected["full"][:5], atol=2e-6, rtol=0
     )
-    assert torch.equal(paste_masks(masks, boxes, size)[:5], paste["full"][:5] >= 0.5)
+    assert torch.equal(paste_masks(masks, boxes, size)[:5], expected["full"][:5] >= 0.5)
     assert not paste_masks(masks, boxes, size)[5].any()
 
 
@@ -66,9 +74,9 @@ def test_run_lengths_are_those_of_the_pasted_image(size):
         ]
     )
     found = paste_rles(masks, boxes, size)
-    for rle, image in zip(found, paste_masks(masks, boxes, size).numpy(), strict=True):
+    for lengths, image in zip(found, paste_masks(masks, boxes, size).numpy(), strict=True):
         expected = coco_mask.encode(np.asfortranarray(image.astype(np.uint8)))
-        assert rle == {"size": [height, width], "counts": expected["counts"].decode()}
+        assert lengths == {"size": [height, width], "counts": expected["counts"].decode()}
 
 
 def test_runs_that_reach_the_foot_of_a_column_go_on_in_the_next():
