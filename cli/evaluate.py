@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,13 @@ import typer
 
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_cache, need_run
+
+
+class CocoApi(StrEnum):
+    """Implementations of COCO's evaluation."""
+
+    pycocotools = "pycocotools"
+    hotcoco = "hotcoco"
 
 
 def evaluate(
@@ -45,6 +53,14 @@ def evaluate(
         bool,
         typer.Option("--ladder", help="Also what AP would be with edges, ranking, RoIs or boxes put right, one each."),
     ] = False,
+    coco_api: Annotated[
+        CocoApi,
+        typer.Option(help=r"What computes AP: pycocotools, or hotcoco (pip install 'frozen-cache\[fast-eval]')."),
+    ] = CocoApi.pycocotools,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that paste and compare masks. [default: a core each, none for few images]"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other results in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -68,6 +84,7 @@ def evaluate(
             roi_sizes=sizes,
             views=views,
             device=device,
+            workers=workers,
         )
         typer.echo(f"submission file: {file}")
         return
@@ -83,6 +100,8 @@ def evaluate(
         others=compare or [],
         overwrite=overwrite,
         ladder=ladder,
+        coco_api=coco_api.value,
+        workers=workers,
     )
     typer.echo(result.table())
     typer.echo(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")

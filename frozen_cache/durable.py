@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -61,10 +62,20 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Put a whole file at `path`: readers see the old content or the new, never a part, also after a power cut."""
+    with durable_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, put at `path` when the block ends, as `write_durably` does; nothing where it fails."""
     aside = aside_path(path)
     with errors_name(path):
         try:
-            _write_flushed(aside, content)
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:
             with suppress(OSError):

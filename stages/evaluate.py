@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_cache.durable import write_durably
+from frozen_cache.durable import make_folder_durably, write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
-from frozen_cache.evaluation.summary import judged, summary
+from frozen_cache.evaluation.scorers import CocoApi
+from frozen_cache.evaluation.summary import summary
 from frozen_cache.finite_json import finite_json
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.report.evaluation_page import evaluation_page, percent
@@ -83,6 +85,8 @@ def evaluate(
     others: Sequence[Path] = (),
     overwrite: bool = False,
     ladder: bool = False,
+    coco_api: CocoApi = "pycocotools",
+    workers: int | None = None,
 ) -> EvaluateResult:
     """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
 
@@ -94,6 +98,8 @@ def evaluate(
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
+        coco_api: what computes AP: pycocotools, or hotcoco (extra `fast-eval`).
+        workers: processes beside this one that paste and compare masks; None for as many as pay.
     """
     heads = all_heads(head)
     check_choice(heads, baseline)
@@ -104,24 +110,26 @@ def evaluate(
     )
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
-        evaluation = evaluate_cache(reader, segmenter, object_ious=True, ladder=ladder)
+        make_folder_durably(out)
+        evaluation = evaluate_cache(
+            reader, segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out
+        )
         named = {str(path): read_results(path, evaluation.truth) for path in others}
-        rows = compare(evaluation.truth, {of["name"]: evaluation.results["segm"], **named}) if named else []
-        verdicts = judged(evaluation)
-        metrics = summary(evaluation, verdicts, reader, of=of)
-        files: dict[str, tuple[Any, int | None]] = {
-            "bbox_results.json": (evaluation.results["bbox"], None),
-            "segm_results.json": (evaluation.results["segm"], None),
-            **({"compare.json": ([asdict(row) for row in rows], 2)} if rows else {}),
-            "metrics.json": (metrics, 2),
+        rows = compare(evaluation.truth, {of["name"]: evaluation.results.all(), **named}) if named else []
+        metrics = summary(evaluation, reader, of=of)
+        files: dict[str, Any] = {
+            **({"compare.json": [asdict(row) for row in rows]} if rows else {}),
+            "metrics.json": metrics,
         }
         texts = {  # all of them before the first is written
-            name: finite_json(values, path=out / name, indent=indent) for name, (values, indent) in files.items()
+            name: finite_json(values, path=out / name, indent=2) for name, values in files.items()
         }
         owner.check()
-        gallery = Gallery(evaluation, verdicts, pictures)
+        gallery = Gallery(evaluation, pictures)
         table = compare_table(rows) if rows else None
         write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
+        for kind in ("bbox", "segm"):
+            evaluation.results.write(kind, out / f"{kind}_results.json")
         for name, text in texts.items():
             write_durably(out / name, (text + "\n").encode())
     return EvaluateResult(what=of["name"], metrics=evaluation.metrics, summary=metrics, compared=rows)
@@ -137,6 +145,7 @@ def write_submission(
     roi_sizes: Sequence[int] = (),
     views: int = 1,
     device: str = "auto",
+    workers: int | None = None,
 ) -> Path:
     """The masks of all images in the form of COCO's evaluation server for test-dev; ground truth plays no part.
 
@@ -156,10 +165,12 @@ def write_submission(
     if archive.exists():
         raise UserError(f"{archive} exists already: choose another name")
     with Ownership(out) as owner:
-        text = finite_json(evaluate_cache(reader, segmenter).results["segm"], path=archive)
+        results = evaluate_cache(reader, segmenter, workers=workers).results
         owner.check()
-        with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
-            file.writestr(f"{stem}.json", text)
+        with tempfile.TemporaryDirectory() as folder:
+            results.write("segm", Path(folder) / f"{stem}.json")
+            with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
+                file.write(Path(folder) / f"{stem}.json", f"{stem}.json")
     return archive
 
 

@@ -14,8 +14,9 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import mask_boxes
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
 from frozen_cache.evaluation.evaluate import truth_annotations
+from frozen_cache.evaluation.matching import coco_in_memory
 from frozen_cache.progress import progress_bar
 
 IMAGES = 2000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.detectors.output import FrozenDetector
@@ -197,6 +197,8 @@ def evaluate(
     compare: Sequence[PathLike] = (),
     overwrite: bool = False,
     ladder: bool = False,
+    coco_api: Literal["pycocotools", "hotcoco"] = "pycocotools",
+    workers: int | None = None,
 ) -> EvaluateResult:
     """COCO mask AP and box AP of a head or a baseline on a cache; `frozen-cache evaluate`.
 
@@ -212,6 +214,8 @@ def evaluate(
         compare: other folders of `evaluate`, or any tool's COCO result files of masks.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
+        coco_api: what computes AP: pycocotools, or the much faster hotcoco (extra `fast-eval`).
+        workers: processes beside this one that paste and compare masks; 0 for none, None for as many as pay.
 
     Raises:
         FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
@@ -228,6 +232,8 @@ def evaluate(
         others=[Path(other) for other in compare],
         overwrite=overwrite,
         ladder=ladder,
+        coco_api=coco_api,
+        workers=workers,
     )
 
 

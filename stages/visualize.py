@@ -16,7 +16,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.mistakes import THRESHOLD
 from frozen_cache.evaluation.segmenters import Segmenter
-from frozen_cache.evaluation.summary import judged, summary
+from frozen_cache.evaluation.summary import summary
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.report.chips import draw_chips
@@ -71,8 +71,7 @@ def visualize(
         for name in FOLDERS:
             (out / name).mkdir()
         evaluation = evaluate_cache(reader, segmenter, object_ious=True)
-        verdicts = judged(evaluation)
-        gallery = Gallery(evaluation, verdicts, pictures)
+        gallery = Gallery(evaluation, pictures)
         written = 0
         ranked = gallery.ranked()
         for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
@@ -91,7 +90,7 @@ def visualize(
             sheet = probability_sheet(reader, plain[image_id], segmenter, gallery)
             sheet.save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
             written += 1
-        metrics = summary(evaluation, verdicts, reader, of=of)
+        metrics = summary(evaluation, reader, of=of)
         write_page(out / "index.html", evaluation_page(metrics, gallery, reader.attributes))
     return VisualizeResult(out=out, pictures=written, note=pictures.note)
 

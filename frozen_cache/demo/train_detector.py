@@ -28,7 +28,8 @@ from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config, RT
 from frozen_cache.demo.dense_loss import dense_loss
 from frozen_cache.demo.scenes import NAMES, draw_scene
 from frozen_cache.demo.shapes import CATEGORY_IDS
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.matching import coco_in_memory
 
 INPUT_SIDE = 192
 DENSE_SIDE = 128

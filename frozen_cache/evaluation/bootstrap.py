@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from frozen_cache.evaluation.coco import Kind, evaluated
+from frozen_cache.evaluation.matching import Kind, evaluated
 
 DRAWS = 1000
 LEVEL = 0.95

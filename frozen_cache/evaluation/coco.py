@@ -1,21 +1,18 @@
-"""COCO metrics with pycocotools, from ground truth held in memory: overall, by class, and precision over recall."""
+"""COCO metrics, from matched images: overall, by class, and precision over recall."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from frozen_cache.evaluation.boundary import BoundaryEval
+from frozen_cache.evaluation.matching import Kind, evaluated
 
-Kind = Literal["bbox", "segm", "boundary"]
-"""`boundary`: masks, matched by the smaller of mask IoU and boundary IoU."""
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _AREAS = {"s": 1, "m": 2, "l": 3}
@@ -44,17 +41,20 @@ class CocoScores:
     """`mean` (over IoU 0.5 to 0.95), `0.50`, `0.75` -> precision at recall 0, 0.01 ... 1, mean over classes."""
 
 
-def coco_in_memory(dataset: dict[str, Any]) -> COCO:
-    """A `COCO` object of a data set in COCO's JSON layout (images, annotations, categories).
+class Accumulated(Protocol):
+    """A COCOeval, of pycocotools or of hotcoco, that has accumulated and summarised."""
 
-    Annotations are numbered anew, from 1: pycocotools takes the id 0 for "no match".
-    """
-    coco = COCO()
-    annotations = [annotation | {"id": number} for number, annotation in enumerate(dataset["annotations"], 1)]
-    coco.dataset = {**dataset, "annotations": annotations}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
+    params: Any
+
+    @property
+    def eval(self) -> Any:
+        """`precision` (T, R, K, A, M), `recall` (T, K, A, M)."""
+        ...
+
+    @property
+    def stats(self) -> Any:
+        """(12,) METRICS and RECALLS."""
+        ...
 
 
 def coco_metrics(truth: COCO, results: list[dict[str, Any]], kind: Kind) -> dict[str, float]:
@@ -72,45 +72,44 @@ def coco_scores(truth: COCO, results: list[dict[str, Any]], kind: Kind) -> CocoS
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.accumulate()
         evaluator.summarize()
+    objects = dict.fromkeys(truth.cats, 0)
+    for annotation in truth.dataset["annotations"]:
+        objects[annotation["category_id"]] += not annotation.get("iscrowd", 0)
+    return scores_of(evaluator, list(truth.cats.values()), objects)
+
+
+def scores_of(evaluator: Accumulated, categories: Sequence[Mapping[str, Any]], objects: dict[int, int]) -> CocoScores:
+    """Everything that it measured.
+
+    Args:
+        categories: COCO's.
+        objects: category id -> annotated objects, crowds left aside.
+    """
     return CocoScores(
         metrics={
             name: float(np.round(value, 6)) for name, value in zip(METRICS + RECALLS, evaluator.stats, strict=True)
         },
-        classes=_classes(truth, evaluator),
+        classes=_classes(
+            evaluator, {entry["id"]: entry.get("name", str(entry["id"])) for entry in categories}, objects
+        ),
         precision=_precision(evaluator),
     )
 
 
-def evaluated(truth: COCO, results: list[dict[str, Any]], kind: Kind) -> COCOeval:
-    """COCOeval after `evaluate`: detections and objects matched in each image."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        # loadRes writes into the dicts that it is given, and cannot take an empty list.
-        found = (
-            truth.loadRes(copy.deepcopy(results)) if results else coco_in_memory({**truth.dataset, "annotations": []})
-        )
-        evaluator = BoundaryEval(truth, found) if kind == "boundary" else COCOeval(truth, found, kind)
-        evaluator.evaluate()
-    return evaluator
-
-
-def _classes(truth: COCO, evaluator: COCOeval) -> list[ClassScores]:
+def _classes(evaluator: Accumulated, names: dict[int, str], objects: dict[int, int]) -> list[ClassScores]:
     precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]
-    objects = dict.fromkeys(evaluator.params.catIds, 0)
-    for annotation in truth.dataset["annotations"]:
-        objects[annotation["category_id"]] += not annotation.get("iscrowd", 0)
-    at_50, at_75 = (int(np.argmin(np.abs(evaluator.params.iouThrs - iou))) for iou in (0.5, 0.75))
+    at_50, at_75 = (int(np.argmin(np.abs(np.asarray(evaluator.params.iouThrs) - iou))) for iou in (0.5, 0.75))
     found = []
     for index, category in enumerate(evaluator.params.catIds):
         whole = precision[:, :, index, 0, -1]
         metrics = {"AP": _mean(whole), "AP50": _mean(whole[at_50]), "AP75": _mean(whole[at_75])}
         metrics |= {f"AP{name}": _mean(precision[:, :, index, area, -1]) for name, area in _AREAS.items()}
         metrics["AR100"] = _mean(recall[:, index, 0, -1])
-        name = truth.cats[category].get("name", str(category))
-        found.append(ClassScores(id=int(category), name=name, objects=objects[category], metrics=metrics))
+        found.append(ClassScores(id=int(category), name=names[category], objects=objects[category], metrics=metrics))
     return found
 
 
-def _precision(evaluator: COCOeval) -> dict[str, list[float]]:
+def _precision(evaluator: Accumulated) -> dict[str, list[float]]:
     curves = evaluator.eval["precision"][:, :, :, 0, -1]  # (IoU, recall, class)
     known = curves[..., curves.max(axis=(0, 1)) > -1]
     if known.shape[2] == 0:

@@ -1,36 +1,52 @@
-"""Evaluation of a segmenter on a cache: COCO results of its plain views, and their metrics."""
+"""Evaluation of a segmenter on a cache: COCO results of its plain views, and their metrics.
+
+Images are worked off as they come: this process reads and predicts, others paste, compare and match, results go to
+disk, and of each image a few kB of figures stay.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from pycocotools.coco import COCO
-from torchvision.ops import box_convert
 
 from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.coco import CocoScores, coco_in_memory, coco_metrics, coco_scores
+from frozen_cache.evaluation.coco import CocoScores, scores_of
 from frozen_cache.evaluation.ladder import ladder_results
-from frozen_cache.evaluation.matched_iou import ObjectIou, view_object_ious
+from frozen_cache.evaluation.matched_iou import instances_of_rows
+from frozen_cache.evaluation.matching import ImageMatches, Kind, coco_in_memory, joined
+from frozen_cache.evaluation.mistakes import ImageVerdict
+from frozen_cache.evaluation.object_iou import ObjectIou
+from frozen_cache.evaluation.outcome import ImageTask, MatchedMasks, image_outcome
+from frozen_cache.evaluation.result_store import ResultStore
+from frozen_cache.evaluation.scorers import CocoApi, make_scorer
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+from frozen_cache.evaluation.spread import chosen_workers, spread
+from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.inference.instances import Instances
 from frozen_cache.progress import progress_bar
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """COCO scores by kind (`segm`, `bbox`, `boundary`), and result dicts of the first two."""
+    """COCO scores by kind (`segm`, `bbox`, `boundary`), and what they were made of."""
 
     scores: dict[str, CocoScores]
-    results: dict[str, list[dict[str, Any]]]
+    results: ResultStore
+    """COCO results, `segm` and `bbox`, on disk."""
     truth: COCO
     """The cached ground truth."""
     objects: list[ObjectIou]
     """Of the objects with a matched query; empty unless asked for."""
-    ladder: dict[str, dict[str, float]] = field(default_factory=dict)
+    verdicts: list[ImageVerdict]
+    """Every image's, in the order of the cache."""
+    ladder: dict[str, dict[str, float]]
     """Metrics of the masks with one thing put right at a time (`RUNGS`); empty unless asked for."""
 
     @property
@@ -40,79 +56,108 @@ class Evaluation:
 
 
 def evaluate_cache(
-    reader: CacheReader, segmenter: Segmenter, *, object_ious: bool = False, ladder: bool = False
+    reader: CacheReader,
+    segmenter: Segmenter,
+    *,
+    object_ious: bool = False,
+    ladder: bool = False,
+    coco_api: CocoApi = "pycocotools",
+    workers: int | None = None,
+    folder: Path | None = None,
 ) -> Evaluation:
-    """Segment every image's plain view and compare with the cached ground truth (pycocotools).
+    """Segment every image's plain view and compare with the cached ground truth.
 
     Args:
         object_ious: also measure each object's mask in its matched box.
         ladder: also put one thing right at a time (`frozen_cache.evaluation.ladder`).
+        coco_api: what matches boxes and masks and computes AP.
+        workers: processes that paste, compare and match; 0 for this one alone, None for as many as pay.
+        folder: where results lie meanwhile; None for the system's place for such files.
+
+    Raises:
+        UserError: hotcoco is asked for and not installed.
+        NotFiniteError: a number among the results.
     """
-    layer = segmenter.encoder_layer
+    named = list(reader.attributes.categories)
+    scorer = make_scorer(coco_api, named)
+    results = ResultStore(folder)
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
-    categories = [category["id"] for category in reader.attributes.categories]
+    workers = chosen_workers(len(plain)) if workers is None else workers
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
     objects: list[ObjectIou] = []
-    rungs: dict[str, list[dict[str, Any]]] = {}
+    verdicts: list[ImageVerdict] = []
+    rungs: dict[str, dict[int, ImageMatches]] = {}
+    tasks = _tasks(reader, segmenter, plain, scorer.matched, object_ious=object_ious, ladder=ladder)
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
-    for at in plain:
-        view = reader.read(
-            at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, device=segmenter.device
-        )
-        height, width = view.transform.original_size
-        images.append({"id": view.image_id, "height": height, "width": width})
-        annotations += truth_annotations(view, categories)
-        segmentation = segmenter(view)
-        found = view_results(view, segmentation, categories)
-        results["segm"] += found["segm"]
-        results["bbox"] += found["bbox"]
-        if object_ious:
-            objects += view_object_ious(view, segmenter, segmentation)
-        if ladder:
-            for rung, entries in ladder_results(view, segmenter, segmentation, categories).items():
-                rungs.setdefault(rung, []).extend(entries)
+    for outcome in spread(image_outcome, tasks, workers=workers):
+        images.append(outcome.image)
+        annotations += outcome.truth
+        results.add(outcome.image["id"], outcome.texts)
+        scorer.add(outcome)
+        objects += outcome.objects
+        verdicts.append(outcome.verdict)
+        for rung, matches in outcome.rungs.items():
+            rungs.setdefault(rung, {})[outcome.image["id"]] = matches
         bar.update()
     bar.close()
-    named = list(reader.attributes.categories)
-    truth = coco_in_memory({"images": images, "annotations": annotations, "categories": named})
-    scores = {
-        "segm": coco_scores(truth, results["segm"], "segm"),
-        "bbox": coco_scores(truth, results["bbox"], "bbox"),
-        "boundary": coco_scores(truth, results["segm"], "boundary"),
-    }
+    scores = scorer.scores()
+    counts = {entry.id: entry.objects for entry in scores["segm"].classes}
     return Evaluation(
         scores=scores,
         results=results,
-        truth=truth,
+        truth=coco_in_memory({"images": images, "annotations": annotations, "categories": named}),
         objects=objects,
-        ladder={rung: coco_metrics(truth, entries, "segm") for rung, entries in rungs.items()},
+        verdicts=verdicts,
+        ladder={rung: scores_of(joined(matches, counts), named, counts).metrics for rung, matches in rungs.items()},
     )
 
 
-def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str, Any]]:
-    """The view's ground truth as COCO annotations, under its own annotation ids."""
-    boxes = box_convert(torch.from_numpy(view.truth.boxes).double(), "xyxy", "xywh").tolist()
-    return [
-        {
-            "id": int(view.truth.annotation_ids[at]),
-            "image_id": view.image_id,
-            "category_id": categories[int(view.truth.categories[at])],
-            "bbox": boxes[at],
-            "area": float(view.truth.areas[at]),
-            "iscrowd": int(view.truth.crowd[at]),
-            "segmentation": view.truth.masks[at],
-        }
-        for at in range(len(boxes))
-    ]
+def _tasks(
+    reader: CacheReader,
+    segmenter: Segmenter,
+    plain: list[int],
+    kinds: tuple[Kind, ...],
+    *,
+    object_ious: bool,
+    ladder: bool,
+) -> Iterator[ImageTask]:
+    """Each image read and segmented."""
+    layer = segmenter.encoder_layer
+    layers = () if layer is None else (layer,)
+    categories = [category["id"] for category in reader.attributes.categories]
+    for at in plain:
+        view = reader.read(at, encoder_layers=layers, c1=layer is not None, device=segmenter.device)
+        segmentation = segmenter(view)
+        height, width = view.transform.original_size
+        yield ImageTask(
+            image={"id": view.image_id, "height": height, "width": width},
+            truth=truth_annotations(view, categories),
+            instances=view_instances(view, segmentation, categories),
+            kinds=kinds,
+            matched=_matched(view, segmenter) if object_ious else None,
+            rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
+        )
 
 
-def view_results(view: CachedView, found: Segmentation, categories: list[int]) -> dict[str, list[dict[str, Any]]]:
-    """COCO result dicts of one plain view: `bbox` with the detector's scores, `segm` with the masks' scores."""
+def view_instances(view: CachedView, found: Segmentation, categories: list[int]) -> Instances:
+    """The selected pairs of a plain view, nameless: COCO results come from them, `bbox` with the detector's scores,
+    `segm` with the masks' scores.
+
+    Args:
+        categories: id of each of the cache's categories.
+    """
     nameless: list[Category] = [{"id": category, "name": ""} for category in categories]
-    instances = Instances.of_view(view, found, nameless)
-    return {
-        "bbox": instances.to_coco(view.image_id, kind="bbox"),
-        "segm": instances.to_coco(view.image_id, kind="segm"),
-    }
+    return Instances.of_view(view, found, nameless)
+
+
+def _matched(view: CachedView, segmenter: Segmenter) -> MatchedMasks:
+    """The masks of the matched queries; only those that are not selected are made now."""
+    objects = (view.truth.match >= 0).nonzero()[0]
+    rows = view.truth.match[objects]
+    behind = np.unique(rows[rows >= view.selected])
+    if not len(behind):
+        return MatchedMasks(objects=objects, rows=rows, others=None)
+    others = instances_of_rows(view, segmenter, behind)
+    place = view.selected + np.searchsorted(behind, rows)
+    return MatchedMasks(objects=objects, rows=np.where(rows < view.selected, rows, place), others=others)

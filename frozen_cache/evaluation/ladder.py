@@ -16,7 +16,7 @@ from torchvision.ops import box_convert, box_iou
 from frozen_cache.boxes import to_pixels
 from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.matched_iou import EDGE
+from frozen_cache.evaluation.object_iou import EDGE
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
 from frozen_cache.inference.instances import Instances
 from frozen_cache.masks.boundary import edge_distance

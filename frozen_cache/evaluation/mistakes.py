@@ -31,6 +31,8 @@ class Judged:
     """Place of the object that a detection was taken for, or of the detection that an object owes its word to."""
     iou: float
     """Of the two masks; 0 without a partner."""
+    score: float = 0.0
+    """Of a detection."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def judge_image(
         if kind not in ("right", "double") and ignored[row]:
             continue
         iou = 0.0 if column is None else float(mask_iou[row, column])
-        detections.append(Judged(at, kind, None if column is None else things[column], iou))
+        partner = None if column is None else things[column]
+        detections.append(Judged(at, kind, partner, iou, score=found[at]["score"]))
         word = "found" if kind == "right" else kind
         if column is not None and word in OBJECT_KINDS:
             old = verdict[column]

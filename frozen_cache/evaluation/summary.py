@@ -7,22 +7,11 @@ from typing import Any
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.evaluate import Evaluation
-from frozen_cache.evaluation.matched_iou import EDGE, edge_iou_by_size, mean_iou_by_size
-from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict, count_kinds, judge_image
+from frozen_cache.evaluation.mistakes import THRESHOLD, count_kinds
+from frozen_cache.evaluation.object_iou import EDGE, edge_iou_by_size, mean_iou_by_size
 
 
-def judged(evaluation: Evaluation) -> list[ImageVerdict]:
-    """Every image's verdict, in the order of the cache."""
-    found: dict[int, list[dict[str, Any]]] = {image: [] for image in evaluation.truth.imgs}
-    # Both lists name the same pairs in the same order; the detector's own box judges the box.
-    for mask, box in zip(evaluation.results["segm"], evaluation.results["bbox"], strict=True):
-        found[mask["image_id"]].append(mask | {"bbox": box["bbox"]})
-    return [judge_image(image, found[image], evaluation.truth.imgToAnns[image]) for image in evaluation.truth.imgs]
-
-
-def summary(
-    evaluation: Evaluation, verdicts: list[ImageVerdict], reader: CacheReader, *, of: dict[str, Any]
-) -> dict[str, Any]:
+def summary(evaluation: Evaluation, reader: CacheReader, *, of: dict[str, Any]) -> dict[str, Any]:
     """The content of `metrics.json`. `of` names the head or baseline."""
     attributes = reader.attributes
     masks, boxes = evaluation.scores["segm"], evaluation.scores["bbox"]
@@ -45,7 +34,7 @@ def summary(
         "mean_iou": mean_iou_by_size(evaluation.objects),
         "edge_iou": {"band": EDGE} | edge_iou_by_size(evaluation.objects),
         **({"ladder": evaluation.ladder} if evaluation.ladder else {}),
-        "mistakes": {"threshold": THRESHOLD} | count_kinds(verdicts),
+        "mistakes": {"threshold": THRESHOLD} | count_kinds(evaluation.verdicts),
         "classes": [
             {"id": mask.id, "name": mask.name, "objects": mask.objects, "segm": mask.metrics, "bbox": box.metrics}
             for mask, box in zip(masks.classes, boxes.classes, strict=True)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from frozen_cache.boxes import to_pixels
-from frozen_cache.cache.attributes import Category
-from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.segmenters import Segmentation
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.masks.rle import paste_rles
 
 if TYPE_CHECKING:
     from supervision import Detections
+
+    from frozen_cache.cache.attributes import Category
+    from frozen_cache.cache.view import CachedView
+    from frozen_cache.evaluation.segmenters import Segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class Instances:
         cls, view: CachedView, found: Segmentation, categories: Sequence[Category], *, mask_threshold: float = 0.5
     ) -> Instances:
         """The selected pairs of a plain view, with what a segmenter found for them."""
+        from frozen_cache.boxes import to_pixels  # torch's: what is here already needs none of it
+
         labels = view.labels[: view.selected].tolist()
         frame = view.transform.crop_size
         return cls(

@@ -148,7 +148,7 @@ def _mistakes(metrics: dict[str, Any], gallery: Gallery) -> list[Block]:
         rows = [[kind, f"{count:,}", percent(count / total if total else None)] for kind, count in counts.items()]
         shades = {(line, 2): round(float(row[2])) for line, row in enumerate(rows) if total}
         blocks.append(Table([label, "number", "%"], rows, caption=f"What became of {total:,} {label}", shades=shades))
-    blocks.append(confusion_table(gallery.verdicts, gallery.names))
+    blocks.append(confusion_table(gallery.evaluation.verdicts, gallery.names))
     for kind in MISTAKES:
         pictures = [
             as_picture(gallery.mistake(verdict, judged, kind), alt=gallery.describe(verdict, judged, kind))

@@ -28,16 +28,15 @@ class Gallery:
     """Draws what an evaluation found."""
 
     evaluation: Evaluation
-    verdicts: list[ImageVerdict]
     photographs: Photographs
 
     def found(self, image_id: int) -> list[dict[str, Any]]:
         """The mask results of an image, in the order that its verdict counts them in."""
-        return self._by_image.get(image_id, [])
+        return self.evaluation.results.of_image(image_id)
 
     def ranked(self) -> list[ImageVerdict]:
         """Images with objects, the worst mean IoU first."""
-        known = [verdict for verdict in self.verdicts if verdict.mean_iou is not None]
+        known = [verdict for verdict in self.evaluation.verdicts if verdict.mean_iou is not None]
         return sorted(known, key=lambda verdict: (verdict.mean_iou, verdict.image_id))
 
     def beside_truth(self, image_id: int) -> Image.Image:
@@ -84,11 +83,11 @@ class Gallery:
     def mistakes_of(self, kind: str) -> list[tuple[ImageVerdict, Judged]]:
         """All of one kind: the surest detections first; of missed objects the largest."""
         if kind == "missed":
-            pairs = [(v, j) for v in self.verdicts for j in v.objects if j.kind == kind]
+            pairs = [(v, j) for v in self.evaluation.verdicts for j in v.objects if j.kind == kind]
             areas = self.evaluation.truth.imgToAnns
             return sorted(pairs, key=lambda pair: -areas[pair[0].image_id][pair[1].index]["area"])
-        pairs = [(v, j) for v in self.verdicts for j in v.detections if j.kind == kind]
-        return sorted(pairs, key=lambda pair: -self.found(pair[0].image_id)[pair[1].index]["score"])
+        pairs = [(v, j) for v in self.evaluation.verdicts for j in v.detections if j.kind == kind]
+        return sorted(pairs, key=lambda pair: -pair[1].score)
 
     def describe(self, verdict: ImageVerdict, judged: Judged, kind: str) -> str:
         """One mistake in words."""
@@ -113,15 +112,6 @@ class Gallery:
     def names(self) -> dict[int, str]:
         """Category id to name."""
         return {key: value["name"] for key, value in self.evaluation.truth.cats.items()}
-
-    @property
-    def _by_image(self) -> dict[int, list[dict[str, Any]]]:
-        if "by_image" not in self.__dict__:
-            by_image: dict[int, list[dict[str, Any]]] = {}
-            for result in self.evaluation.results["segm"]:
-                by_image.setdefault(result["image_id"], []).append(result)
-            self.__dict__["by_image"] = by_image
-        return self.__dict__["by_image"]
 
 
 def as_picture(image: Image.Image, *, alt: str, caption: str = "", quality: int = 80) -> Picture:

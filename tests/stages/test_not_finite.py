@@ -57,9 +57,9 @@ def test_metrics_that_are_not_finite_are_not_written(scene_cache, tmp_path, monk
 
 
 def test_a_submission_with_a_score_that_is_not_finite_is_not_written(scene_cache, tmp_path, monkeypatch):
-    results = {"segm": [{"score": 0.5}, {"score": math.nan}]}
-    monkeypatch.setattr(evaluate_stage, "evaluate_cache", lambda *a, **k: SimpleNamespace(results=results))
-    with pytest.raises(NotFiniteError, match=r"results\.zip is not written, as `1\.score`"):
+    results = [{"score": 0.5, "bbox": [0, 0, 1, 1]}, {"score": math.nan, "bbox": [0, 0, 1, 1]}]
+    monkeypatch.setattr(Instances, "to_coco", lambda *a, **k: results)
+    with pytest.raises(NotFiniteError, match=r"part of segm_results\.json is not written, as `1\.score`"):
         evaluate_stage.write_submission(cache=scene_cache, out=tmp_path / "out", name="mine", head=None, baseline="box")
     assert not list(tmp_path.rglob("*.zip"))
 

@@ -13,7 +13,8 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
 from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.demo.shapes import CATEGORY_IDS
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.matching import coco_in_memory
 
 UNSEEN_SEED = 4711
 """None of the seeds of the training or of its evaluations."""

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from frozen_cache.demo import write_scenes
 from frozen_cache.demo.scenes import draw_scene, rasterised, tight_box, uncompressed_runs
 from frozen_cache.demo.shapes import CATEGORY_IDS, SHAPES, placed
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.matching import coco_in_memory
 
 IMAGES = 60
 

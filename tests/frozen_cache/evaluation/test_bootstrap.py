@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from frozen_cache.evaluation.bootstrap import draw_images, interval, tally_results
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.matching import coco_in_memory
 
 IMAGES = 7
 

@@ -7,7 +7,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from frozen_cache.evaluation.boundary import boundary_iou
-from frozen_cache.evaluation.coco import coco_in_memory, coco_metrics
+from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.matching import coco_in_memory
 from frozen_cache.masks.boundary import boundary, boundary_width
 
 SIZE = (200, 200)

@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from frozen_cache.evaluation.coco import METRICS, RECALLS, coco_in_memory, coco_metrics, coco_scores
+from frozen_cache.evaluation.coco import METRICS, RECALLS, coco_metrics, coco_scores
+from frozen_cache.evaluation.matching import coco_in_memory
 
 PUBLISHED = {
     "segm": {"AP": 0.320, "AP50": 0.562, "AP75": 0.299},

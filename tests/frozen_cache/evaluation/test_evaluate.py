@@ -12,8 +12,9 @@ from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.evaluation.evaluate import evaluate_cache, truth_annotations, view_results
+from frozen_cache.evaluation.evaluate import evaluate_cache, view_instances
 from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
+from frozen_cache.evaluation.truth import truth_annotations
 
 CATEGORIES = [7, 9, 30]
 """Category ids; labels are places in this list."""
@@ -49,9 +50,14 @@ def scene(view: CachedView) -> CachedView:
     )
 
 
+def view_results(view: CachedView, found: Segmentation) -> dict:
+    instances = view_instances(view, found, CATEGORIES)
+    return {kind: instances.to_coco(view.image_id, kind=kind) for kind in ("segm", "bbox")}
+
+
 def test_boxes_are_ranked_by_their_class_scores_and_masks_by_theirs(scene: CachedView) -> None:
     found = Segmentation(masks=torch.ones(2, 4, 4), boxes=scene.boxes[:2], scores=torch.tensor([0.125, 0.25]))
-    results = view_results(scene, found, CATEGORIES)
+    results = view_results(scene, found)
     assert [result["score"] for result in results["bbox"]] == [0.75, 0.5]
     assert [result["score"] for result in results["segm"]] == [0.125, 0.25]
     for kind in ("bbox", "segm"):
@@ -61,7 +67,7 @@ def test_boxes_are_ranked_by_their_class_scores_and_masks_by_theirs(scene: Cache
 def test_results_are_in_pixels_of_the_original_image(scene: CachedView) -> None:
     # The view was shown to the detector at twice the size.
     scene = replace(scene, transform=replace_size(scene.transform, (128, 160)))
-    results = view_results(scene, BoxSegmenter()(scene), CATEGORIES)
+    results = view_results(scene, BoxSegmenter()(scene))
     assert [result["bbox"] for result in results["bbox"]] == [pytest.approx([30, 24, 20, 16]),
                                                               pytest.approx([16, 32, 8, 32])]  # fmt: skip
     masks = [coco_mask.decode(result["segmentation"]) for result in results["segm"]]
@@ -76,7 +82,7 @@ def replace_size(transform: ViewTransform, size: tuple[int, int]) -> ViewTransfo
 def test_masks_are_pasted_into_what_they_cover(scene: CachedView) -> None:
     covered = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).expand(2, 4)
     found = Segmentation(masks=torch.ones(2, 64, 80), boxes=covered, scores=torch.ones(2))
-    [first, _] = view_results(scene, found, CATEGORIES)["segm"]
+    [first, _] = view_results(scene, found)["segm"]
     assert coco_mask.area(first["segmentation"]) == 64 * 80
 
 
@@ -109,7 +115,7 @@ def test_plain_views_alone_are_evaluated(scene: CachedView) -> None:
     cache = Cache(scene, other, replace(scene, image_id=43, truth=truth))
     evaluation = evaluate_cache(cache, BoxSegmenter())  # type: ignore[arg-type]
     assert [index for index, _ in cache.asked] == [0, 2]
-    assert {result["image_id"] for result in evaluation.results["segm"]} == {42, 43}
+    assert {result["image_id"] for result in evaluation.results.all()} == {42, 43}
     # Both detections of an image: the object itself, and one of the crowd's category beside the crowd.
     assert evaluation.metrics["bbox"]["AP"] == pytest.approx(1.0)
     assert evaluation.metrics["segm"]["AP"] == pytest.approx(1.0)
@@ -128,7 +134,7 @@ def test_a_segmenter_s_own_encoder_layer_is_read_and_no_maps_for_one_without(sce
 
 def test_a_mask_that_misses_half_of_its_object_counts_at_a_low_threshold_only(scene: CachedView) -> None:
     class Half:
-        encoder_layer = None
+        encoder_layer = device = None
 
         def __call__(self, view: CachedView) -> Segmentation:
             masks = torch.zeros(2, 64, 64)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from frozen_cache.evaluation.matched_iou import (
-    ObjectIou,
-    edge_iou_by_size,
-    matched_iou,
-    mean_iou_by_size,
-    view_object_ious,
-)
+from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.matched_iou import matched_iou, view_object_ious
+from frozen_cache.evaluation.object_iou import ObjectIou, edge_iou_by_size, mean_iou_by_size
 from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
 
 
@@ -25,6 +22,7 @@ class OneView:
 
     def __init__(self, view):
         self.view, self.views = view, [(view.image_id, 0), (view.image_id, 1)]
+        self.attributes = SimpleNamespace(categories=[{"id": 7, "name": "a"}, {"id": 9, "name": "b"}])
 
     def read(self, index, **options):
         assert index == 0, "only plain views count"
@@ -38,6 +36,9 @@ def with_object(view, *, match: int):
     truth = replace(
         view.truth,
         masks=[coco_mask.encode(np.asfortranarray(mask))],
+        boxes=np.array([[30.0, 24, 40, 40]]),
+        categories=np.array([1]),
+        crowd=np.array([False]),
         match=np.array([match]),
         areas=np.array([160.0]),
         annotation_ids=np.array([1]),
@@ -54,10 +55,11 @@ def test_objects_without_a_match_do_not_count(view):
 
 
 def test_masks_that_are_there_already_are_not_made_again(view):
-    segmentation = BoxSegmenter()(view)
-    [found] = view_object_ious(with_object(view, match=0), None, segmentation)
+    segmenter = HalfMask()
+    [found] = evaluate_cache(OneView(with_object(view, match=0)), segmenter, object_ious=True).objects
+    assert len(segmenter.seen) == 1
     assert (found.image_id, found.annotation_id, found.area) == (1, 1, 160.0)
-    assert found.iou == pytest.approx(0.5)
+    assert found.iou == pytest.approx(1.0)
 
 
 def test_near_the_edge_and_off_it_are_measured_apart(view):
@@ -92,7 +94,7 @@ def test_the_mean_by_size_follows_coco_s_limits():
 class HalfMask:
     """Masks the left half of each box; it remembers the rows that it was given."""
 
-    encoder_layer = 4
+    encoder_layer, device = 4, None
 
     def __init__(self):
         self.seen = []
@@ -114,6 +116,9 @@ def test_each_object_is_compared_with_the_mask_of_its_own_query(view):
     truth = replace(
         view.truth,
         masks=[coco_mask.encode(np.asfortranarray(mask)) for mask in masks],
+        boxes=np.array([[40.0, 0, 60, 32], [30, 24, 50, 40], [0, 0, 80, 64]]),
+        categories=np.array([1, 0, 1]),
+        crowd=np.zeros(3, dtype=bool),
         match=np.array([2, 0, -1]),
         areas=np.array([640.0, 320, 5120], dtype=np.float32),
         annotation_ids=np.array([1, 2, 3]),

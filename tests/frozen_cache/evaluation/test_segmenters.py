@@ -12,7 +12,7 @@ from torch import nn
 from frozen_cache.boxes import enlarged
 from frozen_cache.cache.view import CachedView
 from frozen_cache.detectors.output import FeatureSpec
-from frozen_cache.evaluation.evaluate import view_results
+from frozen_cache.evaluation.evaluate import view_instances
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, Rois
@@ -39,7 +39,7 @@ class EverythingInside(nn.Module):
 
 
 def area(view: CachedView, found) -> float:
-    return coco_mask.area(view_results(view, found, [7, 9])["segm"][0]["segmentation"])
+    return coco_mask.area(view_instances(view, found, [7, 9]).rles[0])
 
 
 @pytest.mark.parametrize(("scale", "pixels"), [(1.0, 16 * 20), (1.5, 24 * 30), (2.0, 32 * 40)])
@@ -53,7 +53,7 @@ def test_a_mask_fills_the_enlarged_box(view, scale, pixels):
 def test_the_detection_s_own_box_stays_as_it_is(view):
     head = MaskHead(config=HeadConfig(roi_scale=1.5, image_encoder="none", image_layers=0), inputs=INPUTS)
     found = FeatureSegmenter(EverythingInside(head), encoder_layer=1, device=CPU)(view)
-    assert view_results(view, found, [7, 9])["bbox"][0]["bbox"] == pytest.approx([30, 24, 20, 16])
+    assert view_instances(view, found, [7, 9]).to_coco(kind="bbox")[0]["bbox"] == pytest.approx([30, 24, 20, 16])
 
 
 def test_without_roi_align_the_training_free_mask_covers_the_image(view):
