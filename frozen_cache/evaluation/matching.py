@@ -6,7 +6,8 @@ import contextlib
 import copy
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -16,22 +17,46 @@ from frozen_cache.evaluation.boundary import BoundaryEval
 
 Kind = Literal["bbox", "segm", "boundary"]
 """`boundary`: masks, matched by the smaller of mask IoU and boundary IoU."""
+AREAS, THRESHOLDS = 4, 10
+"""COCO's: all, small, medium, large; IoU 0.5 to 0.95."""
 
 
-class Match(TypedDict):
-    """One image, category and range of areas: what `COCOeval.accumulate` reads of an entry of `evalImgs`."""
+@dataclass(frozen=True, slots=True)
+class ImageMatches:
+    """What `COCOeval.accumulate` reads of an image, for C categories, A ranges of areas and T IoU thresholds; D_c
+    detections and G_c objects of each category, one category after the other."""
 
-    dtScores: list[float]
-    dtMatches: np.ndarray
-    """(T, D) bool: matched at that IoU."""
-    dtIgnore: np.ndarray
-    """(T, D) bool: to be left aside."""
-    gtIgnore: np.ndarray
-    """(G,) bool."""
+    categories: np.ndarray
+    """(C,) int64 ids, ascending."""
+    detections: np.ndarray
+    """(C,) int32: D_c."""
+    objects: np.ndarray
+    """(C,) int32: G_c."""
+    scores: np.ndarray
+    """(sum of D_c,) float64, falling within a category."""
+    matched: bytes
+    """(A, T, sum of D_c) bits: matched at that IoU."""
+    ignored: bytes
+    """(A, T, sum of D_c) bits: to be left aside."""
+    absent: bytes
+    """(A, sum of G_c) bits: objects to be left aside."""
 
-
-ImageMatches = Mapping[tuple[int, int], Match]
-"""(category id, place of the range of areas) -> the match; nothing for what the image has none of."""
+    def entries(self, category: int) -> list[dict[str, Any]] | None:
+        """A entries of `evalImgs` for one category; None where the image has nothing of it."""
+        place = int(np.searchsorted(self.categories, category))
+        if place == len(self.categories) or self.categories[place] != category:
+            return None
+        ends, object_ends = np.cumsum(self.detections), np.cumsum(self.objects)
+        found = slice(ends[place] - self.detections[place], ends[place])
+        things = slice(object_ends[place] - self.objects[place], object_ends[place])
+        matched, ignored = (
+            _unpacked(bits, (AREAS, THRESHOLDS, len(self.scores)))[..., found] for bits in (self.matched, self.ignored)
+        )
+        absent = _unpacked(self.absent, (AREAS, int(self.objects.sum())))[:, things]
+        return [
+            {"dtScores": self.scores[found], "dtMatches": hits, "dtIgnore": aside, "gtIgnore": gone}
+            for hits, aside, gone in zip(matched, ignored, absent, strict=True)
+        ]
 
 
 def match_image(
@@ -46,32 +71,43 @@ def match_image(
     """
     categories = sorted({entry["category_id"] for entry in (*truth, *results)})
     coco = coco_in_memory({"images": [image], "annotations": truth, "categories": [{"id": at} for at in categories]})
-    evaluator = evaluated(coco, results, kind)
-    areas = len(evaluator.params.areaRng)
-    return {
-        (category, area): _reduced(entry)
-        for place, category in enumerate(categories)
-        for area, entry in enumerate(evaluator.evalImgs[place * areas : (place + 1) * areas])
-        if entry is not None
-    }
+    evaluated_image = evaluated(coco, results, kind).evalImgs if categories else []
+    by_category = [evaluated_image[start : start + AREAS] for start in range(0, len(evaluated_image), AREAS)]
+    scores = [np.asarray(entries[0]["dtScores"], dtype=np.float64) for entries in by_category]
+    return ImageMatches(
+        categories=np.array(categories, dtype=np.int64),
+        detections=np.array([len(part) for part in scores], dtype=np.int32),
+        objects=np.array([len(entries[0]["gtIgnore"]) for entries in by_category], dtype=np.int32),
+        scores=np.concatenate([*scores, np.zeros(0)]),
+        matched=_packed(by_category, "dtMatches"),
+        ignored=_packed(by_category, "dtIgnore"),
+        absent=_packed(by_category, "gtIgnore"),
+    )
 
 
 def joined(images: Mapping[int, ImageMatches], categories: Iterable[int]) -> COCOeval:
     """All images' matches as a COCOeval that has accumulated them, as if it had matched them at once."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(iouType="segm")  # the default ranges and thresholds are those of every kind
-        params = evaluator.params
-        params.imgIds, params.catIds = sorted(images), sorted(categories)
-        evaluator.evalImgs = [
-            images[image].get((category, area))
-            for category in params.catIds
-            for area in range(len(params.areaRng))
-            for image in params.imgIds
-        ]
-        evaluator._paramsEval = copy.deepcopy(params)
-        evaluator.accumulate()
+        ids = sorted(categories)
+        parts = [_accumulated(images, category) for category in ids]
+        evaluator.params.imgIds, evaluator.params.catIds = sorted(images), ids
+        evaluator.eval = {
+            name: np.concatenate([part[name] for part in parts], axis=-3) for name in ("precision", "recall", "scores")
+        }
         evaluator.summarize()
     return evaluator
+
+
+def _accumulated(images: Mapping[int, ImageMatches], category: int) -> dict[str, np.ndarray]:
+    """What COCOeval accumulates of one category: its entries alone are in memory at a time."""
+    evaluator = COCOeval(iouType="segm")
+    found = {image: entries for image in sorted(images) if (entries := images[image].entries(category)) is not None}
+    evaluator.params.imgIds, evaluator.params.catIds = list(found), [category]
+    evaluator.evalImgs = [entries[area] for area in range(AREAS) for entries in found.values()] or [None]
+    evaluator._paramsEval = copy.deepcopy(evaluator.params)
+    evaluator.accumulate()
+    return evaluator.eval
 
 
 def coco_in_memory(dataset: dict[str, Any]) -> COCO:
@@ -101,10 +137,12 @@ def evaluated(truth: COCO, results: Sequence[dict[str, Any]], kind: Kind) -> COC
     return evaluator
 
 
-def _reduced(entry: dict[str, Any]) -> Match:
-    return Match(
-        dtScores=entry["dtScores"],
-        dtMatches=np.asarray(entry["dtMatches"]) != 0,
-        dtIgnore=np.asarray(entry["dtIgnore"], dtype=bool),
-        gtIgnore=np.asarray(entry["gtIgnore"], dtype=bool),
-    )
+def _packed(by_category: list[list[dict[str, Any]]], key: str) -> bytes:
+    """One entry's values behind the other, areas first, as bits."""
+    values = [np.stack([np.asarray(entry[key]) for entry in entries]) != 0 for entries in by_category]
+    return np.packbits(np.concatenate(values, axis=-1)).tobytes() if values else b""
+
+
+def _unpacked(bits: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    count = int(np.prod(shape))
+    return np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=count).reshape(shape).astype(bool)
