@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, detector_fingerprint
 from frozen_cache.cache.quantise import coded, dequantised
+from frozen_cache.cache.stem_files import stem_record
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.output import DetectorSpec, FeatureSpec
+from frozen_cache.detectors.stem import Stem, StemConfig, StemMap
+from frozen_cache.detectors.stem_kinds import KINDS
 
 MakeView = Callable[..., CachedView]
 MakeCache = Callable[..., Path]
@@ -103,6 +108,32 @@ def as_coded(view: CachedView) -> CachedView:
         c1=None if view.c1 is None else again(view.c1),
         encoder={layer: [again(level) for level in levels] for layer, levels in view.encoder.items()},
     )
+
+
+BACKBONE = {
+    "embedding_size": 4,
+    "hidden_sizes": [4, 6, 8, 10],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+    "frozen_norms": True,
+}
+
+
+def recomputed(attributes: CacheAttributes) -> tuple[CacheAttributes, bytes]:
+    """The same with C1 from a small ResNet, whose weights are the bytes."""
+    config = StemConfig(kind="resnet", config=BACKBONE, c1=StemMap(module="encoder.stages.0"))
+    torch.manual_seed(0)
+    record, content = stem_record(Stem.take(KINDS["resnet"](BACKBONE).eval(), config, trial=torch.zeros(1, 3, 32, 32)))
+    spec = attributes.detector.model_copy(update={"c1": FeatureSpec(channels=4, stride=4)})
+    return attributes.model_copy(update={"c1": "recomputed", "stem": record, "detector": spec}), content
+
+
+def picture(view: CachedView) -> bytes:
+    """A file of the view's image, of noise."""
+    pixels = np.random.default_rng(view.image_id).integers(0, 256, (*view.transform.original_size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
 
 
 def write_cache(path: Path, views: list[CachedView], attributes: CacheAttributes, *, stop: int | None = None) -> Path:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import io
 import json
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -19,6 +22,8 @@ from frozen_cache.cache.integrity import verify_cache
 from frozen_cache.cache.ledger import read_line, read_record
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
+from frozen_cache.cache.segment_writer import SegmentWriter
+from frozen_cache.cache.stem_files import keep_stem
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.durable import file_crc32
@@ -91,15 +96,33 @@ def toys() -> ModuleType:
 
 
 class Toy:
-    """A cache of `count` toy views at `path`, which can be filled, mended and compared with what it must hold."""
+    """A cache of `count` toy views at `path`, which can be filled, mended and compared with what it must hold.
+
+    `precision` may be "recomputed": float16, with image files and a stem for C1.
+    """
 
     def __init__(self, path: Path, *, count: int = 2, per_segment: int = 1, precision: str = "float16") -> None:
         module = toys()
         self.path = path
         self.views: list[CachedView] = [module.toy_view(number, size=(4, 4), objects=1) for number in range(count)]
-        self.attributes = module.attributes_for(count, per_segment, precision=precision)
-        stored = [module.as_coded(view) if precision == "coded" else view for view in self.views]
+        self._stem = b""
+        if precision == "recomputed":
+            self.attributes, self._stem = module.recomputed(module.attributes_for(count, per_segment))
+            self.views = [replace(view, c1=None) for view in self.views]
+            with tempfile.TemporaryDirectory() as folder:
+                stored = self._undisturbed(Path(folder) / "x.zarr")
+        else:
+            self.attributes = module.attributes_for(count, per_segment, precision=precision)
+            stored = [module.as_coded(view) if precision == "coded" else view for view in self.views]
         self._expected = {view.image_id: digest(view) for view in stored}
+
+    def _undisturbed(self, path: Path) -> list[CachedView]:
+        """What a cache at `path` gives where nothing happens to it."""
+        toy = copy.copy(self)
+        toy.path = path
+        toy.fill()
+        reader = CacheReader(path)
+        return [reader.read(index) for index in range(len(reader))]
 
     def writer(self, **options: Any) -> CacheWriter:
         """A writer for it."""
@@ -110,12 +133,19 @@ class Toy:
         size = self.attributes.views_per_segment
         with writer.segment(segment) as out:
             for view in self.views[segment * size : (segment + 1) * size]:
-                out.append(view, image_crc=view.image_id)
+                self.append(out, view)
+
+    def append(self, out: SegmentWriter, view: CachedView) -> None:
+        """Add a view to a segment, with its image's file where the cache keeps it."""
+        file = toys().picture(view) if self._stem else None
+        out.append(view, image_crc=view.image_id, image_file=file)
 
     def fill(self, *, stop: int | None = None, **options: Any) -> None:
         """Write what is open, or the first `stop` of it."""
         writer = self.writer(**options)
         try:
+            if self.attributes.stem is not None:
+                keep_stem(self.path, self.attributes.stem, self._stem)
             for segment in writer.pending()[:stop]:
                 if writer.claim(segment):
                     self.put(writer, segment)
@@ -169,8 +199,8 @@ class Toy:
     def unfinished(self) -> str | None:
         """What keeps it from being whole: open or damaged segments, missing or wrong views, things left lying about."""
         found = verify_cache(self.path)
-        if found.damages or found.open or found.strange:
-            return f"damaged {found.damages}, open {found.open}, strange {found.strange}"
+        if found.damages or found.open or found.strange or found.stem:
+            return f"damaged {found.damages}, open {found.open}, strange {found.strange}, stem {found.stem}"
         if len(CacheReader(self.path)) != len(self.views):
             return "views are missing"
         placed = [entry for entry in (self.path / "segments").iterdir() if entry.is_dir()]
@@ -181,6 +211,7 @@ class Toy:
         placed = [entry for entry in (self.path / "segments").iterdir() if entry.is_dir()]
         named = {entry.name for entry in placed if self._names(entry)}
         extra = [entry for entry in placed if entry.name not in named] + list((self.path / "staging").iterdir())
+        extra += (self.path / "stem").glob(".*")
         return extra + [entry for folder in (self.path, self.path / "ledger") for entry in folder.glob(".*.json.*")]
 
     def _names(self, folder: Path) -> bool:

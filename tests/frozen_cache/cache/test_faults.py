@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fault_runs import ERRORS, CacheMachine, CodedMachine, calls_of, try_points
+from fault_runs import ERRORS, CacheMachine, CodedMachine, RecomputedMachine, calls_of, try_points
 
 sys.path.pop(0)
 
@@ -22,7 +22,13 @@ def some(calls: list[str], *, step: int, first: int = 0) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("work", "precision", "step"), [("extract", "float16", 97), ("repair", "float16", 97), ("extract", "coded", 397)]
+    ("work", "precision", "step"),
+    [
+        ("extract", "float16", 97),
+        ("repair", "float16", 97),
+        ("extract", "coded", 397),
+        ("extract", "recomputed", 397),
+    ],
 )
 def test_a_death_at_any_change_to_the_disk_leaves_no_wrong_number_and_the_next_run_makes_it_whole(
     work: str, precision: str, step: int
@@ -39,7 +45,7 @@ def test_an_error_at_any_change_to_the_disk_names_the_place_and_harms_nothing(er
     assert try_points("repair", range(first, len(calls_of("repair")), 391), error=error) == []
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(CacheMachine, 5), (CodedMachine, 3)])
+@pytest.mark.parametrize(("machine", "examples"), [(CacheMachine, 5), (CodedMachine, 3), (RecomputedMachine, 3)])
 def test_any_order_of_writing_dying_damage_repair_and_reading_keeps_the_promise(
     machine: type[CacheMachine], examples: int
 ) -> None:
