@@ -25,6 +25,12 @@ def val_cache(shared, tmp_path_factory) -> Path:
 
 
 def test_box_ap_from_the_cache_is_the_detector_s_and_filled_boxes_score_as_measured_outside(val_cache, tmp_path):
-    metrics = evaluate(cache=val_cache, baseline="box", out=tmp_path / "box").metrics
+    metrics = evaluate(cache=val_cache, baseline="box", out=tmp_path / "box", workers=0).metrics
     assert metrics["bbox"]["AP"] == pytest.approx(0.256, abs=0.002)
     assert metrics["segm"]["AP"] == pytest.approx(0.094, abs=0.002)
+    pytest.importorskip("hotcoco")
+    other = evaluate(cache=val_cache, baseline="box", out=tmp_path / "hot", coco_api="hotcoco", workers=1)
+    for kind, found in other.metrics.items():
+        assert found == pytest.approx(metrics[kind], abs=1e-6)
+    for name in ("segm_results.json", "bbox_results.json"):
+        assert (tmp_path / "hot" / name).read_bytes() == (tmp_path / "box" / name).read_bytes()
