@@ -70,6 +70,7 @@ class CacheInfo:
             "segments": len(self.records),
             "segments_total": a.segment_count,
             "bytes": parts.total(),
+            **({} if a.stem is None else {"stem_bytes": a.stem.weights_bytes}),
             "arrays": {
                 name: {"bytes": size} | ({"bits_a_value": round(bits[name], 3)} if name in bits else {})
                 for name, size in sorted(parts.items())

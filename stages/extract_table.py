@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from frozen_cache.byte_counts import byte_text
@@ -37,10 +38,26 @@ def plan_table(plan: ExtractPlan) -> str:
         + levels_text(attributes),
         f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} in all at most "
         f"({attributes.precision}); {byte_text(free)} free",
+        *_c1_advice(plan, size),
         "labels    detector's label -> category (objects)",
         *label_lines(attributes),
     ]
     return "\n".join(lines)
+
+
+def _c1_advice(plan: ExtractPlan, size: int) -> list[str]:
+    """A line where most of the cache would be a C1 that need not be stored."""
+    attributes = plan.attributes
+    without = planned_bytes(replace(plan, attributes=attributes.model_copy(update={"c1": "none"})), plan.planned)
+    files = sum(plan.found.file_sizes[image.id] for image in plan.found.images)
+    offers = callable(getattr(plan.detector, "stem", None))
+    if not attributes.stores_c1 or not offers or without + files > size / 2:
+        return []
+    c1 = (size - without) / len(plan.planned)
+    return [
+        f"          {byte_text(c1)} of it are C1: --c1 recomputed keeps the image files instead, "
+        f"{byte_text(files / len(plan.found.images))} each"
+    ]
 
 
 def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:

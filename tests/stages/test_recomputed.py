@@ -228,6 +228,22 @@ def test_info_says_what_is_saved(recomputed, stored) -> None:
     assert "recomputed  " not in plain.text()
 
 
+def test_info_as_json_and_the_table_before_an_extraction_tell_of_images_and_stem(
+    recomputed, stored, folder, fake, tmp_path
+) -> None:
+    found = cache_info(recomputed).as_json()
+    assert found["c1"] == "recomputed"
+    assert found["stem_bytes"] == (recomputed / WEIGHTS).stat().st_size
+    assert found["arrays"]["images"]["bytes"] > 0
+    assert "stem_bytes" not in cache_info(stored).as_json()
+    images, annotations = folder
+    for detector, c1, says in ((fake.with_stem(), "stored", True), (fake.with_stem(), "none", False)):
+        text = extract_features(
+            detector=detector, images=images, annotations=annotations, out=tmp_path / "x.zarr", c1=c1, dry_run=True
+        ).text()
+        assert ("of it are C1: --c1 recomputed keeps the image files instead" in text) == says
+
+
 def test_a_lost_stem_is_damage_that_repair_and_the_same_command_mend(recomputed, extract, tmp_path) -> None:
     cache = copy(recomputed, tmp_path)
     content = (cache / WEIGHTS).read_bytes()
