@@ -38,8 +38,12 @@ def evaluate(
         typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
     ] = None,
     views: Annotated[int, typer.Option(help="Average masks over so many cached views of each image.")] = 1,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="Let the masks take over the edges of the pictures (guided filter).")
+    ] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures for the report. [default: where the cache was made]")
+        Path | None,
+        typer.Option(help="Folder of the pictures for the report and --guided. [default: where the cache was made]"),
     ] = None,
     compare: Annotated[
         list[Path] | None,
@@ -83,6 +87,8 @@ def evaluate(
             baseline=baseline,
             roi_sizes=sizes,
             views=views,
+            guided=guided,
+            images=images,
             device=device,
             workers=workers,
         )
@@ -95,6 +101,7 @@ def evaluate(
         baseline=baseline,
         roi_sizes=sizes,
         views=views,
+        guided=guided,
         device=device,
         images=images,
         others=compare or [],

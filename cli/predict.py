@@ -28,6 +28,9 @@ def predict(
         str | None,
         typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
     ] = None,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="Let the masks take over the edges of the pictures (guided filter).")
+    ] = False,
     save: Annotated[list[str] | None, typer.Option(help=f"What else to write, once each: {SAVE}.")] = None,
     overlays: Annotated[bool, typer.Option(help="Write the pictures with masks on them.")] = True,
     batch_size: Annotated[int, typer.Option(help="Pictures of one size that go through the detector together.")] = 1,
@@ -56,6 +59,7 @@ def predict(
         max_detections=max_detections,
         mask_threshold=mask_threshold,
         roi_sizes=whole_numbers("--roi-sizes", roi_sizes) or (),
+        guided=guided,
         save=[*(["overlays"] if overlays else []), *(save or [])],
         batch_size=batch_size,
         frame_step=frame_step,

@@ -80,6 +80,7 @@ def evaluate(
     baseline: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    guided: bool = False,
     device: str = "auto",
     images: Path | None = None,
     others: Sequence[Path] = (),
@@ -94,7 +95,8 @@ def evaluate(
         head: run directory or checkpoint, masks of several are averaged; or `baseline`.
         roi_sizes: average each head's masks at these sides of the RoI; none for its own.
         views: average over so many cached views of each image.
-        images: folder of the pictures for the report; None for where the cache was made.
+        guided: masks take over the edges of the pictures (guided filter).
+        images: folder of the pictures, for the report and `guided`; None for where the cache was made.
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
@@ -104,9 +106,16 @@ def evaluate(
     heads = all_heads(head)
     check_choice(heads, baseline)
     reader = cache_for(heads, cache)
-    pictures = photographs(cache, images)
+    pictures = photographs(cache, images, reader=reader)
     segmenter, of = make_segmenter(
-        reader, cache=cache, heads=heads, baseline=baseline, device=device, roi_sizes=roi_sizes, views=views
+        reader,
+        cache=cache,
+        heads=heads,
+        baseline=baseline,
+        device=device,
+        roi_sizes=roi_sizes,
+        views=views,
+        guide=pictures if guided else None,
     )
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
@@ -144,8 +153,10 @@ def write_submission(
     baseline: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    guided: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    images: Path | None = None,
 ) -> Path:
     """The masks of all images in the form of COCO's evaluation server for test-dev; ground truth plays no part.
 
@@ -158,7 +169,14 @@ def write_submission(
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
     reader = cache_for(heads, cache)
     segmenter, _ = make_segmenter(
-        reader, cache=cache, heads=heads, baseline=baseline, device=device, roi_sizes=roi_sizes, views=views
+        reader,
+        cache=cache,
+        heads=heads,
+        baseline=baseline,
+        device=device,
+        roi_sizes=roi_sizes,
+        views=views,
+        guide=photographs(cache, images, reader=reader) if guided else None,
     )
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"

@@ -73,6 +73,7 @@ def predict(
     max_detections: int | None = None,
     mask_threshold: float = 0.5,
     roi_sizes: Sequence[int] = (),
+    guided: bool = False,
     save: Sequence[str] = ("overlays",),
     batch_size: int = 1,
     frame_step: int = 1,
@@ -111,7 +112,7 @@ def predict(
     with Ownership(out) as owner:
         _check_out(out, overwrite=overwrite)
         segmenter = InstanceSegmenter.load(
-            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes
+            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, guided=guided
         )
         choice = segmenter.choice(
             threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
@@ -131,7 +132,7 @@ def predict(
                 for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
                     views = segmenter.detect([each.prepared for each in batch])
                     for each, view in zip(batch, views, strict=True):
-                        found = segmenter.segment(view, choice)
+                        found = segmenter.segment(view, choice, grey=each.prepared.grey)
                         summary.images += 1
                         summary.instances += len(found)
                         height, width = found.size

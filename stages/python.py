@@ -192,6 +192,7 @@ def evaluate(
     baseline: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    guided: bool = False,
     device: str = "auto",
     images: PathLike | None = None,
     compare: Sequence[PathLike] = (),
@@ -209,8 +210,9 @@ def evaluate(
         baseline: instead of a head: `box`, `training-free` or one of its variants.
         roi_sizes: average masks at these sides of the RoI; none for the head's own.
         views: average masks over so many cached views of each image.
+        guided: let the masks take over the edges of the pictures (guided filter).
         device: `auto`, `cpu`, `cuda`.
-        images: folder of the pictures for the report; None for where the cache was made.
+        images: folder of the pictures, for the report and `guided`; None for where the cache was made.
         compare: other folders of `evaluate`, or any tool's COCO result files of masks.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
@@ -227,6 +229,7 @@ def evaluate(
         baseline=baseline,
         roi_sizes=roi_sizes,
         views=views,
+        guided=guided,
         device=device,
         images=_path(images),
         others=[Path(other) for other in compare],

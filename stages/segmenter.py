@@ -13,9 +13,11 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import ViewsSegmenter, head_segmenter
+from frozen_cache.evaluation.guided import GuidedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.report.photographs import Photographs
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import check_fits, load_head, run_of
 
@@ -56,6 +58,7 @@ def make_segmenter(
     device: str,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    guide: Photographs | None = None,
 ) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter, and what to call it: `name`, and for heads their `file` and `sha256`.
 
@@ -63,6 +66,7 @@ def make_segmenter(
         heads: their masks are averaged.
         roi_sizes: so are those of each head at each of these sides of the RoI; none for its own.
         views: and those of so many cached views of each image.
+        guide: pictures whose edges the masks take over; None leaves them.
     """
     chosen = pick_device(device)
     segmenter: Segmenter
@@ -77,6 +81,9 @@ def make_segmenter(
     if views > 1:
         segmenter = ViewsSegmenter(segmenter, reader, views=views)
         of["name"] += f", mean of {views} views"
+    if guide is not None:
+        segmenter = GuidedSegmenter(segmenter, guide.find)
+        of["name"] += ", guided"
     return segmenter, of
 
 

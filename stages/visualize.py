@@ -63,7 +63,7 @@ def visualize(
     if limit < 1:
         raise UserError(f"--limit {limit}: give 1 or more")
     reader = cache_for(heads, cache)
-    pictures = photographs(cache, images)
+    pictures = photographs(cache, images, reader=reader)
     segmenter, of = make_segmenter(reader, cache=cache, heads=heads, baseline=baseline, device=device)
     with Ownership(out):
         if content_names(out):

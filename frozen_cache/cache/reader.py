@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.contents import NotWhole, check_record
@@ -120,6 +121,11 @@ class CacheReader:
         except DamagedCacheError as error:
             raise DamagedCacheError(f"image {self.views[index][0]} cannot be read: {error}", error.what) from error
         return opened.read(row, layers=layers, c1=c1)
+
+    def picture(self, index: int) -> Image.Image | None:
+        """The image that a view shows, RGB and upright, whole; None where the cache holds no images."""
+        segment, row = self.place(index)
+        return segment.picture(row)
 
     def place(self, index: int) -> tuple[SegmentReader, int]:
         """The opened segment of a view, and its row there; DamagedCacheError as `read`."""

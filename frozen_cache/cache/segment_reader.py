@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
+from PIL import Image
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.checked_store import CheckedStore
@@ -100,6 +101,14 @@ class SegmentReader:
         with self._damage(row):
             return self._view(row, layers=layers, c1=c1)
 
+    def picture(self, row: int) -> Image.Image | None:
+        """The whole image of a view, RGB and upright; None where the cache holds no images. Errors as in `read`."""
+        if self._images is None:
+            return None
+        meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
+        with self._damage(row):
+            return self._decoded(self._images, row, (meta["original_height"], meta["original_width"]))
+
     def stored(self, name: str, row: int | None = None) -> np.ndarray:
         """An array as it is stored, or what one view has of it: elements of a column, one row of a table.
 
@@ -185,14 +194,15 @@ class SegmentReader:
         c1 = c1 and stem.config.c1 is not None
         if not c1 and not (levels and stem.config.levels):
             return None
-        height, width = transform.original_size
-        name = Path(f"the file of image {self._record.image_ids[row]}")
-        image = self._images.decode(
-            self._read("images", self._image_span(row)).tobytes(), name, height=height, width=width
-        )
+        image = self._decoded(self._images, row, transform.original_size)
         rule = self._attributes.detector.input
         pixels = {scale: apply_view(image, transform, rule, scale=scale)[None] for scale in stem.config.scales}
         return FromImage(pixels=pixels, stem=self._stem, c1=c1)
+
+    def _decoded(self, images: ImageReader, row: int, size: tuple[int, int]) -> Image.Image:
+        name = Path(f"the file of image {self._record.image_ids[row]}")
+        content = self._read("images", self._image_span(row)).tobytes()
+        return images.decode(content, name, height=size[0], width=size[1])
 
     def _image_span(self, row: int) -> slice:
         start, end = self._spans[row].tolist()

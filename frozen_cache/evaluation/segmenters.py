@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,8 @@ class Segmentation:
     """(K, 4) float32 cxcywh in 0..1 of the view: what each mask covers, on the CPU."""
     scores: Tensor
     """(K,) float32 scores of the masks."""
+    grey: np.ndarray | None = None
+    """(H, W) uint8, the image, where pasted masks are to take over its edges."""
 
 
 class Segmenter(Protocol):

@@ -45,6 +45,8 @@ class Instances:
     """(N, 4) float32 xyxy, in pixels."""
     mask_threshold: float = 0.5
     """From which probability a pixel belongs to a mask."""
+    grey: np.ndarray | None = None
+    """(H, W) uint8, the image, where the masks take over its edges as they are pasted."""
 
     @classmethod
     def of_view(
@@ -65,6 +67,7 @@ class Instances:
             probabilities=found.masks.numpy(),
             mask_boxes=to_pixels(found.boxes, frame).numpy(),
             mask_threshold=mask_threshold,
+            grey=found.grey,
         )
 
     def __len__(self) -> int:
@@ -82,17 +85,20 @@ class Instances:
             probabilities=self.probabilities[rows],
             mask_boxes=self.mask_boxes[rows],
             mask_threshold=self.mask_threshold,
+            grey=self.grey,
         )
 
     @cached_property
     def masks(self) -> np.ndarray:
         """(N, H, W) bool, at the image's own size. Large for many instances in a large image; `rles` is not."""
-        return paste_masks(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold)
+        return paste_masks(
+            self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey
+        )
 
     @cached_property
     def rles(self) -> list[dict[str, Any]]:
         """N masks as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`."""
-        return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold)
+        return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey)
 
     def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
         """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,6 +25,7 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import head_segmenter
+from frozen_cache.evaluation.guided import grey_values
 from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
 from frozen_cache.inference.images import ImageLike, as_picture
 from frozen_cache.inference.instances import Instances
@@ -41,6 +43,8 @@ class PreparedImage:
     """The plain view of the picture."""
     pixels: tuple[Tensor, ...]
     """(3, H, W) in 0..255; behind it the enlarged one, where the detector wants it."""
+    grey: np.ndarray | None = None
+    """(H, W) uint8 of the picture, where masks are to take over its edges."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -60,10 +64,13 @@ class InstanceSegmenter:
     the networks run for one call at a time, pictures are read and masks pasted side by side.
     """
 
-    def __init__(self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = ()) -> None:
+    def __init__(
+        self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = (), guided: bool = False
+    ) -> None:
         """Put a model on a device; `InstanceSegmenter.load` is the usual way here."""
         self._device = pick_device(device)
         self._model = model
+        self._guided = guided
         self._detector = model.detector.to(self._device)
         self._head = head_segmenter(
             [model.head, *model.further], encoder_layer=model.encoder_layer, device=self._device, roi_sizes=roi_sizes
@@ -79,6 +86,7 @@ class InstanceSegmenter:
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         roi_sizes: Sequence[int] = (),
+        guided: bool = False,
     ) -> InstanceSegmenter:
         """The segmenter of a run directory of train-head, or of a folder that `frozen-cache export` made.
 
@@ -89,6 +97,7 @@ class InstanceSegmenter:
             weights: the checkpoint of a named detector.
             device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
             roi_sizes: the masks are averages of those at these sides of the RoI; none for the head's own.
+            guided: masks take over the edges of the pictures (guided filter).
 
         Raises:
             UserError: nothing of the kind is there, or the detector is gone or has changed.
@@ -96,7 +105,7 @@ class InstanceSegmenter:
         given = None if weights is None else Path(weights)
         paths = [path] if isinstance(path, str | os.PathLike) else path
         model = load_models([Path(each) for each in paths], detector=detector, weights=given)
-        return cls(model, device=device, roi_sizes=roi_sizes)
+        return cls(model, device=device, roi_sizes=roi_sizes, guided=guided)
 
     @property
     def names(self) -> dict[int, str]:
@@ -142,9 +151,9 @@ class InstanceSegmenter:
         asked = images if isinstance(images, list | tuple) else [images]
         prepared = (self.prepare(as_picture(image)) for image in asked)
         found = [
-            self.segment(view, choice)
+            self.segment(view, choice, grey=image.grey)
             for batch in in_batches(prepared, batch_size, prepared=lambda image: image)
-            for view in self.detect(batch)
+            for image, view in zip(batch, self.detect(batch), strict=True)
         ]
         return found if asked is images else found[0]
 
@@ -170,7 +179,9 @@ class InstanceSegmenter:
         transform = make_view(spec.input, (picture.height, picture.width), image_id=0, view_index=0)
         scales = sorted({1, spec.backbone_scale})
         return PreparedImage(
-            transform, tuple(apply_view(picture, transform, spec.input, scale=scale) for scale in scales)
+            transform,
+            tuple(apply_view(picture, transform, spec.input, scale=scale) for scale in scales),
+            grey=grey_values(picture) if self._guided else None,
         )
 
     @torch.inference_mode()
@@ -204,13 +215,14 @@ class InstanceSegmenter:
             for index, image in enumerate(batch)
         ]
 
-    def segment(self, view: CachedView, choice: Choice) -> Instances:
-        """Masks for the pairs of a view that are to be kept."""
+    def segment(self, view: CachedView, choice: Choice, *, grey: np.ndarray | None = None) -> Instances:
+        """Masks for the pairs of a view that are to be kept; with `grey` of its `PreparedImage` they take over the
+        edges of the picture."""
         if self._head.mask_depends_on_query_alone:
             # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
             view = choice.of_view(view)
         with self._lock:
-            found = self._head(view)
+            found = replace(self._head(view), grey=grey)
         instances = Instances.of_view(view, found, self._model.categories, mask_threshold=choice.mask_threshold)
         return choice.of_instances(instances, view.labels[: view.selected])
 

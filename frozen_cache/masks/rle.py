@@ -11,7 +11,12 @@ from frozen_cache.masks.paste import paste_window
 
 
 def paste_rles(
-    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], *, threshold: float = 0.5
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    *,
+    threshold: float = 0.5,
+    grey: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Paste masks into an image, as compressed RLEs whose counts are text, as COCO result files hold them.
 
@@ -20,10 +25,11 @@ def paste_rles(
         boxes: (N, 4) xyxy in pixels.
         size: (height, width) of the image.
         threshold: from which probability a pixel belongs to the mask.
+        grey: (height, width) uint8: the image, whose edges the masks are to take over; None leaves them.
     """
     found = []
     for mask, box in zip(masks, boxes.tolist(), strict=True):
-        window, top, left = paste_window(mask, box, size)
+        window, top, left = paste_window(mask, box, size, grey)
         found.append(window_rle(window >= threshold, top, left, size))
     return found
 

@@ -1,13 +1,15 @@
-"""The pictures behind the masks: the cache holds none, so they come from the image folder where that is at hand."""
+"""The pictures behind the masks: from the image folder where that is at hand, else from a cache that holds them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
 from frozen_cache.cache.hints import read_hints
+from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.images import ImageReader, image_path
 from frozen_cache.errors import UserError
@@ -16,18 +18,27 @@ GROUND = (58, 60, 66)
 
 
 class Photographs:
-    """Image ids to pictures; a plain ground of the right size where there is no picture."""
+    """Image ids to pictures; a plain ground of the right size where there is no picture.
 
-    def __init__(self, folder: Path | None, names: dict[int, str]) -> None:
-        self.folder, self.names = folder, names
+    Args:
+        folder: of the image files; None where it is not at hand.
+        names: image id -> file name in it.
+        held: image id -> the picture that the cache itself holds; None where it holds none.
+    """
+
+    def __init__(
+        self, folder: Path | None, names: dict[int, str], held: Callable[[int], Image.Image | None] | None = None
+    ) -> None:
+        self.folder, self.names, self.held = folder, names, held
 
     @property
     def note(self) -> str:
-        """What to tell a reader where pictures are missing; empty where there is a folder."""
-        return "" if self.folder else "Pictures are not at hand (give --images FOLDER): masks lie on plain ground."
+        """What to tell a reader where pictures are missing; empty where there are any."""
+        missing = "Pictures are not at hand (give --images FOLDER): masks lie on plain ground."
+        return "" if self.folder or self.held else missing
 
-    def load(self, image_id: int, size: tuple[int, int]) -> Image.Image:
-        """The RGB picture of `size` = (height, width)."""
+    def find(self, image_id: int, size: tuple[int, int]) -> Image.Image | None:
+        """The RGB picture of `size` = (height, width); None where there is none."""
         name = self.names.get(image_id)
         if self.folder is not None and name is not None:
             entry = CocoImage(id=image_id, file_name=name, height=size[0], width=size[1])
@@ -35,11 +46,16 @@ class Photographs:
                 return ImageReader().read(image_path(self.folder, entry), height=size[0], width=size[1])
             except (UserError, OSError):
                 pass  # a picture less is no reason to go without a report
-        return Image.new("RGB", (size[1], size[0]), GROUND)
+        return None if self.held is None else self.held(image_id)
+
+    def load(self, image_id: int, size: tuple[int, int]) -> Image.Image:
+        """The RGB picture of `size` = (height, width), or plain ground."""
+        return self.find(image_id, size) or Image.new("RGB", (size[1], size[0]), GROUND)
 
 
-def photographs(cache: Path, images: Path | None = None) -> Photographs:
-    """The pictures of a cache: from `images`, else from where the cache was made, as far as that is still there.
+def photographs(cache: Path, images: Path | None = None, *, reader: CacheReader | None = None) -> Photographs:
+    """The pictures of a cache: from `images`, else from where the cache was made, as far as that is still there, else
+    from the cache that `reader` reads, where it holds them.
 
     Raises:
         UserError: `images` is given and is no folder.
@@ -58,4 +74,9 @@ def photographs(cache: Path, images: Path | None = None) -> Photographs:
     if folder is not None and not names:
         # COCO's own naming: the id, twelve digits.
         names = {int(file.stem): file.name for file in folder.iterdir() if file.stem.isdigit() and len(file.stem) == 12}
-    return Photographs(folder, names)
+    return Photographs(folder, names, None if reader is None or reader.attributes.stem is None else _held(reader))
+
+
+def _held(reader: CacheReader) -> Callable[[int], Image.Image | None]:
+    plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
+    return lambda image_id: reader.picture(plain[image_id]) if image_id in plain else None

@@ -58,7 +58,11 @@ def results(out: Path) -> list[dict[str, Any]]:
 def test_what_is_averaged_stands_in_the_results(made, tmp_path):
     names = []
     for place, options in enumerate(
-        [{"head": made.runs}, {"head": made.runs, "roi_sizes": (8, 12)}, {"head": made.runs[0], "views": 3}]
+        [
+            {"head": made.runs},
+            {"head": made.runs, "roi_sizes": (8, 12)},
+            {"head": made.runs[0], "views": 3, "guided": True},
+        ]
     ):
         out = tmp_path / str(place)
         evaluate(cache=made.cache, out=out, device="cpu", **options)
@@ -69,7 +73,7 @@ def test_what_is_averaged_stands_in_the_results(made, tmp_path):
     assert names == [
         f"mean of 2 heads: {a}, {b}",
         f"mean of 2 heads: {a}, {b}, at RoI sizes 8, 12",
-        f"head {a}, mean of 3 views",
+        f"head {a}, mean of 3 views, guided",
     ]
     with pytest.raises(UserError, match="holds the results of something else"):
         evaluate(cache=made.cache, out=tmp_path / "0", head=made.runs[0], device="cpu")
@@ -88,8 +92,8 @@ def test_a_head_twice_is_the_head_once_and_two_are_neither(made, tmp_path):
 
 
 def test_the_same_averages_on_pictures(made, tmp_path):
-    options = {"roi_sizes": (8, 12)}
-    evaluate(cache=made.cache, out=tmp_path / "eval", head=made.runs, device="cpu", **options)
+    options = {"roi_sizes": (8, 12), "guided": True}
+    evaluate(cache=made.cache, out=tmp_path / "eval", head=made.runs, device="cpu", images=made.images, **options)
     first = sorted(made.images.iterdir())[0]
     expected = [entry for entry in results(tmp_path / "eval") if entry["image_id"] == 0]
     segmenter = InstanceSegmenter.load([str(made.runs[0]), made.runs[1]], device="cpu", **options)
@@ -129,11 +133,11 @@ def test_refusals_are_one_line(made, tmp_path, capsys, arguments, said):
 
 def test_the_commands_take_what_the_functions_take(made, tmp_path, capsys):
     heads = [word for run in made.runs for word in ("--head", str(run))]
-    line = ["evaluate", "--cache", str(made.cache), *heads, "--views", "2", "--roi-sizes", "8,12"]
+    line = ["evaluate", "--cache", str(made.cache), *heads, "--views", "2", "--roi-sizes", "8,12", "--guided"]
     assert exit_code([*line, "--out", str(tmp_path / "x"), "--device", "cpu"]) == 0
     assert "mean of 2 heads" in capsys.readouterr().out
     models = [word for run in made.runs for word in ("--model", str(run))]
-    line = ["predict", *models, str(made.images), "--out", str(tmp_path / "y"), "--roi-sizes", "8,12"]
+    line = ["predict", *models, str(made.images), "--out", str(tmp_path / "y"), "--roi-sizes", "8,12", "--guided"]
     assert exit_code([*line, "--device", "cpu"]) == 0
 
 

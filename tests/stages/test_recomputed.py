@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.from_image import joined_images
@@ -17,6 +19,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.report.photographs import photographs
 from frozen_cache.stages.cache_merge import cache_merge
 from frozen_cache.stages.cache_relabel import cache_relabel
 from frozen_cache.stages.cache_subset import cache_subset
@@ -368,3 +371,24 @@ def test_a_detector_of_code_may_offer_its_stem(folder, tmp_path) -> None:
         close(other.read(index).c1, one.read(index).c1)
     with pytest.raises(UserError, match="gives another C1 than the detector"):
         extract_features(detector=f"{here}:with_wrong_stem", out=tmp_path / "b.zarr", c1="recomputed", **options)
+
+
+def test_the_pictures_of_reports_and_of_the_guided_filter_are_those_in_the_cache(extract, scenes, tmp_path):
+    shutil.copytree(scenes / "images", tmp_path / "moved")
+    cache = extract("moved", c1="recomputed", images=tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved")
+    reader = CacheReader(cache)
+    pictures = photographs(cache, reader=reader)
+    assert pictures.note == "" and pictures.folder is None
+    for entry in json.loads((scenes / "annotations.json").read_text())["images"]:
+        with Image.open(scenes / "images" / entry["file_name"]) as image:
+            expected = np.asarray(image.convert("RGB"))
+        assert np.array_equal(np.asarray(pictures.find(entry["id"], expected.shape[:2])), expected)
+    assert pictures.find(12345, (8, 8)) is None
+    found = []
+    for out, images in (("own", None), ("given", scenes / "images")):
+        evaluate(cache=cache, out=tmp_path / out, baseline="box", guided=True, images=images, device="cpu")
+        found.append((tmp_path / out / "segm_results.json").read_text())
+    assert found[0] == found[1]
+    evaluate(cache=cache, out=tmp_path / "plain", baseline="box", device="cpu")
+    assert (tmp_path / "plain" / "segm_results.json").read_text() != found[0]

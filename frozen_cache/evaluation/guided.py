@@ -1,0 +1,56 @@
+"""Masks that take over the edges of the pictures (`frozen_cache.masks.guided`), around any segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import UserError
+from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+
+
+class GuidedSegmenter:
+    """A segmenter's masks, to be pasted by the guided filter. Scores stay what they are.
+
+    Args:
+        segmenter: of plain views.
+        picture: image id, (height, width) -> the RGB picture, or None where there is none.
+    """
+
+    def __init__(self, segmenter: Segmenter, picture: Callable[[int, tuple[int, int]], Image.Image | None]) -> None:
+        self.segmenter, self._picture = segmenter, picture
+        self.encoder_layer = segmenter.encoder_layer
+        self._last: tuple[int, np.ndarray] | None = None
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where features are read."""
+        return self.segmenter.device
+
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the plain view's selected pairs.
+
+        Raises:
+            UserError: its picture is not at hand.
+        """
+        return replace(self.segmenter(view), grey=self._grey(view))
+
+    def _grey(self, view: CachedView) -> np.ndarray:
+        if self._last is None or self._last[0] != view.image_id:
+            picture = self._picture(view.image_id, view.transform.original_size)
+            if picture is None:
+                raise UserError(
+                    f"--guided reads the pictures, and image {view.image_id} is not at hand: give --images FOLDER"
+                )
+            self._last = view.image_id, grey_values(picture)
+        return self._last[1]
+
+
+def grey_values(picture: Image.Image) -> np.ndarray:
+    """(H, W) uint8 of an RGB picture."""
+    return np.asarray(picture.convert("L"))
