@@ -18,7 +18,9 @@ def wide(tensor: Tensor) -> Tensor:
 def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
     """Within, autocast leaves what runs on the tensor's device alone; nothing at all where there is no autocast."""
     kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # tensors without numbers know no autocast
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def chosen_precision(asked: str, device: torch.device) -> str:
