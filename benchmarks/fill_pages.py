@@ -121,16 +121,35 @@ def memory_rows(result: Any) -> list[tuple[str, str]]:
 
 def onnx_table() -> str:
     """Which small models become a graph that gives torch's results, and why the others do not."""
-    if not (HERE / "onnx_families.json").is_file():
-        return "Not measured yet: so far the tests show it for the demo's detector (D-FINE) alone."
+    measured = load("onnx_families")["rows"]
     rows: list[tuple[Any, ...]] = []
-    for name, row in load("onnx_families")["rows"].items():
-        if "error" in row:
-            rows.append((name, row["family"], "", "", f"no: {row['error']}"))
-            continue
-        gaps = ", ".join(f"{row['differences'][key]:.0e}" for key in ("boxes", "scores", "masks"))
-        rows.append((name, row["family"], "free" if row["any_size"] else "fixed", row["nodes"], gaps))
-    return table(("model", "family", "height, width", "nodes", "boxes, scores, masks differ by"), rows)
+    for name, row in measured.items():
+        plain = row.get("plain", NOT_MEASURED)
+        size, samplers = plain.get("size", ""), plain.get("samplers", {})
+        if plain.get("fixed_because"):
+            size = f"{size} ({shortened(plain['fixed_because'])})"
+        found = [onnx_gaps(plain), onnx_gaps(plain, "elsewhere"), onnx_gaps(row.get("gather", NOT_MEASURED))]
+        rows.append((name, row["family"], size, samplers.get("GridSample", ""), *found))
+    head = ("model", "family", "height x width", "GridSample nodes", "boxes, scores, masks differ by", "at other sizes")
+    opsets = ", ".join(sorted({str(row["opset"]) for row in measured.values()}))
+    return f"Opset {opsets}; the batch is free in all of them:\n\n" + table((*head, "with `--gather`"), rows)
+
+
+NOT_MEASURED: dict[str, Any] = {"error": "not measured"}
+
+
+def onnx_gaps(measured: dict[str, Any], where: str = "differences") -> str:
+    """The largest differences of boxes, scores and masks between onnxruntime and torch, or why there are none."""
+    if "error" in measured:
+        return shortened(measured["error"]) if where == "differences" else ""
+    gaps = measured[where]
+    return ", ".join(f"{gaps[key]:.0e}" for key in ("boxes", "scores", "masks")) if gaps else ""
+
+
+def shortened(reason: str, most: int = 120) -> str:
+    """The beginning of an exporter's reason, fit for a table's cell; the JSON has the whole."""
+    plain = " ".join(reason.split()).replace("|", "\\|")
+    return plain if len(plain) <= most else f"{plain[:most].rstrip()} ..."
 
 
 def table(head: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> str:

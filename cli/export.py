@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from frozen_cache.cli.paths import need_run
+from frozen_cache.cli.paths import need_model, need_run
+from frozen_cache.errors import UserError
 
 
 class Format(StrEnum):
@@ -20,7 +21,9 @@ class Format(StrEnum):
 
 
 def export(
-    run: Annotated[Path, typer.Option(help="Run directory of train-head, or a checkpoint in it.")],
+    run: Annotated[
+        Path, typer.Option(help="Run directory of train-head, or a checkpoint in it; onnx: or an exported folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make: detector, head, record, model card.")],
     detector: Annotated[
         str | None, typer.Option(help="Where the detector is now. [default: where it was when it was cached]")
@@ -46,8 +49,9 @@ def export(
     ] = None,
 ) -> None:
     """A trained head and its detector as one folder that works elsewhere, without the network."""
-    need_run(run)
+    height_width = None if size is None else _height_width(size)
     if format_ is Format.ONNX:
+        need_model(run)
         from frozen_cache.stages.export import export_onnx_model
 
         if license_ is not None:
@@ -60,13 +64,14 @@ def export(
                 weights=weights,
                 gather=gather,
                 pasted=pasted,
-                size=None if size is None else _height_width(size),
+                size=height_width,
                 check=check or (),
             ).text()
         )
         return
     if check or gather or pasted or size is not None:
         raise typer.BadParameter("--check, --gather, --pasted and --size go with --format onnx")
+    need_run(run)
     from frozen_cache.stages.export import LICENSE
     from frozen_cache.stages.export import export_model as stage
 
@@ -78,5 +83,5 @@ def _height_width(text: str) -> tuple[int, int]:
     """`480x640` as (480, 640)."""
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if found is None:
-        raise typer.BadParameter(f"--size {text}: give height and width in pixels, as in 480x640")
+        raise UserError(f"--size {text}: give height and width in pixels, as in 480x640")
     return int(found[1]), int(found[2])

@@ -148,7 +148,8 @@ def rule_of_size(rule: InputRule, size: tuple[int, int]) -> InputRule:
     if rule.size is not None:
         height, width = rule.size
         raise UserError(f"this detector's input is {height}x{width} anyway: leave --size out")
-    return rule.model_copy(update={"resize": "stretch", "size": size, "shortest_edge": None, "longest_edge": None})
+    other = dict.fromkeys(("shortest_edge", "longest_edge", "max_size"))
+    return rule.model_copy(update={"resize": "stretch", "size": size, **other})
 
 
 def write_record(folder: Path, record: GraphRecord) -> None:

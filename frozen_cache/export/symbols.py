@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 @contextlib.contextmanager
 def sizes_stay_free(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Meanwhile `torch.linspace` is `free_linspace`, and `len(tensor)` in the model files of transformers, of which the
-    modules are, is `tensor.shape[0]`.
+    """Meanwhile `torch.linspace` is `free_linspace`, `torch.as_tensor` of a list is `free_tensor`, and `len(tensor)` in
+    the model files of transformers, of which the modules are, is `tensor.shape[0]`.
 
     The built-in must return a number, which would fix the batch of RT-DETR and its heirs.
     """
@@ -24,7 +24,7 @@ def sizes_stay_free(modules: Iterable[nn.Module]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in sorted(name for name in names if name.startswith("transformers.models.")):
             stack.enter_context(mock.patch.dict(vars(sys.modules[name]), {"len": _length}))
-        stack.enter_context(_FreeLinspace())
+        stack.enter_context(_FreeSizes())
         yield
 
 
@@ -34,7 +34,14 @@ def free_linspace(start: Any, end: Any, steps: Any, **options: Any) -> Tensor:
     return torch.arange(steps, **options) * step + start
 
 
-class _FreeLinspace(TorchFunctionMode):
+def free_tensor(values: Any, **options: Any) -> Tensor:
+    """`torch.as_tensor` of nested lists of numbers, which may be symbols; torch's own turns them into numbers."""
+    if isinstance(values, list | tuple):
+        return torch.stack([free_tensor(each, **options) for each in values])
+    return torch.scalar_tensor(values, **options)
+
+
+class _FreeSizes(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -42,7 +49,11 @@ class _FreeLinspace(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        replacement = free_linspace if func is torch.linspace else func
+        replacement = func
+        if func is torch.linspace:
+            replacement = free_linspace
+        elif func is torch.as_tensor and args and isinstance(args[0], list | tuple) and "dtype" in (kwargs or {}):
+            replacement = free_tensor
         return replacement(*args, **(kwargs or {}))
 
 

@@ -32,6 +32,9 @@ from frozen_cache.cli.main import exit_code
             ],
             "a.json",
         ),
+        (["export", "--run", "r", "--out", "o", "--format", "onnx", "--size", "480"], "as in 480x640"),
+        (["export", "--run", "r", "--out", "o", "--format", "onnx", "--size", "0x640"], "--size 0x640"),
+        (["export", "--run", "r", "--out", "o", "--format", "onnx", "--size", "480x640"], "no model r"),
         (["head", "describe", "--preset", "papr"], "papr"),
         (["head", "describe", "--set", "head.widht=3"], "widht"),
     ],
@@ -46,7 +49,15 @@ def test_bad_input_is_one_line_exit_code_2_and_writes_nothing(arguments, said, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["no-such-command"], ["evaluate"], ["train-head", "--epochz", "3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["evaluate"],
+        ["train-head", "--epochz", "3"],
+        ["export", "--run", "r", "--out", "o", "--size", "9x9"],
+    ],
+)
 def test_a_mistyped_command_line_exits_with_2(arguments, capsys):
     assert exit_code(arguments) == 2
     assert capsys.readouterr().err

@@ -24,7 +24,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.export import onnx_check, onnx_checked, onnx_file
 from frozen_cache.export.onnx_check import OnnxDiffersError, check_onnx, differences
 from frozen_cache.export.onnx_checked import export_checked, usual_size
-from frozen_cache.export.onnx_file import GraphRecord, NoGraphError, rule_of_size
+from frozen_cache.export.onnx_file import GraphRecord, NoGraphError, rule_of_size, write_record
 from frozen_cache.export.onnx_graph import _paste
 from frozen_cache.export.symbols import free_linspace, sizes_stay_free
 from frozen_cache.head.config import HeadConfig
@@ -245,11 +245,31 @@ def test_a_difference_on_a_given_picture_fails_too(staged, picture, tmp_path, mo
     assert read_record(tmp_path / "wrong").differences["boxes"] > 1e-3
 
 
-def test_the_example_finds_what_torch_finds(model, graph, picture, tmp_path):
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"longest_edge": 70, "exact_longest_edge": True, "resample": "torchvision"},
+        {"resize": "fit", "shortest_edge": None, "longest_edge": None, "max_size": (60, 99)},
+        {
+            "resize": "stretch",
+            "shortest_edge": None,
+            "longest_edge": None,
+            "size": (64, 96),
+            "resample": "torchvision_float",
+        },
+    ],
+)
+def test_the_example_finds_what_torch_finds(model, graph, picture, tmp_path, monkeypatch, rule):
+    spec, record = model.detector.spec, read_record(graph)
+    own = InputRule(**spec.input.model_dump() | rule)
+    monkeypatch.setattr(model.detector, "spec", spec.model_copy(update={"input": own}))
+    shutil.copy(graph / "model.onnx", tmp_path)
+    write_record(tmp_path, record.model_copy(update={"input": own}))
     segmenter = InstanceSegmenter(model, device="cpu")
     scores = np.sort(segmenter(str(picture), threshold=0).scores)
     threshold = float(scores[1:3].mean())
-    code = [sys.executable, str(EXAMPLE), str(graph), str(picture), str(tmp_path / "masks"), str(threshold)]
+    code = [sys.executable, str(EXAMPLE), str(tmp_path), str(picture), str(tmp_path / "masks"), str(threshold)]
     printed = subprocess.run(code, check=True, capture_output=True, text=True).stdout
     expected = segmenter(str(picture), threshold=threshold)
     lines = [line.split() for line in printed.splitlines()]
@@ -277,13 +297,15 @@ def test_sizes_stay_free_while_a_graph_is_recorded():
 
     class Grid(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            return torch.linspace(0, images.shape[2] - 1, images.shape[2]) + images.mean()
+            height = images.shape[2]
+            half = torch.as_tensor([(height, 1)], dtype=torch.long)[0, 0] / 2
+            return torch.linspace(0, height - 1, height) - half + images.mean()
 
     with sizes_stay_free([]):
         program = torch.export.export(
             Grid(), (torch.rand(1, 1, 6),), dynamic_shapes=({2: torch.export.Dim.DYNAMIC},), strict=False
         )
-    assert program.module()(torch.zeros(1, 1, 9)).tolist() == list(range(9))
+    assert program.module()(torch.zeros(1, 1, 9)).tolist() == [each - 4.5 for each in range(9)]
 
 
 def test_masks_are_pasted_as_in_torch():
