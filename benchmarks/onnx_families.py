@@ -111,7 +111,8 @@ def with_head(detector: Any) -> Model:
     config = HeadConfig(width=16, roi_size=8, image_width=16, image_layers=0, box_layers=1)
     ids = list(range(1, spec.num_labels + 1))
     head = MaskHead(config=config, inputs=inputs).eval().requires_grad_(False)
-    torch.nn.init.constant_(head.scoring.out.bias, 0.6)
+    assert head.scoring is not None
+    nn.init.constant_(head.scoring.out.bias, 0.6)
     return Model(
         detector=detector,
         head=head,
