@@ -47,6 +47,7 @@ def export(
             help="onnx: height and width in pixels of a graph for one size. [default: free where possible]",
         ),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")] = False,
 ) -> None:
     """A trained head and its detector as one folder that works elsewhere, without the network."""
     height_width = None if size is None else _height_width(size)
@@ -66,6 +67,7 @@ def export(
                 pasted=pasted,
                 size=height_width,
                 check=check or (),
+                overwrite=overwrite,
             ).text()
         )
         return
@@ -75,7 +77,9 @@ def export(
     from frozen_cache.stages.export import LICENSE
     from frozen_cache.stages.export import export_model as stage
 
-    result = stage(run=run, out=out, detector=detector, weights=weights, license=license_ or LICENSE)
+    result = stage(
+        run=run, out=out, detector=detector, weights=weights, license=license_ or LICENSE, overwrite=overwrite
+    )
     typer.echo(result.text())
 
 

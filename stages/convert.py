@@ -15,6 +15,7 @@ from frozen_cache.data.convert.yolo import find_yaml, read_yolo
 from frozen_cache.data.walk import files_below
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
+from frozen_cache.ownership import Ownership
 
 FORMATS: dict[str, Callable[[Path], dict[str, tuple[Path, CocoBuilder]]]] = {
     "yolo": read_yolo,
@@ -95,37 +96,35 @@ def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bo
         format: one of `FORMATS`; None for what the files look like.
 
     Raises:
-        UserError: nothing to read, a malformed file, or files in `out` that would be overwritten.
+        UserError: nothing to read, a malformed file, files in `out` that would be overwritten, or an `out` that cannot
+            be written or that another process holds.
     """
     if format is not None and format not in FORMATS:
         raise UserError(f"--format {format}: give one of {', '.join(FORMATS)}")
     if not source.exists():
         raise UserError(f"there is no data set {source}")
-    splits = FORMATS[format or find_format(source)](source)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file: name a folder")
-    for split, (_, builder) in splits.items():
-        if not builder.document["annotations"]:
-            raise UserError(f"{source}: split {split} has no object with a mask{_reasons(builder)}")
-        if (out / f"{split}.json").exists() and not overwrite:
-            raise UserError(f"{out / f'{split}.json'} is there already: add --overwrite, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for split, (images, builder) in splits.items():
-        document = builder.document
-        file = out / f"{split}.json"
-        write_durably(file, json.dumps(document).encode())
-        written.append(
-            ConvertedSplit(
-                annotations=file,
-                images=images,
-                image_count=len(document["images"]),
-                object_count=len(document["annotations"]),
-                categories=tuple(category["name"] for category in document["categories"]),
-                left_out=dict(builder.left_out),
-            )
-        )
-    return written
+    with Ownership(out) as owner:
+        splits = FORMATS[format or find_format(source)](source)
+        for split, (_, builder) in splits.items():
+            if not builder.document["annotations"]:
+                raise UserError(f"{source}: split {split} has no object with a mask{_reasons(builder)}")
+            if (out / f"{split}.json").exists() and not overwrite:
+                raise UserError(f"{out / f'{split}.json'} is there already: add --overwrite, or choose another --out")
+        owner.check()
+        return [_write_split(out / f"{split}.json", *converted) for split, converted in splits.items()]
+
+
+def _write_split(file: Path, images: Path, builder: CocoBuilder) -> ConvertedSplit:
+    document = builder.document
+    write_durably(file, json.dumps(document).encode())
+    return ConvertedSplit(
+        annotations=file,
+        images=images,
+        image_count=len(document["images"]),
+        object_count=len(document["annotations"]),
+        categories=tuple(category["name"] for category in document["categories"]),
+        left_out=dict(builder.left_out),
+    )
 
 
 def _reasons(builder: CocoBuilder) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from frozen_cache.durable import flush_tree, move_durably
-from frozen_cache.errors import UserError
-from frozen_cache.export.card import model_card, trained_metrics
-from frozen_cache.export.manifest import MANIFEST
-from frozen_cache.export.onnx_file import GRAPH_RECORD, GraphRecord, need_onnx
+from frozen_cache.export.card import CARD, model_card, trained_metrics
+from frozen_cache.export.manifest import DETECTOR, HEAD, MANIFEST
+from frozen_cache.export.onnx_file import GRAPH, GRAPH_RECORD, GraphRecord, need_onnx
+from frozen_cache.export.place import ASIDE, hold_out, put_into_place, remove_names
 from frozen_cache.export.read import load_folder
 from frozen_cache.export.write import check_same, write_folder
 from frozen_cache.inference.images import as_picture
@@ -20,6 +17,8 @@ from frozen_cache.inference.load import load_model
 from frozen_cache.inference.model import load_run
 from frozen_cache.training.trained_head import checkpoint_of
 
+FOLDER_NAMES = (HEAD, DETECTOR, CARD, MANIFEST)
+GRAPH_NAMES = (GRAPH, GRAPH_RECORD)
 LICENSE = "not stated; the detector's own license applies to its weights"
 
 
@@ -45,32 +44,29 @@ def export_model(
     detector: str | None = None,
     weights: Path | None = None,
     license: str = LICENSE,
+    overwrite: bool = False,
 ) -> ExportResult:
     """Write the folder `out`: detector, head, record and model card; then read it back and compare.
 
     Args:
         run: a run directory of train-head, or one checkpoint in it.
-        out: a folder that is not there yet, or is empty.
+        out: a folder that is not there yet, or is empty; it is held meanwhile, and whole or without a model.
         detector: where the run's detector is now; None for where it was.
         weights: the checkpoint of a named detector.
         license: of the model, for the card.
+        overwrite: an earlier export in `out` is replaced, once the new one is right.
 
     Raises:
-        UserError: `out` holds something; the detector cannot be found, or is code that no folder can hold.
+        UserError: `out` holds something, or another process holds it; the detector cannot be found, or is code that no folder can hold.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} exists and is not empty: choose another path")
-    model, record = load_run(run, detector=detector, weights=weights)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with hold_out(out, FOLDER_NAMES, overwrite=overwrite) as owner:
+        model, record = load_run(run, detector=detector, weights=weights)
+        aside = out / ASIDE
         manifest = write_folder(aside, model, cache_fingerprint=record.cache_fingerprint, license=license)
-        (aside / "README.md").write_text(model_card(manifest, record, trained_metrics(checkpoint_of(run))))
-        check_same(model, load_folder(aside), aside)
-        flush_tree(aside)
-        move_durably(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (aside / CARD).write_text(model_card(manifest, record, trained_metrics(checkpoint_of(run))))
+        check_same(model, load_folder(aside), out)
+        owner.check()
+        put_into_place(out, FOLDER_NAMES)
     sizes = sum(facts.size for facts in manifest.files.values()) + (out / MANIFEST).stat().st_size
     return ExportResult(out=out, bytes=sizes)
 
@@ -109,12 +105,14 @@ def export_onnx_model(
     pasted: bool = False,
     size: tuple[int, int] | None = None,
     check: Sequence[Path] = (),
+    overwrite: bool = False,
 ) -> OnnxExportResult:
     """Write `model.onnx` and `onnx.json` into the folder `out`, and compare with torch.
 
     Args:
         run: a run directory of train-head, a checkpoint in it, or a folder that `export_model` made.
-        out: a folder that is not there yet, or is empty. A graph that fails the check stays in it, to be looked at.
+        out: a folder that is not there yet, or is empty; it is held meanwhile. A graph that fails the check stays in
+            it, to be looked at.
         detector: where the run's detector is now; None for where it was.
         weights: the checkpoint of a named detector.
         gather: sample by gather arithmetic; the graph has neither GridSample nor RoiAlign.
@@ -122,18 +120,26 @@ def export_onnx_model(
         size: (height, width) in pixels of a graph for one size, for a detector that takes any; None leaves them free
             where the detector's graph can.
         check: pictures to compare on, besides the demo's.
+        overwrite: an earlier graph in `out` is replaced.
 
     Raises:
-        UserError: `out` holds something; the extra `onnx` is missing; a detector or head that cannot become a graph.
+        UserError: `out` holds something, or another process holds it; the extra `onnx` is missing; a detector or head that cannot become a graph.
         OnnxDiffersError: the graph gives other results than torch.
     """
     need_onnx()
+    from frozen_cache.export.onnx_check import OnnxDiffersError
     from frozen_cache.export.onnx_checked import export_checked
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} exists and is not empty: choose another path")
-    pictures = [as_picture(path) for path in check]
-    model = load_model(run, detector=detector, weights=weights)
-    out.mkdir(parents=True, exist_ok=True)
-    record = export_checked(model=model, folder=out, gather=gather, pasted=pasted, size=size, pictures=pictures)
+    with hold_out(out, GRAPH_NAMES, overwrite=overwrite) as owner:
+        pictures = [as_picture(path) for path in check]
+        model = load_model(run, detector=detector, weights=weights)
+        owner.check()
+        remove_names(out, GRAPH_NAMES)
+        try:
+            record = export_checked(model=model, folder=out, gather=gather, pasted=pasted, size=size, pictures=pictures)
+        except OnnxDiffersError:
+            raise
+        except BaseException:
+            remove_names(out, GRAPH_NAMES)
+            raise
     return OnnxExportResult(out=out, record=record)

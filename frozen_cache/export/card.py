@@ -10,6 +10,8 @@ from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.export.manifest import HEAD, Manifest
 from frozen_cache.training.run_directory import RunDirectory, RunRecord
 
+CARD = "README.md"
+
 
 def trained_metrics(checkpoint: Path) -> dict[str, dict[str, float]] | None:
     """COCO metrics, by kind, of the evaluation behind a run's checkpoint: the best one for `best`, else the last.

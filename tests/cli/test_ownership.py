@@ -24,11 +24,26 @@ def commands(scenes: Path, scene_cache: Path, scene_run: Path, tmp_path: Path) -
         "visualize": [*cache, *head],
         "ablate": [*cache, *val, "--grid", "table6"],
         "demo": [],
+        "export": ["--run", str(scene_run)],
+        "export --format onnx": ["--run", str(scene_run)],
+        "convert": [str(scenes)],
     }
 
 
 @pytest.mark.parametrize(
-    "command", ["train-head", "evaluate", "evaluate --test-dev", "predict", "visualize", "ablate", "demo"]
+    "command",
+    [
+        "train-head",
+        "evaluate",
+        "evaluate --test-dev",
+        "predict",
+        "visualize",
+        "ablate",
+        "demo",
+        "export",
+        "export --format onnx",
+        "convert",
+    ],
 )
 def test_a_second_process_is_told_who_is_there(commands, tmp_path, capsys, command):
     out = tmp_path / "out"
@@ -41,19 +56,23 @@ def test_a_second_process_is_told_who_is_there(commands, tmp_path, capsys, comma
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "visualize", "ablate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "predict", "visualize", "ablate", "demo", "export", "export --format onnx", "convert"]
+)
 def test_a_file_at_out_is_named_and_left_alone(commands, tmp_path, capsys, command):
     (tmp_path / "out").write_text("words")
-    assert exit_code([command, *commands[command], "--out", str(tmp_path / "out")]) == 2
+    assert exit_code([*command.split(), *commands[command], "--out", str(tmp_path / "out")]) == 2
     assert "exists and is a file" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "words"
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "visualize", "ablate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "predict", "visualize", "ablate", "demo", "export", "export --format onnx"]
+)
 def test_a_folder_of_other_things_is_left_as_it_was(commands, tmp_path, capsys, command):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("words")
-    assert exit_code([command, *commands[command], "--out", str(tmp_path / "out")]) == 2
+    assert exit_code([*command.split(), *commands[command], "--out", str(tmp_path / "out")]) == 2
     assert f"--out {tmp_path / 'out'} exists" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 

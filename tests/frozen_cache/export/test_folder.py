@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from frozen_cache.errors import UserError
 from frozen_cache.export.manifest import MANIFEST, file_facts
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.ownership import this_process
+from frozen_cache.stages import export
 from frozen_cache.stages.export import export_model
 
 
@@ -60,12 +62,43 @@ def test_nothing_of_this_machine_is_handed_on(exported):
         assert str(Path(__file__).parents[3]) not in text
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def test_what_is_there_is_not_overwritten(run, exported, tmp_path):
     (tmp_path / "letters.txt").write_text("dear")
-    for out in (exported, tmp_path, tmp_path / "letters.txt"):
-        with pytest.raises(UserError, match="not empty"):
-            export_model(run=run, out=out)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["letters.txt"]
+    for out, said in ((exported, "add --overwrite"), (tmp_path, "not empty"), (tmp_path / "letters.txt", "is a file")):
+        before = content(out)
+        with pytest.raises(UserError, match=said):
+            export_model(run=run, out=out, overwrite=out == tmp_path)
+        assert content(out) == before
+
+
+def test_an_earlier_export_is_replaced_when_told_and_the_new_one_is_right(run, copy, monkeypatch):
+    before = content(copy)
+    (copy / ".new" / "detector").mkdir(parents=True)  # a dead process's
+    with monkeypatch.context() as failing, pytest.raises(UserError, match="gives other outputs"):
+        failing.setattr(export, "check_same", lambda *_: (_ for _ in ()).throw(UserError("gives other outputs")))
+        export_model(run=run, out=copy, overwrite=True)
+    assert content(copy) == before
+    export_model(run=run, out=copy, license="MIT", overwrite=True)
+    assert content(copy).keys() == before.keys()
+    assert 'license: "MIT"' in (copy / "README.md").read_text()
+    assert sorted(entry.name for entry in copy.iterdir()) == ["README.md", "detector", "head.safetensors", "model.json"]
+    InstanceSegmenter.load(copy, device="cpu")
+
+
+def test_an_owner_that_slept_leaves_the_folder_to_the_other(run, copy, monkeypatch):
+    before = content(copy)
+
+    def taken_over(*_: Any) -> None:
+        (copy / ".owner").write_text(this_process().model_dump_json())
+
+    monkeypatch.setattr(export, "check_same", taken_over)
+    with pytest.raises(UserError, match="taken over"):
+        export_model(run=run, out=copy, overwrite=True)
+    assert {name: text for name, text in content(copy).items() if name != ".owner"} == before
 
 
 def test_a_detector_of_its_own_code_cannot_be_exported(run, tmp_path, monkeypatch):

@@ -225,8 +225,22 @@ def test_the_stage_writes_graph_record_and_differences(staged, picture, tmp_path
     assert sorted(entry.name for entry in result.out.iterdir()) == ["model.onnx", "onnx.json"]
     assert read_record(result.out) == result.record
     assert "height free, width free" in result.text()
-    with pytest.raises(UserError, match="not empty"):
-        stage.export_onnx_model(run=tmp_path, out=tmp_path / "out")
+    with pytest.raises(UserError, match="add --overwrite"):
+        stage.export_onnx_model(run=tmp_path, out=result.out)
+    (result.out / "onnx.json").write_text("an earlier one")
+    stage.export_onnx_model(run=tmp_path, out=result.out, overwrite=True)
+    assert read_record(result.out) == result.record
+
+
+def test_what_cannot_become_a_graph_leaves_no_folder(staged, tmp_path, monkeypatch):
+    def fails(*, folder: Path, **options: Any) -> GraphRecord:
+        (folder / "model.onnx").write_bytes(b"half")
+        raise NoGraphError("no graph")
+
+    monkeypatch.setattr(onnx_checked, "export_onnx", fails)
+    with pytest.raises(NoGraphError):
+        stage.export_onnx_model(run=tmp_path, out=tmp_path / "out", size=(32, 32))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_difference_on_a_given_picture_fails_too(staged, picture, tmp_path, monkeypatch):

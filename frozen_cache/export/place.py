@@ -1,0 +1,58 @@
+"""Where an export goes: a folder that one process holds, and that holds nothing but exports of its kind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from frozen_cache.durable import flush_file, flush_tree
+from frozen_cache.errors import UserError
+from frozen_cache.ownership import Ownership, content_names
+
+ASIDE = ".new"
+"""Folder in the target, in which files are made before they are put into place; one that is there is a dead process's."""
+
+
+@contextmanager
+def hold_out(out: Path, names: Collection[str], *, overwrite: bool) -> Iterator[Ownership]:
+    """Hold `out`, made where it is missing; what lies there stays as it is.
+
+    Args:
+        names: of the files and folders that an export writes.
+        overwrite: an earlier export may lie there.
+
+    Raises:
+        UserError: another process holds the folder, it cannot be written, or it holds something else.
+    """
+    with Ownership(out) as owner:
+        there = set(content_names(out)) - {ASIDE}
+        if others := sorted(there - set(names)):
+            raise UserError(f"--out {out} exists and is not empty ({others[0]}): choose another path")
+        if there and not overwrite:
+            raise UserError(f"--out {out} is not empty, it holds an export: add --overwrite, or choose another path")
+        shutil.rmtree(out / ASIDE, ignore_errors=True)
+        try:
+            yield owner
+        finally:
+            shutil.rmtree(out / ASIDE, ignore_errors=True)
+
+
+def put_into_place(out: Path, names: Collection[str]) -> None:
+    """Move `names` from the folder aside into `out`, in the place of what is there; the last of them makes it whole."""
+    flush_tree(out / ASIDE)
+    remove_names(out, names)
+    for name in names:
+        (out / ASIDE / name).rename(out / name)
+        flush_file(out)
+
+
+def remove_names(out: Path, names: Collection[str]) -> None:
+    """Remove an earlier export, beginning with the last of its names."""
+    for name in reversed(list(names)):
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
