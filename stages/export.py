@@ -57,7 +57,8 @@ def export_model(
         overwrite: an earlier export in `out` is replaced, once the new one is right.
 
     Raises:
-        UserError: `out` holds something, or another process holds it; the detector cannot be found, or is code that no folder can hold.
+        UserError: `out` holds something, or another process holds it; the detector cannot be found, or is
+            code that no folder can hold.
     """
     with hold_out(out, FOLDER_NAMES, overwrite=overwrite) as owner:
         model, record = load_run(run, detector=detector, weights=weights)
@@ -123,7 +124,8 @@ def export_onnx_model(
         overwrite: an earlier graph in `out` is replaced.
 
     Raises:
-        UserError: `out` holds something, or another process holds it; the extra `onnx` is missing; a detector or head that cannot become a graph.
+        UserError: `out` holds something, or another process holds it; the extra `onnx` is missing; a
+            detector or head that cannot become a graph.
         OnnxDiffersError: the graph gives other results than torch.
     """
     need_onnx()

@@ -12,7 +12,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.ownership import Ownership, content_names
 
 ASIDE = ".new"
-"""Folder in the target, in which files are made before they are put into place; one that is there is a dead process's."""
+"""Folder in the target in which files are made, then put into place; one that is there is a dead process's."""
 
 
 @contextmanager
