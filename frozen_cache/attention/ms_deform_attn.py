@@ -11,9 +11,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from frozen_cache.attention.compiled import compiled_sampling
+from frozen_cache.attention.samples import weighted_samples
 from frozen_cache.precision import wide
 
 
@@ -108,19 +108,7 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     compiled = compiled_sampling(value, shapes, locations, weights)
     if compiled is not None:
         return compiled
-    batch, _, heads, width = value.shape
-    count, points = locations.shape[1], locations.shape[4]
-    grid = 2 * locations - 1
-    sampled = []
-    for level, (part, (height, length)) in enumerate(
-        zip(value.split([h * w for h, w in shapes], dim=1), shapes, strict=True)
-    ):
-        image = part.permute(0, 2, 3, 1).reshape(batch * heads, width, height, length)
-        at = grid[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (B * heads, N, P, 2)
-        image = wide(image)
-        sampled.append(
-            F.grid_sample(image, at.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
-        )
-    weights = weights.transpose(1, 2).reshape(batch * heads, 1, count, len(shapes) * points)
-    out = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return out.view(batch, heads * width, count).transpose(1, 2)
+    grid = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B * heads, L, P, N, 2)
+    shares = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B * heads, L, P, N)
+    out = weighted_samples(value, shapes, grid, shares)
+    return out.view(value.shape[0], -1, locations.shape[1]).transpose(1, 2)

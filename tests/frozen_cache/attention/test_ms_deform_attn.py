@@ -25,9 +25,8 @@ def drawn(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("coordinates", [2, 4])
-@pytest.mark.parametrize("padded", [False, True])
-def test_it_is_transformers_attention(coordinates: int, padded: bool) -> None:
+def transformers_attention() -> torch.nn.Module:
+    """Of transformers, in float64."""
     config = DeformableDetrConfig(
         use_timm_backbone=False,
         backbone_config={"model_type": "resnet"},
@@ -35,7 +34,13 @@ def test_it_is_transformers_attention(coordinates: int, padded: bool) -> None:
         num_feature_levels=2,
         disable_custom_kernels=True,
     )
-    theirs = drawn(DeformableDetrMultiscaleDeformableAttention(config, num_heads=4, n_points=3))
+    return drawn(DeformableDetrMultiscaleDeformableAttention(config, num_heads=4, n_points=3))
+
+
+@pytest.mark.parametrize("coordinates", [2, 4])
+@pytest.mark.parametrize("padded", [False, True])
+def test_it_is_transformers_attention(coordinates: int, padded: bool) -> None:
+    theirs = transformers_attention()
     ours = MSDeformAttn(dim=16, levels=2, heads=4, points=3).double()
     ours.load_state_dict(theirs.state_dict())
     query, value = noise(2, 7, 16, seed=20), noise(2, 26, 16, seed=21)
@@ -51,6 +56,46 @@ def test_it_is_transformers_attention(coordinates: int, padded: bool) -> None:
         level_start_index=torch.tensor([0, 20]),
     )
     torch.testing.assert_close(ours(query, reference, value, SHAPES, padding), expected)
+
+
+def test_gradients_are_those_of_transformers_attention() -> None:
+    theirs = transformers_attention().requires_grad_()
+    ours = MSDeformAttn(dim=16, levels=2, heads=4, points=3).double()
+    ours.load_state_dict(theirs.state_dict())
+    given = [noise(2, 7, 16, seed=20), noise(2, 7, 2, 4, seed=22).sigmoid(), noise(2, 26, 16, seed=21)]
+    pull = noise(2, 7, 16, seed=24)
+    found = []
+    for attention in (ours, theirs):
+        query, reference, value = (each.clone().requires_grad_() for each in given)
+        if attention is ours:
+            out = attention(query, reference, value, SHAPES)
+        else:
+            out, _ = attention(
+                query,
+                encoder_hidden_states=value,
+                reference_points=reference,
+                spatial_shapes=torch.tensor(SHAPES),
+                spatial_shapes_list=SHAPES,
+                level_start_index=torch.tensor([0, 20]),
+            )
+        (out * pull).sum().backward()
+        weights = [parameter.grad for _, parameter in sorted(attention.named_parameters())]
+        found.append([query.grad, reference.grad, value.grad, *weights])
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_nothing_is_kept_for_the_backward_pass_but_what_was_given() -> None:
+    value = noise(1, 26, 2, 4).requires_grad_()
+    locations, weights = noise(1, 5, 2, 2, 3, 2).sigmoid(), noise(1, 5, 2, 2, 3)
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        deformable_sampling(value, SHAPES, locations, weights)
+    assert sorted(kept) == sorted([value.numel(), locations.numel(), weights.numel()])
 
 
 def test_a_sample_between_four_cells_is_their_weighted_mean_and_zero_beyond_the_map() -> None:
