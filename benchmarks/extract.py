@@ -203,7 +203,7 @@ class Bench:
         cuda = self.device.type == "cuda"
         return {
             "detector": spec.name,
-            "device": torch.cuda.get_device_name(self.device) if cuda else _processor(),
+            "device": torch.cuda.get_device_name(self.device) if cuda else processor(),
             "autocast": self.autocast,
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
@@ -217,7 +217,7 @@ class Bench:
         }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name where Linux tells it."""
     info = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
