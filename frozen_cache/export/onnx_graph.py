@@ -35,6 +35,11 @@ class SegmenterGraph(nn.Module):
                 "head.mask_head=segmenter cannot become ONNX: its norm runs over as many masks as an image happens to "
                 "have; export a head with mask_head=dot or fcn"
             )
+        if model.head.config.refine is not None:
+            raise UserError(
+                "head.refine cannot become ONNX: no graph holds the boundary stage yet; export a folder "
+                "(`frozen-cache export` without --onnx), or train a head without it"
+            )
         if gather and model.head.config.roi_sampling == 0:
             raise UserError(
                 "head.roi_sampling=0 takes as many samples as a bin has pixels, which gather arithmetic cannot: "
@@ -86,7 +91,7 @@ class SegmenterGraph(nn.Module):
         )
         c1 = output.c1 if self.head.uses_c1 else None
         feature = self.head.feature_map(c1, output.encoder[self.layer])
-        logits, iou = self.head.segment(self._cut(feature, rois, images), rois)
+        logits, iou, _ = self.head.segment(self._cut(feature, rois, images), rois)
         masks = logits.float().sigmoid()
         if iou is None:
             scores = foreground_score(class_scores.flatten(), masks)

@@ -59,6 +59,8 @@ class HeadConfig(BaseModel):
     """mask_head=fcn: one mask per class, the RoI's own class is returned; else one for all classes."""
     mask_scoring: bool = True
     """Predict the mask's IoU (Eq. 12, 13; Table 6)."""
+    refine: int | None = Field(default=None, ge=8, le=256)
+    """Side of finer masks, such as 64 or 112, predicted from F where the head's own are unsure; None for none."""
 
     @model_validator(mode="after")
     def _combinations(self) -> HeadConfig:
@@ -68,11 +70,13 @@ class HeadConfig(BaseModel):
             raise ValueError("mask_head=fcn reads no query, so query_blocks would do nothing: set query_blocks=[]")
         if self.mask_head != "fcn" and self.class_masks:
             raise ValueError(f"class_masks needs mask_head=fcn, here it is {self.mask_head}: set class_masks=false")
+        if self.refine is not None and self.refine <= self.mask_side:
+            raise ValueError(f"refine={self.refine} is no finer than the masks' own {self.mask_side} cells a side")
         return self
 
     @property
     def mask_side(self) -> int:
-        """Side of the predicted masks."""
+        """Side of the predicted masks, before they are refined."""
         return 2 * self.roi_size if self.mask_head == "fcn" else self.roi_size
 
     @property

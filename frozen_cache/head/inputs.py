@@ -91,10 +91,22 @@ def _shapes(image: ImageFeatures) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
+class BoundaryPoints:
+    """Where the boundary stage is trained, and what it says there."""
+
+    points: Tensor
+    """(N, P, 2) x, y in 0..1 of the RoIs."""
+    logits: Tensor
+    """(N, P), before the sigmoid."""
+
+
+@dataclass(frozen=True)
 class HeadOutput:
     """For each RoI, in the order given."""
 
     mask_logits: Tensor
-    """(N, R, R), before the sigmoid."""
+    """(N, R, R), before the sigmoid; with a boundary stage, outside of training, (N, refine, refine)."""
     iou: Tensor | None
     """(N, num_classes) predicted mask IoU, or None without mask scoring."""
+    boundary: BoundaryPoints | None = None
+    """In training, with a boundary stage."""

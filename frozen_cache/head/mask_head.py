@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from frozen_cache.boxes import enlarged
 from frozen_cache.errors import UserError
+from frozen_cache.head.boundary_stage import TRAINED_POINTS, BoundaryStage, at_points, subdivided
 from frozen_cache.head.box_encoder import BoxEncoder
 from frozen_cache.head.config import LEAST_ROI, MOST_ROI, HeadConfig
 from frozen_cache.head.fcn import FcnMaskHead
 from frozen_cache.head.feature_map import FeatureMap
-from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, ImageGroup, Rois, grouped
+from frozen_cache.head.inputs import BoundaryPoints, HeadInputs, HeadOutput, ImageFeatures, ImageGroup, Rois, grouped
 from frozen_cache.head.mask_predictor import DotProduct, SegmenterHead
 from frozen_cache.head.query_encoder import QueryEncoder
 from frozen_cache.head.roi import RoiAlign
 from frozen_cache.head.scoring import MaskScoring
+from frozen_cache.masks.points import uncertain_points
 from frozen_cache.precision import wide
 
 
@@ -53,6 +56,8 @@ class MaskHead(nn.Module):
         self.scoring = (
             MaskScoring(dim=dim, size=config.roi_size, classes=inputs.num_classes) if config.mask_scoring else None
         )
+
+        self.boundary = None if config.refine is None else BoundaryStage(dim=dim)
 
         if isinstance(self.predictor, DotProduct):
             self._start_quietly()
@@ -118,21 +123,54 @@ class MaskHead(nn.Module):
         features = [image for image in images if isinstance(image, ImageFeatures)]
         groups = [group for group in images if isinstance(group, ImageGroup)] or grouped(features, rois)
         counts = [count for group in groups for count in group.counts]
-        logits, iou = self.segment(self._cut(groups, rois), rois, counts)
-        return HeadOutput(mask_logits=wide(logits), iou=None if iou is None else wide(iou))
+        maps = [self.feature_map(group.c1 if self.uses_c1 else None, group.levels) for group in groups]
+        logits, iou, cells = self.segment(self._cut(maps, groups, rois), rois, counts)
+        logits, iou = wide(logits), None if iou is None else wide(iou)
+        if self.boundary is None or self.config.refine is None:
+            return HeadOutput(mask_logits=logits, iou=iou)
+        predict = partial(self._at_points, maps, groups, self.boxes(rois), cells, logits)
+        if self.training:
+            points = uncertain_points(logits, points=TRAINED_POINTS)
+            return HeadOutput(mask_logits=logits, iou=iou, boundary=BoundaryPoints(points, predict(points)))
+        return HeadOutput(mask_logits=subdivided(logits, side=self.config.refine, predict=predict), iou=iou)
 
-    def _cut(self, groups: list[ImageGroup], rois: Rois) -> Tensor:
-        """(N, D, R, R) RoI features, in the order of `rois`."""
+    def _cut(self, maps: list[Tensor], groups: list[ImageGroup], rois: Rois) -> Tensor:
+        """(N, D, R, R) RoI features, in the order of `rois`, from F of each group."""
         covered = self.boxes(rois).split([sum(group.counts) for group in groups])
         parts = []
-        for group, boxes in zip(groups, covered, strict=True):
+        for feature, group, boxes in zip(maps, groups, covered, strict=True):
             places = [boxes.new_full((count,), at, dtype=torch.int64) for at, count in enumerate(group.counts)]
-            feature = self.feature_map(group.c1 if self.uses_c1 else None, group.levels)
             parts.append(self.roi_align(feature, torch.cat(places), boxes, group.sizes))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def segment(self, cut: Tensor, rois: Rois, counts: list[int] | None = None) -> tuple[Tensor, Tensor | None]:
-        """RoI features (N, D, R, R), in the order of `rois`, to (N, R, R) logits and (N, classes) IoU.
+    def _at_points(
+        self,
+        maps: list[Tensor],
+        groups: list[ImageGroup],
+        boxes: Tensor,
+        features: Tensor,
+        logits: Tensor,
+        points: Tensor,
+    ) -> Tensor:
+        """The boundary stage's logits (N, P) at points (N, P, 2) of N boxes, from F of each group, the RoI features and
+        the coarse logits."""
+        assert self.boundary is not None
+        places = boxes[:, None, :2] + (points - 0.5) * boxes[:, None, 2:]  # x, y in 0..1 of the views
+        counts = [count for group in groups for count in group.counts]
+        mine, fine = iter(places.split(counts)), []
+        for feature, group in zip(maps, groups, strict=True):
+            for view, size in enumerate(group.sizes):
+                there = self.roi_align.in_map(feature, next(mine), size)
+                fine.append(at_points(wide(feature[view : view + 1]), there.flatten(0, 1)[None])[0])
+        return self.boundary(
+            torch.cat(fine).unflatten(0, points.shape[:2]),
+            at_points(wide(features), points),
+            at_points(logits[:, None], points)[..., 0],
+        )
+
+    def segment(self, cut: Tensor, rois: Rois, counts: list[int] | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """RoI features (N, D, R, R), in the order of `rois`, to (N, R, R) logits, (N, classes) IoU and the refined
+        RoI features.
 
         `counts` are the RoIs of each image; None leaves them to `rois.image_index`, which may have to be waited for.
         """
@@ -149,12 +187,15 @@ class MaskHead(nn.Module):
             logits = self.predictor(features, rois.labels)
         else:
             logits = self.predictor(queries, features, rois.image_index, counts)
-        return logits, None if self.scoring is None else self.scoring(logits, features)
+        return logits, None if self.scoring is None else self.scoring(logits, features), features
 
     def _nothing(self, rois: Rois) -> HeadOutput:
         """The output for no RoIs; it still depends on each parameter, so that a training step can pass through it."""
         anchor = sum((parameter.sum() * 0 for parameter in self.parameters()), rois.boxes.new_zeros(()))
-        side = self.config.mask_side
+        side = self.config.mask_side if self.training or self.config.refine is None else self.config.refine
         logits = rois.boxes.new_zeros(0, side, side) + anchor
         iou = None if self.scoring is None else rois.boxes.new_zeros(0, self.inputs.num_classes) + anchor
-        return HeadOutput(mask_logits=logits, iou=iou)
+        boundary = None
+        if self.training and self.boundary is not None:
+            boundary = BoundaryPoints(rois.boxes.new_zeros(0, 1, 2), rois.boxes.new_zeros(0, 1) + anchor)
+        return HeadOutput(mask_logits=logits, iou=iou, boundary=boundary)

@@ -45,6 +45,13 @@ class RoiAlign(nn.Module):
         rois = torch.cat([image[:, None].to(feature.dtype), corners], dim=1)
         return roi_align(feature, rois, self.size, sampling_ratio=self.sampling, aligned=True)
 
+    def in_map(self, feature: Tensor, points: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """Points (..., 2), x, y in 0..1 of a view of `size`, as x, y in 0..1 of F (B, D, H, W), which may end beyond or
+        before the view."""
+        width, height = self._extent(feature, size)
+        x, y = points.unbind(-1)
+        return torch.stack([x * (width / feature.shape[-1]), y * (height / feature.shape[-2])], dim=-1)
+
     def _extent(self, feature: Tensor, size: tuple[int, int] | None) -> tuple[float, float]:
         """(width, height) of a view in cells of F: a view need not be a multiple of the stride."""
         height, width = feature.shape[-2:]

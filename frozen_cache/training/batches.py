@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 import torch
@@ -35,6 +36,8 @@ class TrainingBatch:
     """(N,) of the RoIs, in pixels of the crop frame."""
     object_areas: Tensor
     """(N,) of the whole object's mask, in the same pixels."""
+    fine_targets: Tensor | None = None
+    """(N, S, S) float32, targets at the side of the boundary stage, where there is one."""
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Everything on a device; maps as they are stored."""
@@ -48,7 +51,8 @@ class TrainingBatch:
         """All that it holds."""
         rois = [self.rois.image_index, self.rois.boxes, self.rois.queries, self.rois.labels]
         maps = [part for group in self.groups for part in group.tensors()]
-        return [*maps, *rois, self.targets, self.box_areas, self.object_areas]
+        fine = [] if self.fine_targets is None else [self.fine_targets]
+        return [*maps, *rois, self.targets, *fine, self.box_areas, self.object_areas]
 
     def features(self) -> list[ImageGroup]:
         """What the head reads, float32, made on the batch's device."""
@@ -66,6 +70,7 @@ class TrainingBatch:
             targets=change(self.targets),
             box_areas=change(self.box_areas),
             object_areas=change(self.object_areas),
+            fine_targets=None if self.fine_targets is None else change(self.fine_targets),
         )
 
 
@@ -151,10 +156,10 @@ def make_batch(
         pinned: in memory that a GPU copies from while the program goes on.
     """
     if not indices:
-        return _nothing(store.query_dim, roi_side)
+        return _nothing(store.query_dim, roi_side, config.head.refine)
     generator = torch.Generator().manual_seed(seed)
     images, queries, boxes, labels, image_index = [], [], [], [], []
-    targets, box_areas, object_areas = [], [], []
+    targets, fine_targets, box_areas, object_areas = [], [], [], []
     for at, index in enumerate(indices):
         stored = store.read(index)
         view = stored.rows
@@ -165,11 +170,10 @@ def make_batch(
         boxes.append(chosen.boxes)
         labels.append(torch.from_numpy(view.truth.categories)[chosen.objects])
         pixels = to_pixels(enlarged(chosen.boxes, config.head.roi_scale), view.transform.crop_size)
-        targets.append(
-            crop_masks(
-                view.truth.masks, objects=chosen.objects, boxes=pixels, side=roi_side, soft=config.loss.soft_targets
-            )
-        )
+        cut = partial(crop_masks, view.truth.masks, objects=chosen.objects, boxes=pixels, soft=config.loss.soft_targets)
+        targets.append(cut(side=roi_side))
+        if config.head.refine is not None:
+            fine_targets.append(cut(side=config.head.refine))
         box_areas.append((pixels[:, 2] - pixels[:, 0]) * (pixels[:, 3] - pixels[:, 1]))
         object_areas.append(torch.from_numpy(view.truth.areas).float()[chosen.objects])
     counts = [len(part) for part in boxes]
@@ -184,12 +188,14 @@ def make_batch(
         targets=torch.cat(targets),
         box_areas=torch.cat(box_areas),
         object_areas=torch.cat(object_areas),
+        fine_targets=torch.cat(fine_targets) if fine_targets else None,
     )
     return batch.pinned() if pinned else batch
 
 
-def _nothing(query_dim: int, roi_side: int) -> TrainingBatch:
+def _nothing(query_dim: int, roi_side: int, fine_side: int | None) -> TrainingBatch:
     whole, areas = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     rois = Rois(image_index=whole, boxes=torch.zeros(0, 4), queries=torch.zeros(0, query_dim), labels=whole)
     targets = torch.zeros(0, roi_side, roi_side)
-    return TrainingBatch(groups=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas)
+    fine = None if fine_side is None else torch.zeros(0, fine_side, fine_side)
+    return TrainingBatch(groups=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas, fine_targets=fine)

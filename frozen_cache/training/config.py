@@ -60,6 +60,8 @@ class LossConfig(BaseModel):
     """Weight of the dice loss."""
     scoring: float = Field(default=1.0, ge=0)
     """Weight of the squared error of the predicted mask IoU (Eq. 12, 13)."""
+    refine: float = Field(default=5.0, ge=0)
+    """Weight of the binary cross-entropy at the points of the boundary stage (`head.refine`)."""
     soft_targets: bool = False
     """Targets as covered fractions of each cell instead of 0 / 1."""
 

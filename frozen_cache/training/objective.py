@@ -1,4 +1,4 @@
-"""The training objective: mask loss on points or densely, plus mask scoring."""
+"""The training objective: mask loss on points or densely, plus mask scoring and the boundary stage."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def objective(
     if output.iou is not None:
         iou = mask_iou(logits, batch.targets, batch.box_areas, batch.object_areas)
         losses["scoring"] = config.scoring * scoring_loss(output.iou.float(), batch.rois.labels, iou, count)
+    if output.boundary is not None and batch.fine_targets is not None:
+        finer = sample_points(batch.fine_targets, output.boundary.points)
+        losses["refine"] = config.refine * bce_loss(output.boundary.logits.float(), finer, count)
     return losses
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from frozen_cache.export import onnx_check, onnx_checked, onnx_file
 from frozen_cache.export.onnx_check import OnnxDiffersError, check_onnx, differences
 from frozen_cache.export.onnx_checked import export_checked, usual_size
 from frozen_cache.export.onnx_file import GraphRecord, NoGraphError, rule_of_size, write_record
-from frozen_cache.export.onnx_graph import _paste
+from frozen_cache.export.onnx_graph import SegmenterGraph, _paste
 from frozen_cache.export.symbols import free_linspace, sizes_stay_free
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs
@@ -360,3 +361,13 @@ def test_without_the_extra_the_message_names_it(monkeypatch, scene_run, tmp_path
     monkeypatch.setattr(onnx_file, "find_spec", lambda name: None if name == "onnxscript" else real(name))
     with pytest.raises(UserError, match=r"needs onnxscript: install it with pip install .frozen-cache\[onnx\]"):
         stage.export_onnx_model(run=scene_run, out=tmp_path / "onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"refine": 16}, "head.refine cannot become ONNX"), ({"mask_head": "segmenter"}, "its norm")]
+)
+def test_a_head_that_no_graph_can_hold_is_named(model, options, said):
+    config = model.head.config.model_copy(update=options)
+    head = MaskHead(config=config, inputs=model.head.inputs)
+    with pytest.raises(UserError, match=said):
+        SegmenterGraph(replace(model, head=head), gather=False, pasted=False)

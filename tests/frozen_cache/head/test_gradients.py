@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from frozen_cache.head.boundary_stage import BoundaryStage, at_points
 from frozen_cache.head.box_encoder import DeformableRoiLayer
 from frozen_cache.head.convnext import ConvNeXtLayer
 from frozen_cache.head.fcn import FcnEncoder, FcnMaskHead
@@ -127,3 +128,17 @@ def test_gradients_of_roi_align(sampling):
     boxes = torch.tensor([[0.4, 0.5, 0.5, 0.6], [0.9, 0.9, 0.5, 0.4]], dtype=torch.float64)
     image = torch.tensor([0, 1])
     check(align, lambda feature: ((feature, image, boxes, [None, (17, 18)]),), noise(2, 3, 5, 5))
+
+
+def test_gradients_of_the_boundary_stage():
+    torch.manual_seed(0)
+    check(BoundaryStage(dim=4), lambda *given: (given,), noise(2, 3, 4), noise(2, 3, 4), noise(2, 3))
+
+
+def test_gradients_of_samples_at_points():
+    class Sampled(torch.nn.Module):
+        def forward(self, maps):
+            return at_points(maps, points)
+
+    points = noise(2, 5, 2).sigmoid()
+    check(Sampled(), lambda maps: ((maps,),), noise(2, 3, 4, 5))

@@ -37,6 +37,8 @@ VARIANTS = {
     "unet fcn": NO_QUERY | {"box_encoder": "unet", "box_layers": 1, "mask_scoring": False},
     "adaptive sampling": {"roi_sampling": 0},
     "width of the query": {"width": 24},
+    "refined": {"refine": 20},
+    "mask r-cnn refined": NO_QUERY | {"box_encoder": "fcn", "refine": 40, "mask_scoring": False},
 }
 DETECTORS = ("small", "small_no_c1", "one_level")
 
@@ -65,7 +67,7 @@ def test_a_mixed_batch_gives_what_each_image_gives_alone(inputs, make_batch, nam
     tolerance = 1e-4 if name == "segmenter" else 1e-5
     with torch.no_grad():
         together = head(images, rois)
-        side = head.config.mask_side
+        side = head.config.refine or head.config.mask_side
         assert together.mask_logits.shape == (11, side, side)
         assert together.mask_logits.isfinite().all()
         for index in range(4):
@@ -90,6 +92,7 @@ def test_every_parameter_gets_a_gradient(inputs, make_batch, name):
     images, rois = make_batch(shapes, [(48, 60), (50, 33)], [3, 4])
     output = head(images, rois)
     loss = output.mask_logits.square().sum() + (0 if output.iou is None else output.iou.square().sum())
+    loss = loss + (0 if output.boundary is None else output.boundary.logits.square().sum())
     loss.backward()
     without = [key for key, value in head.named_parameters() if value.grad is None or not value.grad.any()]
     # Masks do not change when all the keys of a softmax move alike.

@@ -31,6 +31,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "unet": {"head.box_encoder": "unet", "head.query_in_roi": True, "head.fused_levels": "all", "head.roi_scale": 1.2},
     "segmenter": {"head.mask_head": "segmenter", "head.box_encoder": "convnext", "head.image_encoder": "convnext"},
     "mask r-cnn": {"head.mask_head": "fcn", "head.query_blocks": [], "head.box_encoder": "fcn"},
+    "refined": {"head.refine": 16, "head.box_encoder": "unet"},
 }
 
 
@@ -63,6 +64,7 @@ def random_batch(
         targets=(torch.rand(total, side, side, generator=generator) > 0.5).float(),
         box_areas=boxes[:, 2] * boxes[:, 3] * 1000,
         object_areas=torch.full((total,), 100.0),
+        fine_targets=(torch.rand(total, 2 * side, 2 * side, generator=generator) > 0.5).float(),
     )
 
 

@@ -71,6 +71,23 @@ def test_targets_show_the_object_in_the_roi_that_the_head_sees(scale: float, ins
     assert batch.rois.labels.tolist() == [1], "the object's own category"
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_boundary_stage_has_targets_of_its_own_side(soft: bool) -> None:
+    view = view_of_one_object()
+    settings = {"head.roi_scale": 1.3, "loss.soft_targets": soft}
+    plain, fine = (
+        make_batch(store_of([view]), [0], with_overrides({}, settings | more), roi_side=side, seed=0)
+        for more, side in (({}, 48), ({"head.refine": 48}, 32))
+    )
+    assert plain.fine_targets is None and fine.targets.shape == (1, 32, 32)
+    assert fine.fine_targets is not None and torch.equal(fine.fine_targets, plain.targets)
+    assert any(each is fine.fine_targets for each in fine.tensors())
+    moved = fine.to(torch.device("cpu")).fine_targets
+    assert moved is not None and torch.equal(moved, fine.fine_targets)
+    nothing = make_batch(SimpleNamespace(query_dim=4), [], with_overrides({}, {"head.refine": 48}), roi_side=32, seed=0)
+    assert nothing.fine_targets is not None and nothing.fine_targets.shape == (0, 48, 48)
+
+
 SIZES = [(32, 32), (32, 48), (48, 32), (48, 48)]
 SHAPES = [SIZES[at % 4] for at in range(230)]
 VIEWS = list(range(1000, 1230))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from frozen_cache.head.inputs import HeadOutput, Rois
+from frozen_cache.head.inputs import BoundaryPoints, HeadOutput, Rois
 from frozen_cache.masks.points import sample_points, uncertain_points
 from frozen_cache.training.batches import TrainingBatch
 from frozen_cache.training.config import LossConfig
@@ -70,3 +72,18 @@ def by_hand_at(logits: Tensor, targets: Tensor, at: Tensor) -> tuple[Tensor, Ten
     x, t = sample_points(logits, at), sample_points(targets, at)
     bce = (F.softplus(x) - t * x).mean(1).sum() / 2
     return bce, by_hand(x, t)[1]
+
+
+def test_the_boundary_stage_is_trained_at_its_own_points_on_finer_targets() -> None:
+    output, batch = case()
+    generator = torch.Generator().manual_seed(5)
+    fine = (torch.rand(3, 12, 12, generator=generator) > 0.5).float()
+    points, logits = torch.rand(3, 7, 2, generator=generator), torch.randn(3, 7, generator=generator)
+    batch = replace(batch, fine_targets=fine)
+    plain = objective(output, batch, LossConfig(supervision="dense"), count=2.0)
+    output = replace(output, boundary=BoundaryPoints(points, logits))
+    losses = objective(output, batch, LossConfig(supervision="dense", refine=3.0), count=2.0)
+    wanted = sample_points(fine, points)
+    expected = 3 * (F.softplus(logits) - wanted * logits).mean(1).sum() / 2
+    torch.testing.assert_close(losses.pop("refine"), expected)
+    assert losses == plain
