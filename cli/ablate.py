@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.paths import need_cache
+from frozen_cache.remote import cache_path
 
 
 def ablate(
-    cache: Annotated[Path, typer.Option(help="Cache to train from.")],
-    val_cache: Annotated[Path, typer.Option(help="Cache to evaluate on.")],
+    cache: Annotated[Path, typer.Option(parser=cache_path, help="Cache to train from.")],
+    val_cache: Annotated[Path, typer.Option(parser=cache_path, help="Cache to evaluate on.")],
     grid: Annotated[str, typer.Option(help="A table of the paper (table2 ... table15), or a .toml file.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the plot.")],
     preset: Annotated[str | None, typer.Option(help="Recipe under every variant. [default: the grid's]")] = None,

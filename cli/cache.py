@@ -9,10 +9,16 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.paths import need_cache
+from frozen_cache.remote import cache_path
 
 app = typer.Typer(no_args_is_help=True)
 
-CachePath = Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_default=False)]
+CachePath = Annotated[
+    Path,
+    typer.Argument(
+        parser=cache_path, help="The cache, NAME.zarr, or its URL: s3://BUCKET/NAME.zarr.", show_default=False
+    ),
+]
 
 
 @app.command("info")
@@ -89,9 +95,12 @@ def repair(
 
 @app.command("copy")
 def copy(
-    source: Annotated[Path, typer.Argument(help="The cache, NAME.zarr.", show_default=False)],
+    source: Annotated[Path, typer.Argument(parser=cache_path, help="The cache, NAME.zarr.", show_default=False)],
     target: Annotated[
-        Path, typer.Argument(help="The new place; a cache that is there is continued.", show_default=False)
+        Path,
+        typer.Argument(
+            parser=cache_path, help="The new place; a cache that is there is continued.", show_default=False
+        ),
     ],
 ) -> None:
     """Copy a cache segment by segment, compared with its checksums. The same command again continues."""
@@ -106,7 +115,7 @@ def copy(
 def relabel(
     cache: CachePath,
     annotations: Annotated[Path, typer.Option(help="COCO instances file with the new ground truth.")],
-    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    out: Annotated[Path, typer.Option(parser=cache_path, help="The new cache; one that is there is continued.")],
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="CATEGORY=LABEL, or a TOML file with a line for each.")
     ] = None,
@@ -141,7 +150,7 @@ def relabel(
 @app.command("subset")
 def subset(
     cache: CachePath,
-    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    out: Annotated[Path, typer.Option(parser=cache_path, help="The new cache; one that is there is continued.")],
     image_ids: Annotated[Path | None, typer.Option(help="File with an image id a line.")] = None,
     categories: Annotated[
         str | None, typer.Option(help="Images with an object of one of these, by name or id: cat,dog.")
@@ -160,8 +169,10 @@ def subset(
 
 @app.command("merge")
 def merge(
-    caches: Annotated[list[Path], typer.Argument(help="The caches, of one detector.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The new cache; one that is there is continued.")],
+    caches: Annotated[
+        list[Path], typer.Argument(parser=cache_path, help="The caches, of one detector.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(parser=cache_path, help="The new cache; one that is there is continued.")],
     prefer: Annotated[
         str | None, typer.Option(help="first: an image that several caches have is taken from the first.")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_cache, need_run
+from frozen_cache.remote import cache_path
 
 
 class CocoApi(StrEnum):
@@ -20,7 +21,7 @@ class CocoApi(StrEnum):
 
 
 def evaluate(
-    cache: Annotated[Path, typer.Option(help="Cache to evaluate on; it holds the ground truth.")],
+    cache: Annotated[Path, typer.Option(parser=cache_path, help="Cache to evaluate on; it holds the ground truth.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, report.html and the COCO result files.")],
     head: Annotated[
         list[Path] | None,

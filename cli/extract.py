@@ -10,13 +10,14 @@ import typer
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_inputs
 from frozen_cache.errors import UserError
+from frozen_cache.remote import cache_path
 
 
 def extract_features(
     detector: Annotated[str, typer.Option(help="A name, hf:DIR_OR_HUB_ID, or FILE.py:FACTORY.")],
     images: Annotated[Path, typer.Option(help="Folder of the images.")],
     annotations: Annotated[Path, typer.Option(help="COCO instances file.")],
-    out: Annotated[Path, typer.Option(help="The cache, NAME.zarr; one that is there is continued.")],
+    out: Annotated[Path, typer.Option(parser=cache_path, help="The cache, NAME.zarr; one that is there is continued.")],
     weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector.")] = None,
     views: Annotated[int, typer.Option(help="Views per image: the plain resize, and augmented ones.")] = 1,
     top_k: Annotated[int | None, typer.Option(help="(query, label) pairs to keep. [default: the detector's]")] = None,

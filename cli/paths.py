@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath, RemotePath
 
 
-def need_cache(path: Path) -> None:
+def need_cache(path: CachePath) -> None:
     """UserError where there is surely no cache at `path`."""
+    if isinstance(path, RemotePath):  # asked for once, by the reader
+        return
     if not path.is_dir():
         raise UserError(f"there is no cache {path}; `frozen-cache extract-features --out {path}` makes one")
     if not (path / "zarr.json").is_file():

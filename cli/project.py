@@ -80,7 +80,7 @@ def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
 
 def _single(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
     if is_path and isinstance(value, str):
-        return str(base / value)
+        return value if "://" in value else str(base / value)
     if option.name == "detector" and isinstance(value, str) and value.startswith("hf:"):
         folder = base / value.removeprefix("hf:")
         return f"hf:{folder}" if folder.is_dir() else value

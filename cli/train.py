@@ -10,16 +10,19 @@ import typer
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.cli.stopping import says_how_to_go_on
 from frozen_cache.errors import UserError
+from frozen_cache.remote import cache_path
 
 
 def train_head(
     cache: Annotated[
-        Path | None, typer.Option(help="Cache to train from, made by extract-features. [required]")
+        Path | None, typer.Option(parser=cache_path, help="Cache to train from, made by extract-features. [required]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory: configuration, metrics, checkpoints. [required]")
     ] = None,
-    val_cache: Annotated[Path | None, typer.Option(help="Cache to evaluate on; picks the best checkpoint.")] = None,
+    val_cache: Annotated[
+        Path | None, typer.Option(parser=cache_path, help="Cache to evaluate on; picks the best checkpoint.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Views per step.")] = None,

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.paths import need_cache, need_run
+from frozen_cache.remote import cache_path
 
 
 def visualize(
-    cache: Annotated[Path, typer.Option(help="Cache with the images to show; it holds the ground truth.")],
+    cache: Annotated[
+        Path, typer.Option(parser=cache_path, help="Cache with the images to show; it holds the ground truth.")
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the pictures and index.html.")],
     head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
     baseline: Annotated[str | None, typer.Option(help="Instead of a head: one that evaluate knows.")] = None,

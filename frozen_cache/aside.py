@@ -31,10 +31,13 @@ def is_left_over(path: Path) -> bool:
 
     A process is known to be gone only where it ran: on the same boot of the same machine, in the same container.
     """
-    found = _TOKEN.search(path.name)
-    if found is not None and found[1] == _place() and not _lives(int(found[2])):
-        return True
-    return time.time() - _newest(path) > OLD_SECONDS
+    return writer_is_gone(path.name) or time.time() - _newest(path) > OLD_SECONDS
+
+
+def writer_is_gone(name: str) -> bool:
+    """Whether a name ends in the token of a process that is dead for sure."""
+    found = _TOKEN.search(name)
+    return found is not None and found[1] == _place() and not _lives(int(found[2]))
 
 
 def _lives(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""Files that are on disk when we say so: written aside, flushed, put into place; the first one wins where one may."""
+"""Files that are on disk when we say so: written aside, flushed, put into place; the first one wins where one may.
+
+In object stores (`RemotePath`) an object is there when it has been put, and whole: the same functions, shorter.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from frozen_cache.aside import aside_path
+from frozen_cache.aside import aside_path, new_token
+from frozen_cache.remote import CachePath, RemotePath
 
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """How file systems say that they have no hard links."""
@@ -24,7 +28,7 @@ NO_FOLDER_FLUSH = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextmanager
-def errors_name(path: Path, *, below: Path | None = None) -> Iterator[None]:
+def errors_name(path: CachePath, *, below: Path | None = None) -> Iterator[None]:
     """An OSError of the block names `path`, which the user knows, and not what was written aside for it.
 
     Args:
@@ -51,8 +55,20 @@ def flush_file(path: Path) -> None:
         os.close(handle)
 
 
-def read_regular(path: Path, *, limit: int) -> bytes:
+def file_size(path: CachePath) -> int:
+    """Bytes of a file; FileNotFoundError where there is none, ValueError where it is no regular file."""
+    if isinstance(path, RemotePath):
+        return path.size()
+    found = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is no regular file")
+    return found.st_size
+
+
+def read_regular(path: CachePath, *, limit: int) -> bytes:
     """The content of a file; ValueError where it is no regular file or has more than `limit` bytes."""
+    if isinstance(path, RemotePath):
+        return path.read_bytes(limit=limit)
     with errors_name(path):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
@@ -60,8 +76,20 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         return path.read_bytes()
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def names_in(folder: CachePath) -> list[str]:
+    """Names of what lies in a folder; none where an object store has nothing there."""
+    if isinstance(folder, RemotePath):
+        objects, prefixes = folder.names()
+        return [*objects, *prefixes]
+    with errors_name(folder):
+        return [path.name for path in folder.iterdir()]
+
+
+def write_durably(path: CachePath, content: bytes) -> None:
     """Put a whole file at `path`: readers see the old content or the new, never a part, also after a power cut."""
+    if isinstance(path, RemotePath):
+        path.put(content)
+        return
     with durable_file(path) as file:
         file.write(content)
 
@@ -84,12 +112,14 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
         flush_file(path.parent)
 
 
-def create_durably(path: Path, content: bytes) -> bool:
+def create_durably(path: CachePath, content: bytes) -> bool:
     """Put a whole file at `path` unless one is there; False where another was first.
 
     By a hard link, which appears whole; where the file system has none by exclusive creation: there a crash may leave
     a part of the content at `path`.
     """
+    if isinstance(path, RemotePath):
+        return path.create(content)
     aside = aside_path(path)
     with errors_name(path):
         try:
@@ -103,8 +133,10 @@ def create_durably(path: Path, content: bytes) -> bool:
     return created
 
 
-def first_one_wins(folder: Path) -> bool:
+def first_one_wins(folder: CachePath) -> bool:
     """Whether `create_durably` keeps its promise in `folder`: False where neither links nor creation are exclusive."""
+    if isinstance(folder, RemotePath):
+        return _puts_are_conditional(folder / f".probe.json.{new_token()}")
     probe = aside_path(folder / "probe.json")
     with errors_name(folder):
         try:
@@ -115,8 +147,10 @@ def first_one_wins(folder: Path) -> bool:
                 probe.unlink()
 
 
-def make_folder_durably(path: Path) -> None:
+def make_folder_durably(path: CachePath) -> None:
     """Make a folder and what is missing above it, and flush the folders in which the new names stand."""
+    if isinstance(path, RemotePath):  # has none
+        return
     missing = []
     folder = path
     while not folder.is_dir():
@@ -136,26 +170,48 @@ def flush_tree(folder: Path) -> None:
         list(pool.map(flush_file, paths))
 
 
-def copy_file(source: Path, target: Path) -> None:
+def copy_file(source: CachePath, target: Path) -> None:
     """Copy a file's content to a new place, whose folder is made where it is missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, RemotePath):
+        with target.open("wb") as file:
+            file.writelines(source.parts())
+        return
     with errors_name(source, below=source.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
 
 
-def move_durably(source: Path, target: Path) -> None:
+def move_durably(source: Path, target: CachePath) -> None:
     """Rename a flushed directory to a name that nobody else uses."""
+    if isinstance(target, RemotePath):
+        _send(source, target)
+        remove_tree(source)
+        return
     source.rename(target)
     flush_file(target.parent)
     flush_file(source.parent)
 
 
-def remove_tree(folder: Path) -> None:
+def remove_tree(folder: CachePath) -> None:
     """Remove a folder that is of no use any more; what cannot be removed stays for the next who tries."""
+    if isinstance(folder, RemotePath):
+        with suppress(OSError):
+            folder.remove_below()
+        return
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def file_crc32(path: Path) -> tuple[int, int]:
+def crc32(content: bytes) -> tuple[int, int]:
+    """`file_crc32` of a content."""
+    return len(content), zlib.crc32(content)
+
+
+def crc32c(content: bytes) -> tuple[int, int]:
+    """`file_crc32c` of a content."""
+    return len(content), google_crc32c.value(content)
+
+
+def file_crc32(path: CachePath) -> tuple[int, int]:
     """(size in bytes, CRC-32) of one file.
 
     Not CRC-32C: a file whose parts end in their own CRC-32C, as zarr's do, has the same CRC-32C whatever it holds.
@@ -163,18 +219,45 @@ def file_crc32(path: Path) -> tuple[int, int]:
     return _checksum(path, zlib.crc32)
 
 
-def file_crc32c(path: Path) -> tuple[int, int]:
+def file_crc32c(path: CachePath) -> tuple[int, int]:
     """(size in bytes, CRC-32C) of one file, as ledgers of the first kind have it."""
     return _checksum(path, lambda part, crc: google_crc32c.extend(crc, part))
 
 
-def _checksum(path: Path, update: Callable[[bytes, int], int]) -> tuple[int, int]:
+def _checksum(path: CachePath, update: Callable[[bytes, int], int]) -> tuple[int, int]:
     size, crc = 0, 0
+    for part in _parts(path):
+        size += len(part)
+        crc = update(part, crc)
+    return size, crc
+
+
+def _parts(path: CachePath) -> Iterator[bytes]:
+    if isinstance(path, RemotePath):
+        yield from path.parts()
+        return
     with errors_name(path), path.open("rb") as file:
         while part := file.read(8 << 20):
-            size += len(part)
-            crc = update(part, crc)
-    return size, crc
+            yield part
+
+
+def _send(source: Path, target: RemotePath) -> None:
+    """Put all files of a folder below a prefix, and look that they are there."""
+    files = {file.relative_to(source).as_posix(): file for file in source.rglob("*") if file.is_file()}
+    with ThreadPoolExecutor(min(8, len(files) or 1)) as pool:
+        list(pool.map(lambda name: (target / name).put(files[name]), files))
+    there = {name: size for name, (size, _) in target.below().items()}
+    for name, file in files.items():
+        if there.get(name) != file.stat().st_size:
+            raise OSError(errno.EIO, "the object store has not kept all that was sent to it", str(target / name))
+
+
+def _puts_are_conditional(probe: RemotePath) -> bool:
+    try:
+        return probe.create(b"1") and not probe.create(b"2")
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def _write_flushed(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from frozen_cache.finite_json import finite_json
 from frozen_cache.head.describe import describe_head
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.progress import say
+from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
@@ -47,8 +48,8 @@ class AblationResult:
 
 def ablate(
     *,
-    cache: Path,
-    val_cache: Path,
+    cache: CachePath,
+    val_cache: CachePath,
     grid: str,
     out: Path,
     preset: str | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.attributes import read_attributes
@@ -15,6 +14,7 @@ from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Copied:
         return "\n".join(lines)
 
 
-def cache_copy(source: Path, target: Path) -> Copied:
+def cache_copy(source: CachePath, target: CachePath) -> Copied:
     """Copy what the cache `source` has to the cache `target`, made where there is none. Called again it goes on.
 
     Several processes may do so at once. Every file keeps its bytes; only the folders of segments have other names.
@@ -92,7 +92,7 @@ def cache_copy(source: Path, target: Path) -> Copied:
     )
 
 
-def _bytes(cache: Path, segment: int, fingerprint: str) -> int:
+def _bytes(cache: CachePath, segment: int, fingerprint: str) -> int:
     """Bytes of a segment's files by its line; 0 where the line is damaged, as copying it will tell."""
     try:
         return sum(size for size, _ in read_record(cache, segment, fingerprint).files.values())

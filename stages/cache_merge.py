@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from frozen_cache.cache.attributes import CacheAttributes, Category, differences
 from frozen_cache.cache.chosen import ChosenView, Source, write_chosen
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 from frozen_cache.stages.cache_subset import Derived, derived_attributes, refuse_own_source
 
 LARGEST_ID = 2**62
 
 
-def cache_merge(paths: Sequence[Path], *, out: Path, prefer: str | None = None) -> Derived:
+def cache_merge(paths: Sequence[CachePath], *, out: CachePath, prefer: str | None = None) -> Derived:
     """Make the cache `out` of the images of several caches. Called again it goes on.
 
     Categories are equal or united, by their ids. Where annotation ids come twice, those of later caches are moved up.
@@ -66,7 +66,7 @@ def cache_merge(paths: Sequence[Path], *, out: Path, prefer: str | None = None) 
     return Derived(out, len(owners), len(views), left, tuple(notes))
 
 
-def _united(first: CacheAttributes, other: CacheAttributes, first_path: Path, path: Path) -> CacheAttributes:
+def _united(first: CacheAttributes, other: CacheAttributes, first_path: CachePath, path: CachePath) -> CacheAttributes:
     """`first` with the categories and labels of both; UserError where the caches are not of one kind."""
     names = {category["id"]: category["name"] for category in first.categories}
     labels = dict(first.label_to_category)

@@ -21,6 +21,7 @@ from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 from frozen_cache.stages.cache_subset import refuse_own_source
 
 
@@ -28,7 +29,7 @@ from frozen_cache.stages.cache_subset import refuse_own_source
 class Relabelled:
     """What `cache_relabel` made."""
 
-    out: Path
+    out: CachePath
     views: int
     objects: int
     """That are no crowd, in the new annotations."""
@@ -48,10 +49,10 @@ class Relabelled:
 
 
 def cache_relabel(
-    path: Path,
+    path: CachePath,
     *,
     annotations: Path,
-    out: Path,
+    out: CachePath,
     crowds: str = "as-marked",
     skip_bad_annotations: bool = False,
     only: tuple[str, ...] = (),
@@ -134,7 +135,7 @@ def _images(reader: CacheReader, dataset: CocoDataset) -> list[CocoImage]:
     return [known[key] for key in ids]
 
 
-def _refuse_lost_labels(path: Path, old: CacheAttributes, new: CacheAttributes) -> None:
+def _refuse_lost_labels(path: CachePath, old: CacheAttributes, new: CacheAttributes) -> None:
     """UserError where a category has a label without rows in the cache, or one category has become several."""
     names = {category["id"]: category["name"] for category in (*old.categories, *new.categories)}
     became: dict[int, int | None] = {}
@@ -153,7 +154,7 @@ def _refuse_lost_labels(path: Path, old: CacheAttributes, new: CacheAttributes) 
             )
 
 
-def _write(path: Path, out: Path, relabelling: Relabelling, old: CacheAttributes) -> int:
+def _write(path: CachePath, out: CachePath, relabelling: Relabelling, old: CacheAttributes) -> int:
     """Make the open segments; returns how many are still open."""
     writer = CacheWriter(out, relabelling.attributes)
     try:

@@ -13,13 +13,14 @@ from frozen_cache.cache.chosen import ChosenView, Source, counted, write_chosen
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.choose import category_id
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 
 @dataclass(frozen=True)
 class Derived:
     """A cache that was made of others."""
 
-    out: Path
+    out: CachePath
     images: int
     views: int
     left: int
@@ -35,9 +36,9 @@ class Derived:
 
 
 def cache_subset(
-    path: Path,
+    path: CachePath,
     *,
-    out: Path,
+    out: CachePath,
     image_ids: Path | None = None,
     categories: Sequence[str] = (),
     limit: int | None = None,
@@ -100,13 +101,13 @@ def derived_attributes(
     return attributes.model_copy(update={"data": data, "views_total": len(views), "segment_views": ()})
 
 
-def refuse_own_source(out: Path, *sources: Path) -> None:
+def refuse_own_source(out: CachePath, *sources: CachePath) -> None:
     """UserError where a cache would be written to the place of one that it is made of."""
     if any(out.resolve() == source.resolve() for source in sources):
         raise UserError(f"--out {out} is a cache that is read: give the name of the new one")
 
 
-def _listed(file: Path, known: set[int], cache: Path) -> set[int]:
+def _listed(file: Path, known: set[int], cache: CachePath) -> set[int]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:

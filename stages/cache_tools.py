@@ -12,11 +12,12 @@ from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.integrity import Verification, verify_cache
-from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_record
+from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_records
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
 from frozen_cache.cache.stem_files import WEIGHTS
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 from frozen_cache.stages.labels_table import label_lines
 from frozen_cache.stages.maps_text import c1_text, levels_text
 
@@ -25,7 +26,7 @@ from frozen_cache.stages.maps_text import c1_text, levels_text
 class CacheInfo:
     """The summary of a cache."""
 
-    path: Path
+    path: CachePath
     attributes: CacheAttributes
     records: list[SegmentRecord]
 
@@ -129,14 +130,14 @@ class CacheInfo:
         return "\n".join(lines)
 
 
-def cache_info(path: Path) -> CacheInfo:
+def cache_info(path: CachePath) -> CacheInfo:
     """What is in the cache at `path`; reads its attributes and ledger only."""
     attributes = read_attributes(path)
-    records = [read_record(path, segment, attributes.fingerprint) for segment in committed_segments(path)]
+    records = list(read_records(path, committed_segments(path), attributes.fingerprint))
     return CacheInfo(path, attributes, records)
 
 
-def cache_verify(path: Path) -> Verification:
+def cache_verify(path: CachePath) -> Verification:
     """Read every chunk of the cache at `path`, with a progress bar in bytes.
 
     Raises:
@@ -175,7 +176,7 @@ class Repair:
 
 
 def cache_repair(
-    path: Path,
+    path: CachePath,
     *,
     detector: str | None = None,
     images: Path | None = None,
@@ -220,7 +221,7 @@ def cache_repair(
                 f"cache {path} does not know where it was made from: give {', '.join(f'--{name}' for name in names)}"
             )
         choices = attributes.data.choices
-        records = [read_record(path, segment, attributes.fingerprint) for segment in found.intact]
+        records = list(read_records(path, found.intact, attributes.fingerprint))
         extract_features(
             detector=detector or hints.detector,  # type: ignore[union-attr]
             weights=weights or (hints.weights if hints and not detector else None),
@@ -255,7 +256,7 @@ def cache_repair(
     return Repair(damaged, found.open, node, found.stem is not None)
 
 
-def _verify(path: Path) -> Verification:
+def _verify(path: CachePath) -> Verification:
     with progress_bar(unit="B", unit_scale=True, desc="verify") as bar:
         return verify_cache(path, on_start=bar.reset, on_bytes=bar.update)
 

@@ -19,6 +19,7 @@ from frozen_cache.evaluation.scorers import CocoApi
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.finite_json import finite_json
 from frozen_cache.ownership import Ownership, content_names
+from frozen_cache.remote import CachePath
 from frozen_cache.report.evaluation_page import evaluation_page, percent
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Table, write_page
@@ -74,7 +75,7 @@ class EvaluateResult:
 
 def evaluate(
     *,
-    cache: Path,
+    cache: CachePath,
     out: Path,
     head: Path | Sequence[Path] | None = None,
     baseline: str | None = None,
@@ -146,7 +147,7 @@ def evaluate(
 
 def write_submission(
     *,
-    cache: Path,
+    cache: CachePath,
     out: Path,
     name: str,
     head: Path | Sequence[Path] | None = None,

@@ -27,6 +27,7 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
 from frozen_cache.processes import process_share
 from frozen_cache.progress import progress_bar, say
+from frozen_cache.remote import CachePath
 from frozen_cache.stages.extract_gauge import gauge_cache, refuse_nothing_matched
 from frozen_cache.stages.extract_measure import FirstSegment, sample_text
 from frozen_cache.stages.extract_plan import ExtractPlan, plan_extraction
@@ -52,7 +53,7 @@ def extract_features(
     detector: str | FrozenDetector,
     images: Path,
     annotations: Path,
-    out: Path,
+    out: CachePath,
     weights: Path | None = None,
     encoder_layers: tuple[int, ...] | None = None,
     backbone_strides: tuple[int, ...] = (),
@@ -122,7 +123,12 @@ def extract_features(
     shard = shard or process_share(without_launcher="or give --shard I/N")
     if update and shard != (0, 1):
         raise UserError("--update is one process's work: run it without --shard and without torchrun")
-    finish_interrupted(out)
+    if isinstance(out, Path):
+        finish_interrupted(out)
+    elif update:
+        raise UserError(
+            f"--update needs a cache on a disk: `cache copy {out}` there, update it, and copy it to a new URL"
+        )
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -175,7 +181,7 @@ def extract_features(
     if plan.is_new and not skip_broken:
         _check_images(plan.found.images, images, reader, workers)
     replacing = None
-    if there is not None and changes is not None and plan.out != out:
+    if there is not None and changes is not None and plan.out != out and isinstance(out, Path):
         replacing = Update(out, there, changes, plan)
         if not skip_broken:
             _check_images([view.image for view in changes.to_extract if view.view == 0], images, reader, workers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from frozen_cache.evaluation.coco import coco_metrics
 from frozen_cache.evaluation.evaluate import truth_annotations
 from frozen_cache.evaluation.matching import coco_in_memory
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 
 IMAGES = 2000
 """Images that are looked at: enough to see that something is wrong."""
@@ -54,7 +54,7 @@ class CacheGauge:
         return found
 
 
-def gauge_cache(path: Path) -> CacheGauge:
+def gauge_cache(path: CachePath) -> CacheGauge:
     """Compare rows and ground truth of the first plain views; no map is read."""
     reader = CacheReader(path)
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0][:IMAGES]
@@ -88,7 +88,7 @@ def gauge_cache(path: Path) -> CacheGauge:
     return CacheGauge(images=len(plain), objects=objects, covered=covered, box_ap=max(0.0, box_ap))
 
 
-def refuse_nothing_matched(gauge: CacheGauge, out: Path, *, force: bool) -> None:
+def refuse_nothing_matched(gauge: CacheGauge, out: CachePath, *, force: bool) -> None:
     """UserError where no object at all is covered, unless there are too few to tell."""
     if not gauge.covered and gauge.objects >= FEW_OBJECTS and not force:
         raise UserError(

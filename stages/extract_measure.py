@@ -42,7 +42,7 @@ class Measured:
     seconds_per_pixel: float
     """Of the detector's input."""
 
-    def text(self, *, size: float, views: list[PlannedView], free: int) -> str:
+    def text(self, *, size: float, views: list[PlannedView], free: int | None) -> str:
         """A line for people.
 
         Args:
@@ -52,7 +52,9 @@ class Measured:
         seconds = self.seconds_per_pixel * _pixels(views)
         return (
             f"measured  {byte_text(self.bytes / self.views)} a view ({self.views} views); {len(views):,} views to "
-            f"extract, {byte_text(size)} to write, {byte_text(free)} free; about {_duration(seconds)}"
+            f"extract, {byte_text(size)} to write, "
+            + ("" if free is None else f"{byte_text(free)} free; ")
+            + f"about {_duration(seconds)}"
         )
 
 

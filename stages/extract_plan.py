@@ -37,6 +37,7 @@ from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.stem import TRIAL_SIZE, offered_stem
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 VIEWS_PER_SEGMENT = 64
 STEPS = (0.05, 8.0)
@@ -49,7 +50,7 @@ BATCH_PIXELS = {"cpu": 1_100_000, "cuda": 4_400_000}
 class ExtractPlan:
     """An extraction that has read its annotations and its detector, and written nothing."""
 
-    out: Path
+    out: CachePath
     images: Path
     dataset: CocoDataset
     found: FoundImages
@@ -78,7 +79,7 @@ def plan_extraction(
     detector: str | FrozenDetector,
     images: Path,
     annotations: Path,
-    out: Path,
+    out: CachePath,
     weights: Path | None,
     encoder_layers: tuple[int, ...] | None,
     backbone_strides: tuple[int, ...],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from frozen_cache.remote import CachePath
 
 
 @dataclass(frozen=True)
 class ExtractSummary:
     """How an extraction ended."""
 
-    out: Path
+    out: CachePath
     images: int
     """Images that the cache is made of."""
     views: int
@@ -30,7 +31,7 @@ class ExtractSummary:
     """Nothing was to be written."""
 
     @classmethod
-    def of_plan(cls, out: Path, plan: str, *, images: int) -> ExtractSummary:
+    def of_plan(cls, out: CachePath, plan: str, *, images: int) -> ExtractSummary:
         """Of a run that only says what it would do."""
         return cls(
             out=out,

@@ -6,13 +6,13 @@ import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from frozen_cache.byte_counts import byte_text
 from frozen_cache.cache.ledger import committed_segments
 from frozen_cache.cache.quantise import coded_bits
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath, RemotePath
 from frozen_cache.stages.extract_plan import ExtractPlan
 from frozen_cache.stages.labels_table import label_lines
 from frozen_cache.stages.maps_text import c1_text, levels_text
@@ -37,7 +37,7 @@ def plan_table(plan: ExtractPlan) -> str:
         f"maps      C1 {c1_text(attributes)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
         + levels_text(attributes),
         f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} in all at most "
-        f"({attributes.precision}); {byte_text(free)} free",
+        f"({attributes.precision})" + ("" if free is None else f"; {byte_text(free)} free"),
         *_c1_advice(plan, size),
         "labels    detector's label -> category (objects)",
         *label_lines(attributes),
@@ -81,8 +81,10 @@ def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
     return total
 
 
-def free_bytes(out: Path) -> int:
-    """Free space where the cache will lie."""
+def free_bytes(out: CachePath) -> int | None:
+    """Free space where the cache will lie; None for object stores, which have no such number."""
+    if isinstance(out, RemotePath):
+        return None
     folder = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
     return shutil.disk_usage(folder).free
 
@@ -105,7 +107,7 @@ def open_views(plan: ExtractPlan, *, linked: int = 0) -> list[PlannedView]:
 def refuse_too_little_space(plan: ExtractPlan, needed: float, *, force: bool) -> None:
     """UserError where the disk cannot hold the bytes that are still to be written."""
     free = free_bytes(plan.out)
-    if needed > free and not force:
+    if free is not None and needed > free and not force:
         raise UserError(
             f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, take "
             "--precision coded, --c1 recomputed, --limit, fewer --views or --encoder-layers, another --out; --force "

@@ -69,7 +69,8 @@ def refuse_changes(plan: ExtractPlan, changes: Changes) -> None:
 
 
 def updated_plan(plan: ExtractPlan, changes: Changes) -> ExtractPlan:
-    """The plan of the next state, beside the cache."""
+    """The plan of the next state, beside the cache, which lies on a disk."""
+    assert isinstance(plan.out, Path)
     kept = [view for view, _ in changes.kept_views]
     by_key = {(view.image.id, view.view): view for view in plan.planned}
     dealt = [
@@ -133,7 +134,7 @@ class Update:
         place, before = self._out.resolve(), _before(self._out)
         remove_tree(before)
         place.rename(before)
-        move_durably(self._plan.out, place)
+        move_durably(next_path(self._out), place)
         self.close()
         remove_tree(before)
 

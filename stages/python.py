@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.remote import cache_path
 from frozen_cache.stages import evaluate as evaluate_stage
 from frozen_cache.stages.evaluate import EvaluateResult
 from frozen_cache.stages.extract import ExtractSummary, extract_features
@@ -100,7 +101,7 @@ def extract(
         detector=detector,
         images=Path(images),
         annotations=Path(annotations),
-        out=Path(out),
+        out=cache_path(out),
         weights=_path(weights),
         views=views,
         top_k=top_k,
@@ -172,9 +173,9 @@ def train(
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})
     return train_head(
-        cache=Path(cache),
+        cache=cache_path(cache),
         out=Path(out),
-        val_cache=_path(val_cache),
+        val_cache=None if val_cache is None else cache_path(val_cache),
         preset=preset,
         overrides=overrides,
         resume=resume,
@@ -223,7 +224,7 @@ def evaluate(
         FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
     """
     return evaluate_stage.evaluate(
-        cache=Path(cache),
+        cache=cache_path(cache),
         out=Path(out),
         head=_path(head) if head is None or isinstance(head, str | os.PathLike) else [*map(Path, head)],
         baseline=baseline,

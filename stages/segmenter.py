@@ -17,6 +17,7 @@ from frozen_cache.evaluation.guided import GuidedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import check_fits, load_head, run_of
@@ -44,7 +45,7 @@ def check_choice(heads: Sequence[Path], baseline: str | None) -> None:
         raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
 
 
-def cache_for(heads: Sequence[Path], cache: Path) -> CacheReader:
+def cache_for(heads: Sequence[Path], cache: CachePath) -> CacheReader:
     """The cache, its C1 and added maps at the scale at which the first head was trained, where there is one."""
     return CacheReader(cache, c1_scale=load_record(run_of(heads[0])).backbone_scale if heads else None)
 
@@ -52,7 +53,7 @@ def cache_for(heads: Sequence[Path], cache: Path) -> CacheReader:
 def make_segmenter(
     reader: CacheReader,
     *,
-    cache: Path,
+    cache: CachePath,
     heads: Sequence[Path],
     baseline: str | None,
     device: str,
@@ -88,7 +89,7 @@ def make_segmenter(
 
 
 def _of_heads(
-    reader: CacheReader, *, cache: Path, heads: Sequence[Path], device: torch.device, roi_sizes: Sequence[int]
+    reader: CacheReader, *, cache: CachePath, heads: Sequence[Path], device: torch.device, roi_sizes: Sequence[int]
 ) -> tuple[Segmenter, dict[str, Any]]:
     models, files, layers = [], [], {}
     for head in heads:

@@ -28,6 +28,7 @@ from frozen_cache.ownership import Ownership
 from frozen_cache.precision import chosen_precision
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
+from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import run_page
 from frozen_cache.training.batches import ViewStore
@@ -76,9 +77,9 @@ class TrainResult:
 
 def train_head(
     *,
-    cache: Path,
+    cache: CachePath,
     out: Path,
-    val_cache: Path | None = None,
+    val_cache: CachePath | None = None,
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
     resume: bool = False,
@@ -175,9 +176,9 @@ def _record(
     reader: CacheReader,
     config: TrainConfig,
     *,
-    cache: Path,
+    cache: CachePath,
     val_reader: CacheReader | None,
-    val_cache: Path | None,
+    val_cache: CachePath | None,
     preset: str | None,
 ) -> RunRecord:
     attributes = reader.attributes
@@ -211,7 +212,7 @@ def _accelerator(config: TrainConfig, device: str) -> Accelerator:
     )
 
 
-def _objects(reader: CacheReader, indices: list[int], cache: Path) -> int:
+def _objects(reader: CacheReader, indices: list[int], cache: CachePath) -> int:
     """Objects to train on; a UserError where there are none."""
     if not indices:
         raise UserError(f"{cache} holds no views to train on")
@@ -240,7 +241,7 @@ def _start(trainer: Trainer, changed: list[str]) -> Start:
 
 
 def _announce(
-    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, cache: Path, val_cache: Path | None
+    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, cache: CachePath, val_cache: CachePath | None
 ) -> None:
     """Two lines before the first bar, and one where an earlier start is gone on with."""
     config = record.config

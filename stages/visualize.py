@@ -19,6 +19,7 @@ from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.ownership import Ownership, content_names
+from frozen_cache.remote import CachePath
 from frozen_cache.report.chips import draw_chips
 from frozen_cache.report.colours import class_colours
 from frozen_cache.report.evaluation_page import evaluation_page
@@ -44,7 +45,7 @@ class VisualizeResult:
 
 def visualize(
     *,
-    cache: Path,
+    cache: CachePath,
     out: Path,
     head: Path | None = None,
     baseline: str | None = None,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,8 @@ from frozen_cache.cache.layout import (
 from frozen_cache.cache.ledger import SegmentRecord
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.segment_writer import Column
-from frozen_cache.durable import NO_LINKS, file_crc32, flush_tree
+from frozen_cache.durable import NO_LINKS, copy_file, file_crc32, flush_tree
+from frozen_cache.remote import CachePath, RemotePath
 
 COLUMN_NAMES = {
     "views": VIEW_COLUMNS,
@@ -203,10 +203,13 @@ def _finish(
     return record
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: CachePath, target: Path) -> None:
+    if isinstance(source, RemotePath):
+        copy_file(source, target)
+        return
     try:
         os.link(source, target)
     except OSError as error:
         if error.errno not in (*NO_LINKS, errno.EXDEV):
             raise
-        shutil.copyfile(source, target)
+        copy_file(source, target)

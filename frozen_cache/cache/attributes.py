@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +17,7 @@ from frozen_cache.detectors.stem import StemConfig
 from frozen_cache.documents import added_later
 from frozen_cache.durable import read_regular
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 DOCUMENT_BYTES = 64 << 20
 """More than the root document of any data set."""
@@ -170,7 +170,7 @@ def group_document(attributes: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
-def read_attributes(path: Path) -> CacheAttributes:
+def read_attributes(path: CachePath) -> CacheAttributes:
     """Read and check the root attributes of the cache at `path`.
 
     Raises:

@@ -18,6 +18,7 @@ from frozen_cache.data.images import image_path
 from frozen_cache.durable import file_crc32c
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 
 Place = tuple[int, int]
 """(segment, row)."""
@@ -56,7 +57,7 @@ class Changes:
 
 
 def compare_views(
-    cache: Path, attributes: CacheAttributes, planned: list[PlannedView], folder: Path, *, workers: int
+    cache: CachePath, attributes: CacheAttributes, planned: list[PlannedView], folder: Path, *, workers: int
 ) -> Changes:
     """Compare the views of a cache with those that it is to hold; every image file is read.
 
@@ -116,7 +117,7 @@ def _crcs(images: list[CocoImage], folder: Path, *, workers: int) -> dict[int, i
     return found
 
 
-def _annotation_sums(cache: Path, attributes: CacheAttributes, records: Iterable[SegmentRecord]) -> dict[int, int]:
+def _annotation_sums(cache: CachePath, attributes: CacheAttributes, records: Iterable[SegmentRecord]) -> dict[int, int]:
     """Image id -> its `annotation_sum` when it was extracted: of the ledger, or (format 1) of the stored truth."""
     ids = [category["id"] for category in attributes.categories]
     found: dict[int, int] = {}

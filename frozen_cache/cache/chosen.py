@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.choices import AnnotationCounts
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def counted(views: Iterable[ChosenView], category_ids: Sequence[int]) -> Annotat
     )
 
 
-def write_chosen(out: Path, attributes: CacheAttributes, views: Iterable[ChosenView], *, desc: str) -> int:
+def write_chosen(out: CachePath, attributes: CacheAttributes, views: Iterable[ChosenView], *, desc: str) -> int:
     """Make the cache `out` of these views, or what is still open of it; returns how many segments stay open.
 
     Raises:

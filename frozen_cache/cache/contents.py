@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
-from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +25,8 @@ from frozen_cache.cache.layout import (
     image_spans,
 )
 from frozen_cache.cache.ledger import SegmentRecord
+from frozen_cache.durable import file_size
+from frozen_cache.remote import CachePath
 
 DOCUMENT_BYTES = 16 << 20
 """A `zarr.json` of ours has about a thousand; that of a segment ten for each chunk, and more for broken images."""
@@ -141,7 +140,9 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
     return found
 
 
-def check_segment(record: SegmentRecord, folder: Path, attributes: CacheAttributes, *, offsets: np.ndarray) -> None:
+def check_segment(
+    record: SegmentRecord, folder: CachePath, attributes: CacheAttributes, *, offsets: np.ndarray
+) -> None:
     """NotWhole unless record and disk are whole: every array with the codecs and files that it must have, no other."""
     check_record(record, attributes)
     arrays = fixed_tables(record, attributes) | columns(record, attributes, offsets)
@@ -173,7 +174,7 @@ def check_spans(record: SegmentRecord, spans: np.ndarray) -> None:
         raise NotWhole("its image files are not cut as the ledger says")
 
 
-def check_files(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayout]) -> None:
+def check_files(record: SegmentRecord, folder: CachePath, arrays: dict[str, ArrayLayout]) -> None:
     """NotWhole unless the record and the disk have every file of these arrays, in the size that it must have.
 
     Nothing is opened but regular files of that size, so that a line made to harm leads nowhere.
@@ -188,7 +189,7 @@ def check_files(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayo
             raise NotWhole(f"{name}/zarr.json: {says}")
 
 
-def check_groups(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLayout]) -> None:
+def check_groups(record: SegmentRecord, folder: CachePath, arrays: dict[str, ArrayLayout]) -> None:
     """NotWhole unless the groups are there and the record lists no file beside those of groups and arrays."""
     groups = {"zarr.json"} | {f"{name.partition('/')[0]}/zarr.json" for name in arrays if "/" in name}
     for name in sorted(groups):
@@ -200,7 +201,7 @@ def check_groups(record: SegmentRecord, folder: Path, arrays: dict[str, ArrayLay
         raise NotWhole(f"its line in the ledger lists {more[0]}, which is no file of this format")
 
 
-def check_size(record: SegmentRecord, folder: Path, name: str, *, between: tuple[int, int] | None = None) -> None:
+def check_size(record: SegmentRecord, folder: CachePath, name: str, *, between: tuple[int, int] | None = None) -> None:
     """NotWhole where a file is not in the record, or gone, or not regular, or of another size; other errors name it."""
     if name not in record.files:
         raise NotWhole(f"{name} is missing in its line of the ledger")
@@ -210,24 +211,25 @@ def check_size(record: SegmentRecord, folder: Path, name: str, *, between: tuple
         must = f"{least}" if least == most else f"{least} to {most}"
         raise NotWhole(f"{name} was written with {written} bytes, it must have {must}")
     try:
-        found = os.stat(folder / name)  # noqa: PTH116
+        found = file_size(folder / name)
     except (FileNotFoundError, NotADirectoryError):
         raise NotWhole(f"{name} is missing") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise NotWhole(f"{name} is no regular file")
-    if found.st_size != written:
-        raise NotWhole(f"{name} has {found.st_size} bytes, {written} were written")
+    except ValueError:
+        raise NotWhole(f"{name} is no regular file") from None
+    if found != written:
+        raise NotWhole(f"{name} has {found} bytes, {written} were written")
 
 
-def read_document(record: SegmentRecord, folder: Path, name: str) -> dict[str, object]:
+def read_document(record: SegmentRecord, folder: CachePath, name: str) -> dict[str, object]:
     """A `zarr.json`, its size and checksum compared with the record's."""
     check_size(record, folder, name)
     if record.files[name][0] > DOCUMENT_BYTES:
         raise NotWhole(f"{name} is too long")
-    if record.checksum(folder / name) != record.files[name]:
+    content = (folder / name).read_bytes()
+    if record.checksum_of(content) != record.files[name]:
         raise NotWhole(f"{name} has changed")
     try:
-        document = json.loads((folder / name).read_bytes())
+        document = json.loads(content)
     except ValueError:
         document = None
     if not isinstance(document, dict):

@@ -12,6 +12,7 @@ from frozen_cache.cache.ledger import SegmentRecord, mend, read_record, segment_
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.durable import copy_file, flush_tree
+from frozen_cache.remote import CachePath
 
 FILES_AT_ONCE = 8
 
@@ -19,7 +20,7 @@ FILES_AT_ONCE = 8
 def copy_segment(
     writer: CacheWriter,
     segment: int,
-    source: Path,
+    source: CachePath,
     attributes: CacheAttributes,
     *,
     on_bytes: Callable[[int], object] = lambda count: None,
@@ -51,7 +52,7 @@ def copy_segment(
 
 
 def _copy(
-    record: SegmentRecord, source: Path, target: Path, name: str, on_bytes: Callable[[int], object]
+    record: SegmentRecord, source: CachePath, target: Path, name: str, on_bytes: Callable[[int], object]
 ) -> str | None:
     """Copy a file; what is wrong with it, in words, None for nothing."""
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, parse_line, read_line
 from frozen_cache.data.batches import PlannedView
+from frozen_cache.remote import CachePath
 
 
-def deal(planned: list[PlannedView], attributes: CacheAttributes, cache: Path) -> list[list[PlannedView]]:
+def deal(planned: list[PlannedView], attributes: CacheAttributes, cache: CachePath) -> list[list[PlannedView]]:
     """The views of each segment.
 
     In their order; but the segments of a cache that was updated (`CacheAttributes.segment_views`) have what their lines
@@ -68,7 +68,7 @@ def _order(view: PlannedView) -> tuple[tuple[int, int], int, int]:
     return view.transform.resized_size, view.image.id, view.view
 
 
-def _records(cache: Path, segments: int) -> Iterator[SegmentRecord]:
+def _records(cache: CachePath, segments: int) -> Iterator[SegmentRecord]:
     for segment in committed_segments(cache) if (cache / "ledger").is_dir() else ():
         record = parse_line(read_line(cache, segment) or b"")
         if record is not None and record.segment == segment < segments:

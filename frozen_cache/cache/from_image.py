@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.stem_files import read_stem
 from frozen_cache.detectors.stem import Stem
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Built:
 class CacheStem:
     """The stem of a cache, built where and when it is first used. Any number of threads may use it."""
 
-    def __init__(self, cache: Path, attributes: CacheAttributes) -> None:
+    def __init__(self, cache: CachePath, attributes: CacheAttributes) -> None:
         assert attributes.stem is not None
         self._cache, self._attributes, self._record = cache, attributes, attributes.stem
         self._start()

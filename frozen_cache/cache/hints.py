@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from frozen_cache.durable import read_regular, write_durably
+from frozen_cache.remote import CachePath
 
 HINTS_FILE = "hints.json"
 HINTS_BYTES = 1 << 20
@@ -41,7 +42,7 @@ def absolute_detector(text: str) -> str:
     return f"{Path(file).resolve()}:{factory}" if colon and file.endswith(".py") else text
 
 
-def write_hints(cache: Path, hints: Hints) -> None:
+def write_hints(cache: CachePath, hints: Hints) -> None:
     """Put the hints into a cache, in place of those that are there."""
     content = hints.model_dump_json(indent=2).encode() + b"\n"
     file = cache / HINTS_FILE
@@ -49,7 +50,7 @@ def write_hints(cache: Path, hints: Hints) -> None:
         write_durably(file, content)
 
 
-def read_hints(cache: Path) -> Hints | None:
+def read_hints(cache: CachePath) -> Hints | None:
     """The hints of a cache; None where it has none that can be read: a hint is no promise."""
     file = cache / HINTS_FILE
     try:

@@ -13,6 +13,7 @@ from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_record, segment_name
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import stem_damage
+from frozen_cache.remote import CachePath, RemotePath, listed
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Verification:
     bytes_read: int
     stem: str | None
     """What is wrong with the stem's weights; None for nothing."""
-    strange: list[Path]
+    strange: list[str]
     """Files in segments that nobody knows; they are never read, and no damage."""
 
 
 def verify_cache(
-    path: Path,
+    path: CachePath,
     *,
     on_start: Callable[[int], object] = lambda total: None,
     on_bytes: Callable[[int], object] = lambda count: None,
@@ -69,7 +70,7 @@ def verify_cache(
             found[segment].append(error.what)
     on_start(sum(size for record in records.values() for size, _ in record.files.values()))
     total = 0
-    strange: list[Path] = []
+    strange: list[str] = []
     for segment, record in records.items():
         found[segment], size = _check_files(path, record, on_bytes)
         total += size
@@ -90,12 +91,13 @@ def verify_cache(
     )
 
 
-def quick_check(path: Path, segment: int, attributes: CacheAttributes) -> str | None:
+def quick_check(path: CachePath, segment: int, attributes: CacheAttributes) -> str | None:
     """What is wrong with a committed segment, as far as its line and the sizes of its files tell; None for nothing."""
     try:
         record = read_record(path, segment, attributes.fingerprint)
+        folder = listed(record.folder_in(path))
         for name in record.files:
-            check_size(record, record.folder_in(path), name)
+            check_size(record, folder, name)
     except DamagedCacheError as error:
         return error.what
     except NotWhole as error:
@@ -103,8 +105,8 @@ def quick_check(path: Path, segment: int, attributes: CacheAttributes) -> str | 
     return None
 
 
-def _check_files(path: Path, record: SegmentRecord, on_bytes: Callable[[int], object]) -> tuple[list[str], int]:
-    folder = record.folder_in(path)
+def _check_files(path: CachePath, record: SegmentRecord, on_bytes: Callable[[int], object]) -> tuple[list[str], int]:
+    folder = listed(record.folder_in(path))
     if not folder.is_dir():
         return [f"its folder segments/{folder.name} is missing"], 0
     found, total = [], 0
@@ -125,13 +127,10 @@ def _check_files(path: Path, record: SegmentRecord, on_bytes: Callable[[int], ob
     return found, total
 
 
-def _strange(folder: Path, record: SegmentRecord) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        file
-        for file in files
-        if file.relative_to(folder).as_posix() not in record.files
-        and not any(is_guest(part) for part in file.relative_to(folder).parts)
-    )
+def _strange(folder: CachePath, record: SegmentRecord) -> list[str]:
+    if isinstance(folder, RemotePath):
+        names = list(folder.below())
+    else:
+        names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    unknown = (name for name in names if name not in record.files)
+    return sorted(str(folder / name) for name in unknown if not any(is_guest(part) for part in name.split("/")))

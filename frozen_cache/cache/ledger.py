@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +14,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from frozen_cache.aside import aside_path
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.documents import added_later
-from frozen_cache.durable import create_durably, errors_name, file_crc32, file_crc32c, flush_file, read_regular
+from frozen_cache.durable import (
+    crc32,
+    crc32c,
+    create_durably,
+    errors_name,
+    file_crc32,
+    file_crc32c,
+    flush_file,
+    names_in,
+    read_regular,
+)
+from frozen_cache.remote import AT_ONCE, CachePath, RemotePath
 
 LINE_BYTES = 256 << 20
 """No line has nearly as many: about 150 a view."""
@@ -61,13 +73,17 @@ class SegmentRecord(BaseModel):
     files: dict[str, tuple[int, int]]
     """Path inside the segment -> (size in bytes, checksum)."""
 
-    def folder_in(self, cache: Path) -> Path:
+    def folder_in(self, cache: CachePath) -> CachePath:
         """Where the segment lies."""
         return cache / "segments" / (self.folder or segment_name(self.segment))
 
-    def checksum(self, path: Path) -> tuple[int, int]:
+    def checksum(self, path: CachePath) -> tuple[int, int]:
         """(size in bytes, checksum) of a file now, by this record's kind of checksum."""
         return (file_crc32 if self.sums == "crc32" else file_crc32c)(path)
+
+    def checksum_of(self, content: bytes) -> tuple[int, int]:
+        """The same of a content that has been read."""
+        return (crc32 if self.sums == "crc32" else crc32c)(content)
 
 
 def segment_name(segment: int) -> str:
@@ -75,19 +91,26 @@ def segment_name(segment: int) -> str:
     return f"{segment:05d}"
 
 
-def ledger_path(cache: Path, segment: int) -> Path:
+def ledger_path(cache: CachePath, segment: int) -> CachePath:
     """The file that holds a segment's line."""
     return cache / "ledger" / f"{segment_name(segment)}.json"
 
 
-def commit_record(cache: Path, record: SegmentRecord) -> bool:
+def commit_record(cache: CachePath, record: SegmentRecord) -> bool:
     """Write the line: from here on the segment exists. False where another writer's line was first."""
-    body = _canonical(record.model_dump(mode="json"))
-    line = b'{"sha256":"%s","record":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
-    return create_durably(ledger_path(cache, record.segment), line)
+    return create_durably(ledger_path(cache, record.segment), _line(record))
 
 
-def read_line(cache: Path, segment: int) -> bytes | None:
+def replace_line(cache: CachePath, line: bytes, record: SegmentRecord) -> bool:
+    """Write the line in place of `line`, of the same segment. False where another writer's was first."""
+    path = ledger_path(cache, record.segment)
+    if isinstance(path, RemotePath) and path.is_file():
+        return path.replace(line, _line(record))
+    withdraw_line(cache, record.segment, line)
+    return commit_record(cache, record)
+
+
+def read_line(cache: CachePath, segment: int) -> bytes | None:
     """A segment's line as it lies there, empty where something else does; None where it has none."""
     try:
         return read_regular(ledger_path(cache, segment), limit=LINE_BYTES)
@@ -97,11 +120,11 @@ def read_line(cache: Path, segment: int) -> bytes | None:
         return b""
 
 
-def withdraw_line(cache: Path, segment: int, line: bytes) -> None:
+def withdraw_line(cache: CachePath, segment: int, line: bytes) -> None:
     """Take a line back, if it is still `line`: a newer one, of who was faster, stays."""
-    if read_line(cache, segment) != line:
-        return
     path = ledger_path(cache, segment)
+    if isinstance(path, RemotePath) or read_line(cache, segment) != line:
+        return
     taken = aside_path(path)
     with errors_name(path):
         try:
@@ -115,14 +138,13 @@ def withdraw_line(cache: Path, segment: int, line: bytes) -> None:
         flush_file(path.parent)
 
 
-def committed_segments(cache: Path) -> list[int]:
+def committed_segments(cache: CachePath) -> list[int]:
     """Numbers of the segments that have a line, ascending; the lines are not read."""
-    folder = cache / "ledger"
-    with errors_name(folder):
-        return sorted(int(path.stem) for path in folder.iterdir() if re.fullmatch(r"[0-9]{5,18}\.json", path.name))
+    names = names_in(cache / "ledger")
+    return sorted(int(name.removesuffix(".json")) for name in names if re.fullmatch(r"[0-9]{5,18}\.json", name))
 
 
-def read_record(cache: Path, segment: int, fingerprint: str) -> SegmentRecord:
+def read_record(cache: CachePath, segment: int, fingerprint: str) -> SegmentRecord:
     """A segment's line, checked against its own checksum and the cache's fingerprint.
 
     Raises:
@@ -137,6 +159,15 @@ def read_record(cache: Path, segment: int, fingerprint: str) -> SegmentRecord:
     if record.segment != segment or record.cache_fingerprint != fingerprint:
         raise DamagedCacheError(f"segment {name} of {cache} belongs to another cache; {mend(cache)}")
     return record
+
+
+def read_records(cache: CachePath, segments: list[int], fingerprint: str) -> Iterator[SegmentRecord]:
+    """`read_record` of each; from an object store several at once."""
+    if not isinstance(cache, RemotePath):
+        yield from (read_record(cache, segment, fingerprint) for segment in segments)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(lambda segment: read_record(cache, segment, fingerprint), segments)
 
 
 def parse_line(line: bytes) -> SegmentRecord | None:
@@ -154,7 +185,7 @@ def parse_line(line: bytes) -> SegmentRecord | None:
     return record
 
 
-def mend(cache: Path) -> str:
+def mend(cache: CachePath) -> str:
     """The words that tell how a damaged segment is made good."""
     return f"`frozen-cache cache repair {cache}` extracts just the damaged segments again"
 
@@ -164,6 +195,11 @@ def _parse_foreign(line: bytes) -> SegmentRecord | None:
     outer = json.loads(line)
     intact = hashlib.sha256(_canonical(outer["record"])).hexdigest() == outer["sha256"]
     return SegmentRecord.model_validate(outer["record"]) if intact else None
+
+
+def _line(record: SegmentRecord) -> bytes:
+    body = _canonical(record.model_dump(mode="json"))
+    return b'{"sha256":"%s","record":%s}\n' % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
 def _canonical(value: object) -> bytes:

@@ -8,9 +8,29 @@ from pathlib import Path
 from types import TracebackType
 
 from frozen_cache.durable import errors_name
+from frozen_cache.remote import CachePath, RemotePath
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO)
 """How file systems say that they do not lock, or that whoever locks for them is away."""
+
+
+def segment_locks(cache: CachePath) -> SegmentLocks | NoLocks:
+    """The locks of a cache: of an object store there are none."""
+    return NoLocks() if isinstance(cache, RemotePath) else SegmentLocks(cache)
+
+
+class NoLocks:
+    """Everyone has every claim."""
+
+    def claim(self, segment: int) -> bool:
+        """True."""
+        return True
+
+    def release(self, segment: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class SegmentLocks:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
 from frozen_cache.cache.from_image import CacheStem
-from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, segment_name
+from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, read_records, segment_name
 from frozen_cache.cache.scaled import scaled
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import mend_stem, stem_damage
@@ -23,6 +22,7 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.view_index import ViewIndex
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
+from frozen_cache.remote import CachePath, cache_path
 
 
 class CacheReader:
@@ -32,7 +32,7 @@ class CacheReader:
     worker reads them; a reader that is pickled opens its own. Do not read before forking.
     """
 
-    def __init__(self, path: Path | str, *, allow_incomplete: bool = False, c1_scale: int | None = None) -> None:
+    def __init__(self, path: CachePath | str, *, allow_incomplete: bool = False, c1_scale: int | None = None) -> None:
         """Open a cache.
 
         Args:
@@ -44,7 +44,7 @@ class CacheReader:
             IncompleteCacheError: segments are missing and `allow_incomplete` is not set.
             DamagedCacheError: the attributes or the ledger are damaged.
         """
-        self.path = Path(path)
+        self.path = cache_path(path)
         self.attributes: CacheAttributes = scaled(read_attributes(self.path), c1_scale, cache=self.path)
         committed = committed_segments(self.path)
         total = self.attributes.segment_count
@@ -58,7 +58,7 @@ class CacheReader:
             raise DamagedCacheError(f"cache {self.path} is damaged: {what}; {mend_stem(self.path)}", what)
         self._stem = None if self.attributes.stem is None else CacheStem(self.path, self.attributes)
         try:
-            self._index = ViewIndex.build(committed, (read_record(self.path, n, fingerprint) for n in committed))
+            self._index = ViewIndex.build(committed, read_records(self.path, committed, fingerprint))
         except (ValueError, OverflowError):
             raise self._contradiction(committed) from None
         self._start()

@@ -17,14 +17,15 @@ from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.hints import HINTS_FILE
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, parse_line, read_line
-from frozen_cache.durable import create_durably, make_folder_durably, read_regular, write_durably
+from frozen_cache.durable import create_durably, make_folder_durably, names_in, read_regular, write_durably
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath, RemotePath
 
 FOLDERS = ("segments", "ledger", "staging")
 OWN = {*FOLDERS, "stem", "zarr.json", ".lock", HINTS_FILE}
 
 
-def existing_cache(path: Path) -> CacheAttributes | None:
+def existing_cache(path: CachePath) -> CacheAttributes | None:
     """The attributes of the cache at `path`; None where there is nothing yet, or only the beginnings of a cache, or
     one whose root document is lost (`open_root` makes it again, if the ledger proves it right).
 
@@ -32,14 +33,14 @@ def existing_cache(path: Path) -> CacheAttributes | None:
         UserError: something else is there.
     """
     if not path.exists():
-        if path.is_symlink():
+        if isinstance(path, Path) and path.is_symlink():
             raise UserError(
                 f"{path} is a link to {path.readlink()}, which is not there; make it, or name another --out"
             )
         return None
     if not path.is_dir():
         raise UserError(f"{path} exists and is not a cache; name another --out")
-    strange = [entry for entry in path.iterdir() if not _is_own(entry)]
+    strange = [name for name in names_in(path) if not _is_own(name)]
     if not (path / "zarr.json").is_file():
         if strange:
             raise UserError(f"{path} exists and is not a cache: it holds other files; name another --out")
@@ -54,7 +55,7 @@ def existing_cache(path: Path) -> CacheAttributes | None:
         raise
 
 
-def open_root(path: Path, attributes: CacheAttributes) -> CacheAttributes:
+def open_root(path: CachePath, attributes: CacheAttributes) -> CacheAttributes:
     """Make the cache at `path`, or what its folder lacks, and return the attributes that it has.
 
     A root document that is lost or damaged is written again from `attributes`, if every line of the ledger proves by
@@ -83,7 +84,7 @@ def open_root(path: Path, attributes: CacheAttributes) -> CacheAttributes:
     return there
 
 
-def segments_node_is_intact(path: Path) -> bool:
+def segments_node_is_intact(path: CachePath) -> bool:
     """Whether `segments/zarr.json`, the one file there that belongs to no segment, has its fixed content."""
     try:
         return read_regular(path / "segments" / "zarr.json", limit=DOCUMENT_BYTES) == group_document({})
@@ -91,12 +92,12 @@ def segments_node_is_intact(path: Path) -> bool:
         return False
 
 
-def restore_segments_node(path: Path) -> None:
+def restore_segments_node(path: CachePath) -> None:
     """Write `segments/zarr.json` anew."""
     write_durably(path / "segments" / "zarr.json", group_document({}))
 
 
-def _proved_by_ledger(path: Path, attributes: CacheAttributes) -> tuple[CacheAttributes, bool]:
+def _proved_by_ledger(path: CachePath, attributes: CacheAttributes) -> tuple[CacheAttributes, bool]:
     """The attributes, of whichever version the ledger's lines prove, and whether it has lines; UserError where they
     are of another cache."""
     records = _records(path)
@@ -114,19 +115,21 @@ def _proved_by_ledger(path: Path, attributes: CacheAttributes) -> tuple[CacheAtt
     return found[0] if records else attributes, bool(records)
 
 
-def _records(path: Path) -> list[SegmentRecord]:
+def _records(path: CachePath) -> list[SegmentRecord]:
     if not (path / "ledger").is_dir():
         return []
     lines = [read_line(path, segment) for segment in committed_segments(path)]
     return [record for line in lines if line and (record := parse_line(line))]
 
 
-def _is_own(entry: Path) -> bool:
-    aside = entry.name.startswith(tuple(f".{name}." for name in ("zarr.json", HINTS_FILE)))
-    return entry.name in OWN or is_guest(entry.name) or aside
+def _is_own(name: str) -> bool:
+    aside = name.startswith(tuple(f".{own}." for own in ("zarr.json", HINTS_FILE)))
+    return name in OWN or is_guest(name) or aside
 
 
-def left_over_beside(path: Path) -> list[Path]:
+def left_over_beside(path: CachePath) -> list[Path]:
     """What earlier versions left beside a cache when they were killed while they began it."""
+    if isinstance(path, RemotePath):
+        return []
     found = path.parent.glob(f".{path.name.replace('[', '[[]')}.[0-9]*")
     return [entry for entry in found if entry.is_dir() and (entry / "ledger").is_dir() and is_left_over(entry)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from frozen_cache.cache.attributes import CacheAttributes, detector_fingerprint
 from frozen_cache.detectors.finer import SCALES, finer_spec
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 
 class ScaledAttributes(CacheAttributes):
@@ -20,7 +19,7 @@ class ScaledAttributes(CacheAttributes):
         return self.written_fingerprint
 
 
-def scaled(attributes: CacheAttributes, scale: int | None, *, cache: Path) -> CacheAttributes:
+def scaled(attributes: CacheAttributes, scale: int | None, *, cache: CachePath) -> CacheAttributes:
     """The attributes at a scale; None for that with which the cache was made.
 
     Raises:

@@ -15,7 +15,7 @@ import zarr
 from PIL import Image
 
 from frozen_cache.cache.attributes import CacheAttributes
-from frozen_cache.cache.checked_store import CheckedStore
+from frozen_cache.cache.checked_store import checked_store
 from frozen_cache.cache.chunk_sums import ATTRIBUTE, ChunkSums
 from frozen_cache.cache.contents import (
     MAX_PIXELS,
@@ -48,18 +48,19 @@ from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view
+from frozen_cache.remote import CachePath, listed
 
 
 class SegmentReader:
     """One segment of a cache. Opening checks the size of every file that it must have, and its metadata."""
 
     def __init__(
-        self, cache: Path, record: SegmentRecord, attributes: CacheAttributes, *, stem: CacheStem | None = None
+        self, cache: CachePath, record: SegmentRecord, attributes: CacheAttributes, *, stem: CacheStem | None = None
     ) -> None:
         self.record = record
         self.folder = record.folder_in(cache)
         self._cache, self._record, self._attributes = cache, record, attributes
-        self._folder = self.folder
+        self._folder = listed(self.folder, keep="zarr.json")
         self._layers = attributes.detector.encoder_layers
         self._has_c1 = attributes.stores_c1
         self._images = None if stem is None else ImageReader(bit_depth=attributes.data.bit_depth, max_pixels=MAX_PIXELS)
@@ -75,7 +76,7 @@ class SegmentReader:
         check_files(record, self._folder, tables)
         group: Any = read_document(record, self._folder, "zarr.json")
         self._chunk_sums = ChunkSums(group["attributes"].get(ATTRIBUTE, {}))
-        self._store = CheckedStore(
+        self._store = checked_store(
             self._folder, lambda name: check_size(record, self._folder, name), self._check_content
         )
         self._views = self._read("views", slice(None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -11,8 +10,9 @@ from safetensors.torch import load, save
 from frozen_cache.cache.attributes import StemRecord
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.detectors.stem import Stem
-from frozen_cache.durable import make_folder_durably, read_regular, write_durably
+from frozen_cache.durable import file_size, make_folder_durably, read_regular, write_durably
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 WEIGHTS = "stem/weights.safetensors"
 STEM_BYTES = 2 << 30
@@ -26,14 +26,14 @@ def stem_record(stem: Stem) -> tuple[StemRecord, bytes]:
     return StemRecord(config=stem.config, weights_sha256=digest, weights_bytes=len(content)), content
 
 
-def keep_stem(cache: Path, record: StemRecord, content: bytes) -> None:
+def keep_stem(cache: CachePath, record: StemRecord, content: bytes) -> None:
     """Put the weights into a cache, unless they are there; whoever comes first writes what all would write."""
     if stem_damage(cache, record) is not None:
         make_folder_durably((cache / WEIGHTS).parent)
         write_durably(cache / WEIGHTS, content)
 
 
-def copy_stem(cache: Path, source: Path, record: StemRecord | None) -> None:
+def copy_stem(cache: CachePath, source: CachePath, record: StemRecord | None) -> None:
     """Give a cache the stem of the one that it is made of, where that has one.
 
     Raises:
@@ -46,7 +46,7 @@ def copy_stem(cache: Path, source: Path, record: StemRecord | None) -> None:
     keep_stem(cache, record, _content(source, record))
 
 
-def stem_damage(cache: Path, record: StemRecord | None, *, quick: bool = False) -> str | None:
+def stem_damage(cache: CachePath, record: StemRecord | None, *, quick: bool = False) -> str | None:
     """What is wrong with the weights, in words; None where nothing is, or the cache has no stem.
 
     Args:
@@ -56,7 +56,7 @@ def stem_damage(cache: Path, record: StemRecord | None, *, quick: bool = False) 
         return None
     try:
         if quick:
-            return None if (cache / WEIGHTS).stat().st_size == record.weights_bytes else f"{WEIGHTS} has changed"
+            return None if file_size(cache / WEIGHTS) == record.weights_bytes else f"{WEIGHTS} has changed"
         _content(cache, record)
     except (FileNotFoundError, NotADirectoryError):
         return f"{WEIGHTS} is missing"
@@ -65,12 +65,12 @@ def stem_damage(cache: Path, record: StemRecord | None, *, quick: bool = False) 
     return None
 
 
-def mend_stem(cache: Path) -> str:
+def mend_stem(cache: CachePath) -> str:
     """The words that tell how a damaged stem is made good."""
     return f"`frozen-cache cache repair {cache}`, or the same extract-features command, writes it anew"
 
 
-def read_stem(cache: Path, record: StemRecord) -> Stem:
+def read_stem(cache: CachePath, record: StemRecord) -> Stem:
     """The stem of a cache, on the CPU.
 
     Raises:
@@ -87,7 +87,7 @@ def read_stem(cache: Path, record: StemRecord) -> Stem:
         raise UserError(f"cache {cache}: {error}") from None
 
 
-def _content(cache: Path, record: StemRecord) -> bytes:
+def _content(cache: CachePath, record: StemRecord) -> bytes:
     """The file, checked; ValueError says what is wrong with it."""
     if record.weights_bytes > STEM_BYTES:
         raise ValueError(f"its stem has {record.weights_bytes} bytes, more than any backbone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,15 +20,16 @@ from frozen_cache.cache.ledger import (
     parse_line,
     read_line,
     read_record,
+    replace_line,
     segment_name,
-    withdraw_line,
 )
 from frozen_cache.cache.leftovers import remove_leftovers
-from frozen_cache.cache.locks import SegmentLocks
+from frozen_cache.cache.locks import segment_locks
 from frozen_cache.cache.root import open_root
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.durable import errors_name, first_one_wins, move_durably, remove_tree
 from frozen_cache.errors import FrozenCacheError, UserError
+from frozen_cache.remote import CachePath, RemotePath
 
 
 @dataclass
@@ -47,7 +49,7 @@ class CacheWriter:
     and the first whose line stands in the ledger has written it. Claims only save the others the work."""
 
     def __init__(
-        self, path: Path, attributes: CacheAttributes, *, condemned: Mapping[int, bytes] | None = None
+        self, path: CachePath, attributes: CacheAttributes, *, condemned: Mapping[int, bytes] | None = None
     ) -> None:
         """Open the cache at `path`, made now if there is none.
 
@@ -70,7 +72,8 @@ class CacheWriter:
         self.image_crcs: dict[int, int] = {}
         """Image id -> CRC-32C of its file, of images that were read for this cache (`compare_images` fills it)."""
         self._condemned = dict(condemned or {})
-        self._locks = SegmentLocks(path)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._locks = segment_locks(path)
         remove_leftovers(path)
 
     def is_committed(self, segment: int) -> bool:
@@ -118,7 +121,7 @@ class CacheWriter:
     def place(self, segment: int) -> Iterator[SegmentPlace]:
         """As `segment`, for whoever makes the whole segment in `SegmentPlace.folder` and sets its `record`."""
         name = f"{segment_name(segment)}.{new_token()}"
-        aside, place = self.path / "staging" / name, self.path / "segments" / name
+        aside, place = self._staging() / name, self.path / "segments" / name
         making = SegmentPlace(name=name, folder=aside)
         try:
             with errors_name(self.path, below=aside):
@@ -144,13 +147,22 @@ class CacheWriter:
     def close(self) -> None:
         """Let go of all claims."""
         self._locks.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _staging(self) -> Path:
+        """Where segments are made: in the cache, for object stores in a folder of our own."""
+        if not isinstance(self.path, RemotePath):
+            return self.path / "staging"
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="frozen-cache-")
+        return Path(self._folder.name)
 
     def _commit(self, record: SegmentRecord) -> bool:
         condemned = self._condemned.get(record.segment)
         if condemned is None:
             return commit_record(self.path, record)
-        withdraw_line(self.path, record.segment, condemned)
-        won = commit_record(self.path, record)
+        won = replace_line(self.path, condemned, record)
         before = parse_line(condemned)
         if won and before is not None:
             remove_tree(before.folder_in(self.path))
@@ -178,7 +190,7 @@ class CacheWriter:
                 f"{reasons.get(lost[0], 'it is not there')}; bring the file back"
             )
 
-    def _discard(self, segment: int, aside: Path, place: Path) -> None:
+    def _discard(self, segment: int, aside: Path, place: CachePath) -> None:
         """Throw away what was written, unless it has been committed after all."""
         remove_tree(aside)
         with suppress(OSError, DamagedCacheError):

@@ -13,6 +13,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.images import ImageReader, image_path
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 
 GROUND = (58, 60, 66)
 
@@ -53,7 +54,7 @@ class Photographs:
         return self.find(image_id, size) or Image.new("RGB", (size[1], size[0]), GROUND)
 
 
-def photographs(cache: Path, images: Path | None = None, *, reader: CacheReader | None = None) -> Photographs:
+def photographs(cache: CachePath, images: Path | None = None, *, reader: CacheReader | None = None) -> Photographs:
     """The pictures of a cache: from `images`, else from where the cache was made, as far as that is still there, else
     from the cache that `reader` reads, where it holds them.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError
 
 from frozen_cache.cache.attributes import Category
 from frozen_cache.durable import write_durably
@@ -14,6 +14,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.finite_json import finite_json
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.ownership import content_names
+from frozen_cache.remote import CachePath, cache_path
 from frozen_cache.training.checkpoint import load_metadata
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.progress import Progress, read_progress
@@ -23,6 +24,9 @@ RUN_FILE = "run.json"
 HINTS = {"source", "cache", "val_cache", "preset"}
 """Fields of a record that say where things lay: paths move, so they decide no comparison."""
 MOST_DIFFERENCES = 4
+
+
+SavedPlace = Annotated[CachePath, PlainValidator(cache_path), PlainSerializer(str, return_type=str)]
 
 
 class RunRecord(BaseModel):
@@ -45,8 +49,8 @@ class RunRecord(BaseModel):
     """Where the features came from; None in runs of earlier versions."""
     preset: str | None = None
     """The recipe that the configuration began with."""
-    cache: Path | None = None
-    val_cache: Path | None = None
+    cache: SavedPlace | None = None
+    val_cache: SavedPlace | None = None
 
     @property
     def backbone_scale(self) -> int | None:

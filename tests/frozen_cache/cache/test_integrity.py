@@ -132,7 +132,7 @@ def test_a_missing_segment_is_damage_and_a_strange_file_is_none(cache: Path) -> 
     shutil.rmtree(lost)
     found = verify_cache(cache)
     assert [str(damage) for damage in found.damages] == [f"segment 00001: its folder segments/{lost.name} is missing"]
-    assert found.strange == [strange]
+    assert found.strange == [str(strange)]
     assert "is missing" in read_error(cache, 2)
 
 
