@@ -188,7 +188,7 @@ class RemotePath:
                 found = obs.get(self.store, self.key)
                 if bytes(found.bytes()) != content:
                     return False
-                mode: Any = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+                mode: Any = {name: found.meta[name] for name in ("e_tag", "version") if found.meta[name] is not None}
                 obs.put(self.store, self.key, new, mode=mode, use_multipart=False)
             except (FileNotFoundError, obs.exceptions.PreconditionError):
                 return False
