@@ -88,10 +88,11 @@ def cost_table() -> str:
     ]
     paper = load("paper_tables")
     final = next(row for row in paper["rows"] if row["row"] == "+ mask scoring")
+    size = " x ".join(map(str, final["image_size"]))
     rows.append(
         (
             "mask head for H-DETR R50, the paper's final form",
-            f"{final['parameters']:,} parameters, {final['gmacs']:.1f} GMACs at 800 x 1120",
+            f"{final['parameters']:,} parameters, {final['gmacs']:.1f} GMACs at {size}",
         )
     )
     for name, render in (("extract", extract_rows), ("memory", memory_rows)):

@@ -9,13 +9,11 @@ from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.describe import describe_head
 from frozen_cache.head.paper_rows import PAPER_ROWS
 
-KNOWN = [row for row in PAPER_ROWS if row.gmacs is not None]
 
-
-@pytest.mark.parametrize("row", KNOWN, ids=[f"Table {row.table}, {row.name}" for row in KNOWN])
-def test_multiply_adds_come_within_the_tolerance_of_the_paper(row):
-    found = describe_head(config=row.config, inputs=row.inputs, image_size=(800, 1120), boxes=row.boxes)
-    assert found.macs / 1e9 == pytest.approx(row.gmacs, rel=0.015, abs=0.6)
+@pytest.mark.parametrize("row", PAPER_ROWS, ids=[f"Table {row.table}, {row.name}" for row in PAPER_ROWS])
+def test_multiply_adds_are_the_paper_s_but_for_what_only_the_paper_counts(row):
+    found = describe_head(config=row.config, inputs=row.inputs, image_size=row.image_size, boxes=row.boxes)
+    assert found.macs / 1e9 + row.uncounted_gmacs == pytest.approx(row.gmacs, abs=0.1, rel=0.001)
 
 
 @pytest.mark.parametrize("options", [{}, {"query_blocks": ("o2o", "ffn")}, {"image_encoder": "swin"}])
