@@ -31,5 +31,7 @@ def ablate(
     result = stage(
         cache=cache, val_cache=val_cache, grid=grid, out=out, preset=preset, overrides=overrides, device=device
     )
+    if not result.rows:  # the first process of several has them
+        return
     typer.echo(f"{result.title}\n\n{result.markdown()}\n")
     typer.echo(f"table.csv, table.md and plot.png in {out}")

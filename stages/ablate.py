@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.finite_json import finite_json
 from frozen_cache.head.describe import describe_head
 from frozen_cache.ownership import Ownership, content_names
+from frozen_cache.processes import process_share
 from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
-from frozen_cache.stages.train import train_head
+from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.training.config import load_config
 from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Grid, Row, load_grid
@@ -59,25 +61,31 @@ def ablate(
 ) -> AblationResult:
     """Train and evaluate every variant of `grid`; what an earlier, stopped call finished is kept.
 
+    Under torchrun all processes train each variant together. The first one holds `out`, evaluates, and writes the
+    table, while the others wait for the next variant or, after the last one, are done: their result has no rows.
+
     Args:
         preset: the recipe under the variants; None for the grid's own.
         overrides: by dotted key, over every variant (fewer epochs for a quick look).
     """
+    rank, processes = process_share()
     parsed = load_grid(grid)
     if preset is not None:
         parsed = parsed.model_copy(update={"preset": preset})
     variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
     for variant in variants:  # a mistake in the last row should not wait for the first ones to train
         config = load_config(preset=parsed.preset, overrides=variant.set)
-        for line in without_effect(config, list(variant.set)):
+        for line in without_effect(config, list(variant.set)) if rank == 0 else ():
             say(f"warning: {variant.name}: {line}")
     rows: list[dict[str, Any]] = []
-    with Ownership(out) as owner:
-        _prepare_out(out, parsed)
+    with Ownership(out) if rank == 0 else nullcontext() as owner:
+        if owner is not None:
+            _prepare_out(out, parsed)
         reader = CacheReader(val_cache)
         for at, variant in enumerate(variants):
             folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
-            say(f"[{at + 1}/{len(variants)}] {variant.name}")
+            if owner is not None:
+                say(f"[{at + 1}/{len(variants)}] {variant.name}")
             trained = train_head(
                 cache=cache,
                 out=folder / "run",
@@ -87,23 +95,32 @@ def ablate(
                 device=device,
                 memory_bytes=memory_bytes,
             )
-            metrics_file = folder / "results" / "metrics.json"
-            if not metrics_file.is_file():
-                evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
-            metrics = json.loads(metrics_file.read_text())
-            record = load_record(folder / "run")
-            size = reader.resized_size(0)
-            described = describe_head(
-                config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
-            )
-            rows.append(
-                {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
-                | {name: metrics["segm"][name] for name in METRICS}
-                | {"minutes": trained.seconds / 60}
-            )
+            if owner is None:
+                continue
+            rows.append({"variant": variant.name} | _row(folder, trained, reader, val_cache=val_cache, device=device))
             owner.check()
             _write(out, parsed.title, rows)
+    if owner is None:
+        say(f"process {rank} of {processes} is done; process 0 evaluates the last variant and writes {out}")
     return AblationResult(title=parsed.title, rows=rows, out=out)
+
+
+def _row(folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: Path, device: str) -> dict[str, Any]:
+    """What one trained variant comes to; it is evaluated unless an earlier call did."""
+    metrics_file = folder / "results" / "metrics.json"
+    if not metrics_file.is_file():
+        evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
+    metrics = json.loads(metrics_file.read_text())
+    record = load_record(folder / "run")
+    size = reader.resized_size(0)
+    described = describe_head(
+        config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
+    )
+    return (
+        {"GMACs": described.macs / 1e9, "parameters": described.parameters}
+        | {name: metrics["segm"][name] for name in METRICS}
+        | {"minutes": trained.seconds / 60}
+    )
 
 
 def _prepare_out(out: Path, grid: Grid) -> None:

@@ -92,10 +92,11 @@ class RunDirectory:
         """UserError where the folder is a file, or holds things and no run."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--out {self.path} exists and is a file: choose another path")
-        if self.record_file.is_file() or not self.path.is_dir():
+        names = content_names(self.path)  # first: another process of this training may be making the record
+        if self.record_file.is_file():
             return
         # A kill can leave the record behind as it was being written aside: `.run.json.1234`.
-        if any(not name.startswith(f".{RUN_FILE}.") for name in content_names(self.path)):
+        if any(not name.startswith(f".{RUN_FILE}.") for name in names):
             raise UserError(f"--out {self.path} exists and is no run of train-head: choose another path")
 
     def open(self, record: RunRecord, *, total: int, resume: bool) -> list[str]:
