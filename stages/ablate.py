@@ -105,7 +105,9 @@ def ablate(
     return AblationResult(title=parsed.title, rows=rows, out=out)
 
 
-def _row(folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: Path, device: str) -> dict[str, Any]:
+def _row(
+    folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: Path | RemotePath, device: str
+) -> dict[str, Any]:
     """What one trained variant comes to; it is evaluated unless an earlier call did."""
     metrics_file = folder / "results" / "metrics.json"
     if not metrics_file.is_file():
