@@ -20,7 +20,7 @@ from frozen_cache.head.describe import describe_head
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
-from frozen_cache.remote import CachePath
+from frozen_cache.remote import CachePath, RemotePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
