@@ -29,6 +29,9 @@ def train_head(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and sampling. [default: 0]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration value: key=value.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Start from a trained head: a run directory or checkpoint; what fits is taken.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     show_config: Annotated[
         bool, typer.Option("--show-config", help="Only print every configuration key as TOML: a --preset FILE.toml.")
@@ -64,6 +67,7 @@ def train_head(
             out=out,
             preset=preset,
             overrides=overrides,
+            init=init,
             resume=resume,
             device=device,
             memory_bytes=int(memory_gb * 2**30),

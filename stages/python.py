@@ -144,6 +144,7 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    init: PathLike | None = None,
     resume: bool = False,
     device: str = "auto",
     memory_gb: float = 4.0,
@@ -161,6 +162,7 @@ def train(
         lr: learning rate.
         seed: of weights, order and sampling.
         settings: any configuration value by dotted key, as `--set` takes it: `{"head.width": 96}`.
+        init: run directory or checkpoint to start from: tensors of equal names and shapes are taken.
         resume: go on with the run in `out`.
         device: `auto`, `cpu`, `cuda`.
         memory_gb: for cached views that are kept between epochs.
@@ -178,6 +180,7 @@ def train(
         val_cache=None if val_cache is None else cache_path(val_cache),
         preset=preset,
         overrides=overrides,
+        init=_path(init),
         resume=resume,
         device=device,
         memory_bytes=int(memory_gb * 2**30),

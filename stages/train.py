@@ -39,6 +39,7 @@ from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start, 
 from frozen_cache.training.run_readme import next_command, write_run_readme
 from frozen_cache.training.schedule import schedule_text
 from frozen_cache.training.source import source_of
+from frozen_cache.training.start_from import StartFrom
 from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
 
@@ -86,6 +87,7 @@ def train_head(
     device: str = "auto",
     memory_bytes: int = 4 * 2**30,
     workers: int | None = None,
+    init: Path | None = None,
 ) -> TrainResult:
     """Train from `cache` alone into the run directory `out`; evaluate on `val_cache` where given.
 
@@ -93,6 +95,7 @@ def train_head(
 
     Args:
         workers: threads that read views; None for as many as keep the training from waiting, up to the cores.
+        init: run directory or checkpoint to start from: tensors of equal names and shapes are taken, the others named.
         resume: take the configuration and the validation cache from the run in `out`, where there is one; what is
             given besides must agree with it, save for its length: larger `optim.epochs` prolong it. A finished run is
             no error then.
@@ -117,11 +120,18 @@ def train_head(
     record = _record(reader, config, cache=cache, val_reader=val_reader, val_cache=val_cache, preset=preset)
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})
+    if init is None and there is not None:
+        record = record.model_copy(update={"init": there.init, "init_from": there.init_from})
+    elif init is not None:
+        given = StartFrom.find(init)
+        record = record.model_copy(update={"init": given.sha256, "init_from": given.file})
     if val_reader is not None and val_cache is not None:
         check_fits(record, val_reader, head=out, cache=val_cache)
     accelerator = _accelerator(config, device)
     torch.manual_seed(config.seed)
-    head = MaskHead(config=config.head, inputs=record.inputs).to(accelerator.device)
+    head = MaskHead(config=config.head, inputs=record.inputs)
+    begun = "" if run.last.is_file() else _begin(head, record)
+    head.to(accelerator.device)
     trainer = Trainer(
         head=head,
         store=ViewStore(reader, encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
@@ -146,6 +156,8 @@ def train_head(
         start = _start(trainer, changed)
         if owner is not None and trainer.progress.step < trainer.total:
             _announce(trainer, record, start, objects=objects, cache=cache, val_cache=val_cache)
+            if begun:
+                say(begun)
             run.note(start)
             write_run_readme(run, record, start, trainer.progress, total=trainer.total)
         progress = trainer.train()
@@ -197,6 +209,16 @@ def _record(
         cache=cache.resolve(),
         val_cache=None if val_cache is None else val_cache.resolve(),
     )
+
+
+def _begin(head: MaskHead, record: RunRecord) -> str:
+    """Give a head the weights that its run begins with, where it begins with any; what to say about them."""
+    if record.init is None or record.init_from is None:
+        return ""
+    found = StartFrom.find(record.init_from)
+    if found.sha256 != record.init:
+        raise UserError(f"{record.init_from} has changed since this run began with it: give --init, or another --out")
+    return found.into(head)
 
 
 def _accelerator(config: TrainConfig, device: str) -> Accelerator:

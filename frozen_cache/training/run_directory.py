@@ -21,7 +21,7 @@ from frozen_cache.training.progress import Progress, read_progress
 from frozen_cache.training.source import RunSource
 
 RUN_FILE = "run.json"
-HINTS = {"source", "cache", "val_cache", "preset"}
+HINTS = {"source", "cache", "val_cache", "preset", "init_from"}
 """Fields of a record that say where things lay: paths move, so they decide no comparison."""
 MOST_DIFFERENCES = 4
 
@@ -51,6 +51,10 @@ class RunRecord(BaseModel):
     """The recipe that the configuration began with."""
     cache: SavedPlace | None = None
     val_cache: SavedPlace | None = None
+    init: str | None = None
+    """sha256 of the checkpoint that the weights began with; None where they began at random."""
+    init_from: Path | None = None
+    """Where that lay."""
 
     @property
     def backbone_scale(self) -> int | None:

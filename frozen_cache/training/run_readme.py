@@ -35,6 +35,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         f"- recipe: {record.preset or 'see run.json'}; different from the defaults: {_settings(record.config)}",
         f"- cache: `{record.cache}` (fingerprint {record.cache_fingerprint[:12]}); validation: "
         f"{'none' if record.val_cache is None else f'`{record.val_cache}`'}",
+        *([f"- first weights: `{record.init_from}` (sha256 {record.init[:12]})"] if record.init else []),
         f"- detector: {record.detector} (fingerprint {record.detector_fingerprint[:12]}), encoder layer "
         f"{record.encoder_layer}, {len(record.categories)} categories",
         f"- code: frozen-cache {start.code}, torch {start.torch}, on {start.device}",

@@ -32,13 +32,15 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     return head.eval(), record, file
 
 
-def run_of(path: Path) -> Path:
+def run_of(path: Path, *, option: str = "--head") -> Path:
     """The run directory of a head; a UserError where there is none."""
     if not path.exists():
-        raise UserError(f"--head {path} does not exist: give a run directory of train-head")
+        raise UserError(f"{option} {path} does not exist: give a run directory of train-head")
     folder = path if path.is_dir() else path.parent
     if path.is_file() and path.suffix != ".safetensors":
-        raise UserError(f"--head {path} is not a checkpoint: give the run directory {folder}, or a .safetensors in it")
+        raise UserError(
+            f"{option} {path} is not a checkpoint: give the run directory {folder}, or a .safetensors in it"
+        )
     return folder
 
 

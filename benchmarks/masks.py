@@ -1,0 +1,181 @@
+"""What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
+
+    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--refined RUN] [--views-val VAL] [--only NAME]
+
+RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
+trained here. `--refined` is a run with head.refine, measured with its boundary stage and without, the weights being the
+same. `--views-val` is a cache of the val images with two views each. No setting was chosen on the val images: radius,
+epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows that are not measured now stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.averaging import MeanSegmenter, ViewsSegmenter
+from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.guided import GuidedSegmenter
+from frozen_cache.evaluation.object_iou import edge_iou_by_size, mean_iou_by_size
+from frozen_cache.evaluation.segmenters import FeatureSegmenter, Segmentation, Segmenter
+from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.report.photographs import photographs
+from frozen_cache.training.checkpoint import load_checkpoint
+from frozen_cache.training.run_directory import load_record
+
+RESULT = Path(__file__).with_suffix(".json")
+CPU = torch.device("cpu")
+SIZES = (24, 32, 48)
+AS_IT_IS = "as it is"
+GUIDED = "guided filter"
+ROI_SIZES = "RoI sizes 24, 32, 48"
+BOTH = "RoI sizes 24, 32, 48 and guided filter"
+RAW = "weights without their moving average"
+VIEWS = "mean of two views"
+HEADS = "mean of the heads"
+STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, NO_STAGE, STAGE)
+BASE = {GUIDED: AS_IT_IS, ROI_SIZES: AS_IT_IS, BOTH: AS_IT_IS, RAW: AS_IT_IS, VIEWS: AS_IT_IS, STAGE: NO_STAGE}
+"""What a row is compared with, seed by seed."""
+FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "mask_ap": lambda run: run["segm"]["AP"],
+    "ap75": lambda run: run["segm"]["AP75"],
+    "boundary_ap": lambda run: run["boundary"]["AP"],
+    "mean_iou": lambda run: run["mean_iou"]["all"],
+    "near_edge": lambda run: run["near_edge"],
+}
+
+
+class Remembering(FeatureSegmenter):
+    """It segments the same rows of the same image once."""
+
+    def __init__(self, model: MaskHead, *, encoder_layer: int) -> None:
+        super().__init__(model, encoder_layer=encoder_layer, device=CPU)
+        self._known: dict[tuple[int, int, bytes], Segmentation] = {}
+
+    def __call__(self, view: CachedView) -> Segmentation:
+        """Segment the view's selected pairs."""
+        key = view.image_id, view.view, view.boxes[: view.selected].numpy().tobytes()
+        if key not in self._known:
+            self._known[key] = super().__call__(view)
+        return self._known[key]
+
+
+class Run:
+    """The heads that one training gives."""
+
+    def __init__(self, path: Path) -> None:
+        self.record = load_record(path)
+        self.file = path / "last.safetensors"
+        self.seed = self.record.config.seed
+        self.sized = {size: self._with(self.head().at_roi_size(size)) for size in SIZES}
+        self.own = self.sized[self.record.config.head.roi_size]
+
+    def head(self, *, prefix: str = "head.", stage: bool = True) -> MaskHead:
+        """With other weights of the checkpoint, or without the boundary stage."""
+        tensors: dict[str, Tensor] = load_checkpoint(self.file, prefix=prefix)[0]
+        config = self.record.config.head
+        if not stage:
+            config = config.model_copy(update={"refine": None})
+            tensors = {name: value for name, value in tensors.items() if not name.startswith("boundary.")}
+        head = MaskHead(config=config, inputs=self.record.inputs)
+        head.load_state_dict(tensors)
+        return head
+
+    def changed(self, **options: Any) -> Segmenter:
+        """A segmenter of `head(**options)`."""
+        return self._with(self.head(**options))
+
+    def _with(self, head: MaskHead) -> Remembering:
+        return Remembering(head, encoder_layer=self.record.encoder_layer)
+
+
+def measured(reader: CacheReader, segmenter: Segmenter, *, seed: int) -> dict[str, Any]:
+    """The figures of one evaluation."""
+    started = time.process_time()
+    found = evaluate_cache(reader, segmenter, object_ious=True, workers=0)
+    return {
+        "seed": seed,
+        "segm": found.metrics["segm"],
+        "boundary": found.metrics["boundary"],
+        "mean_iou": mean_iou_by_size(found.objects),
+        "near_edge": edge_iou_by_size(found.objects)["near_edge"]["all"],
+        "off_edge": edge_iou_by_size(found.objects)["off_edge"]["all"],
+        "cpu_seconds": round(time.process_time() - started),
+    }
+
+
+def row(name: str, runs: list[dict[str, Any]], base: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """A line of the result: means over seeds, and what changed from the same seeds without it."""
+    line: dict[str, Any] = {"what": name, "seeds": len(runs)}
+    for key, value in FIGURES.items():
+        line[key] = round(statistics.mean(map(value, runs)), 4)
+    if base is not None:
+        line["compared_with"] = BASE[name]
+        for key, value in FIGURES.items():
+            line[f"{key}_change"] = [round(value(run) - value(other), 4) for run, other in zip(runs, base, strict=True)]
+    return line | {"runs": runs}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--refined", type=Path, action="append", default=[])
+    parser.add_argument("--views-val", type=Path)
+    parser.add_argument("--only", nargs="*", choices=NAMES)
+    given = parser.parse_args()
+    reader = CacheReader(given.val)
+    pictures = photographs(given.val, reader=reader)
+    runs, refined = [Run(path) for path in given.run], [Run(path) for path in given.refined]
+
+    def guided(segmenter: Segmenter) -> Segmenter:
+        return GuidedSegmenter(segmenter, pictures.find)
+
+    segmenters: dict[str, tuple[list[Run], Callable[[Run], Segmenter]]] = {
+        AS_IT_IS: (runs, lambda run: run.own),
+        GUIDED: (runs, lambda run: guided(run.own)),
+        ROI_SIZES: (runs, lambda run: MeanSegmenter(list(run.sized.values()))),
+        BOTH: (runs, lambda run: guided(MeanSegmenter(list(run.sized.values())))),
+        RAW: (runs, lambda run: run.changed(prefix="raw.")),
+        NO_STAGE: (refined, lambda run: run.changed(stage=False)),
+        STAGE: (refined, lambda run: run.own),
+    }
+    if len(runs) > 1:
+        segmenters[HEADS] = (runs[:1], lambda _: MeanSegmenter([run.own for run in runs]))
+    views = None if given.views_val is None else CacheReader(given.views_val)
+    if views is not None:
+        segmenters[VIEWS] = (runs, lambda run: ViewsSegmenter(run.own, views, views=2))
+    report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
+    report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206, "cores": os.cpu_count()}
+    rows = {line["what"]: line for line in report["rows"]}
+    for name in given.only or NAMES:
+        mine, make = segmenters.get(name, ([], None))
+        if make is None or not mine:
+            continue
+        source = views if name == VIEWS and views is not None else reader
+        found = [measured(source, make(run), seed=run.seed) for run in mine]
+        rows[name] = row(name, found, rows[BASE[name]]["runs"] if name in BASE else None)
+        if mine is refined:
+            configs = [run.record.config for run in refined]
+            rows[name]["training"] = [{"epochs": each.optim.epochs, "refine": each.head.refine} for each in configs]
+        print({key: value for key, value in rows[name].items() if key != "runs"}, flush=True)
+        report["rows"] = [rows[each] for each in NAMES if each in rows]
+        RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
