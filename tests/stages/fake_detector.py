@@ -100,6 +100,27 @@ def very_slow() -> FakeDetector:
     return FakeDetector(InputRule(resize="shortest_edge", shortest_edge=32, longest_edge=64), sleep=1.0)
 
 
+class GatedDetector(FakeDetector):
+    """A process of torchrun waits before its third batch until the file GATE is there."""
+
+    def __init__(self) -> None:
+        super().__init__(InputRule(resize="stretch", size=(32, 32)))
+        self.calls = 0
+
+    def __call__(self, images: Tensor) -> DetectorOutput:
+        self.calls += 1
+        deadline = time.monotonic() + 300
+        while "RANK" in os.environ and self.calls > 2 and not Path(os.environ["GATE"]).exists():
+            assert time.monotonic() < deadline, "nobody opens the gate"
+            time.sleep(0.05)
+        return super().__call__(images)
+
+
+def gated() -> FakeDetector:
+    """Two processes of torchrun are stopped until a third has done its part."""
+    return GatedDetector()
+
+
 def dies_before_finish() -> FakeDetector:
     """Kills its process before the second segment is flushed."""
     from frozen_cache.cache.segment_writer import SegmentWriter

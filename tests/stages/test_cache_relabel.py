@@ -15,6 +15,7 @@ from frozen_cache.cache.integrity import verify_cache
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
+from frozen_cache.remote import CachePath
 from frozen_cache.stages import cache_relabel as stage
 from frozen_cache.stages.cache_relabel import cache_relabel
 from frozen_cache.stages.extract import extract_features
@@ -39,7 +40,7 @@ def edited(folder: Folder, change: Any) -> Path:
     return path
 
 
-def views(path: Path, **options: Any) -> dict[tuple[int, int], CachedView]:
+def views(path: CachePath, **options: Any) -> dict[tuple[int, int], CachedView]:
     reader = CacheReader(path)
     return {key: reader.read(index, **options) for index, key in enumerate(reader.views)}
 
@@ -50,7 +51,7 @@ def assert_same(found: Path, wanted: Path) -> None:
     assert_same_views(found, wanted)
 
 
-def assert_same_views(found: Path, wanted: Path) -> None:
+def assert_same_views(found: CachePath, wanted: CachePath) -> None:
     """The views of two caches are the same, in whichever order."""
     assert not verify_cache(found).damages
     assert CacheReader(found).attributes.categories == CacheReader(wanted).attributes.categories

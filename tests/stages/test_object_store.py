@@ -26,10 +26,14 @@ from frozen_cache.cli.main import exit_code
 from frozen_cache.errors import UserError
 from frozen_cache.remote import RemotePath, cache_path
 from frozen_cache.stages.cache_copy import cache_copy
+from frozen_cache.stages.cache_merge import cache_merge
+from frozen_cache.stages.cache_relabel import cache_relabel
+from frozen_cache.stages.cache_subset import cache_subset
 from frozen_cache.stages.cache_tools import cache_info, cache_repair
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.training.run_directory import load_record
 
+from .test_cache_relabel import assert_same_views
 from .test_extract import FAKE, tree
 
 pytest.importorskip("obstore", reason="caches in object stores need the extra `remote` (obstore)")
@@ -202,6 +206,21 @@ def test_damage_is_named_and_repaired(folder: tuple[Path, Path], bucket: RemoteP
             reader.read(index)
     assert cache_repair(there, device="cpu", workers=1).damaged == [0, 1, 2]
     assert tree(downloaded(there, tmp_path / "seen.zarr")) == tree(tmp_path / "disk.zarr")
+
+
+def test_subset_merge_and_relabel_work_there(made: Path, folder: tuple[Path, Path], bucket: RemotePath) -> None:
+    there = bucket / "x.zarr"
+    cache_copy(made, there)
+    ids = folder[1].with_name("ids.txt")
+    for name, numbers in (("a", (0, 20, 40, 60)), ("b", (10, 30, 50))):
+        ids.write_text("\n".join(map(str, numbers)))
+        cache_subset(there, out=bucket / f"{name}.zarr", image_ids=ids)
+    cache_merge([bucket / "a.zarr", bucket / "b.zarr"], out=bucket / "both.zarr")
+    assert_same_views(bucket / "both.zarr", made)
+    cache_relabel(there, annotations=folder[1], out=bucket / "relabelled.zarr")
+    assert_same_views(bucket / "relabelled.zarr", made)
+    with pytest.raises(UserError, match="is a cache that is read"):
+        cache_subset(there, out=RemotePath(f"{there}/"))
 
 
 def test_a_store_that_fails_is_no_damage(made: Path, bucket: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
