@@ -44,7 +44,7 @@ from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
 
 PATIENCE = timedelta(hours=12)
-"""How long processes wait for the one that evaluates."""
+"""How long processes wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def train_head(
             "detector_fingerprint": record.detector_fingerprint,
             "cache_fingerprint": record.cache_fingerprint,
         },
-        evaluate=None if val_reader is None else _evaluation(val_reader, record.encoder_layer, accelerator.device),
+        evaluate=None if val_reader is None else _evaluation(val_reader, record.encoder_layer, accelerator),
     )
     objects = _objects(reader, trainer.indices, cache)
     with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
@@ -286,9 +286,12 @@ def _announce(
 
 
 def _evaluation(
-    reader: CacheReader, layer: int, device: torch.device
+    reader: CacheReader, layer: int, accelerator: Accelerator
 ) -> Callable[[MaskHead], dict[str, dict[str, float]]]:
+    share = (accelerator.process_index, accelerator.num_processes)
+
     def run(head: MaskHead) -> dict[str, dict[str, float]]:
-        return evaluate_cache(reader, FeatureSegmenter(head, encoder_layer=layer, device=device)).metrics
+        segmenter = FeatureSegmenter(head, encoder_layer=layer, device=accelerator.device)
+        return evaluate_cache(reader, segmenter, share=share).metrics
 
     return run

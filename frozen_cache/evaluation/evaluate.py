@@ -18,12 +18,13 @@ from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.coco import CocoScores, scores_of
+from frozen_cache.evaluation.dealt import dealt
 from frozen_cache.evaluation.ladder import ladder_results
 from frozen_cache.evaluation.matched_iou import instances_of_rows
 from frozen_cache.evaluation.matching import ImageMatches, Kind, coco_in_memory, joined
 from frozen_cache.evaluation.mistakes import ImageVerdict
 from frozen_cache.evaluation.object_iou import ObjectIou
-from frozen_cache.evaluation.outcome import ImageTask, MatchedMasks, image_outcome
+from frozen_cache.evaluation.outcome import ImageOutcome, ImageTask, MatchedMasks, image_outcome
 from frozen_cache.evaluation.result_store import ResultStore
 from frozen_cache.evaluation.scorers import CocoApi, make_scorer
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
@@ -64,6 +65,7 @@ def evaluate_cache(
     coco_api: CocoApi = "pycocotools",
     workers: int | None = None,
     folder: Path | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Evaluation:
     """Segment every image's plain view and compare with the cached ground truth.
 
@@ -73,6 +75,8 @@ def evaluate_cache(
         coco_api: what matches boxes and masks and computes AP.
         workers: processes that paste, compare and match; 0 for this one alone, None for as many as pay.
         folder: where results lie meanwhile; None for the system's place for such files.
+        share: (this process, processes) of a run whose processes all call this: each reads and segments its part, the
+            first gets the evaluation, the others one of no images.
 
     Raises:
         UserError: hotcoco is asked for and not installed.
@@ -82,15 +86,19 @@ def evaluate_cache(
     scorer = make_scorer(coco_api, named)
     results = ResultStore(folder)
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
-    workers = chosen_workers(len(plain)) if workers is None else workers
+    workers = chosen_workers(len(plain), processes=share[1]) if workers is None else workers
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     objects: list[ObjectIou] = []
     verdicts: list[ImageVerdict] = []
     rungs: dict[str, dict[int, ImageMatches]] = {}
-    tasks = _tasks(reader, segmenter, plain, scorer.matched, object_ious=object_ious, ladder=ladder)
-    bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False)
-    for outcome in spread(image_outcome, tasks, workers=workers):
+
+    def outcomes(places: list[int]) -> Iterator[ImageOutcome]:
+        tasks = _tasks(reader, segmenter, places, scorer.matched, object_ious=object_ious, ladder=ladder)
+        return spread(image_outcome, tasks, workers=workers)
+
+    bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False, shown=share[0] == 0)
+    for outcome in dealt(outcomes, plain, share=share):
         images.append(outcome.image)
         annotations += outcome.truth
         results.add(outcome.image["id"], outcome.texts)

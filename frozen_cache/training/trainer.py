@@ -33,7 +33,10 @@ LOG_EVERY = 20
 
 @dataclass
 class Trainer:
-    """Trains `head` on the views of `store`; `evaluate`, where given, returns COCO metrics of a head in eval mode."""
+    """Trains `head` on the views of `store`.
+
+    `evaluate`, where given, returns COCO metrics of a head in eval mode: every process calls it, and the first one's
+    count."""
 
     head: MaskHead
     store: ViewStore
@@ -154,7 +157,11 @@ class Trainer:
                     self.progress.seconds += time.perf_counter() - started
                     if main and writer is not None:
                         self._report(writer, bar, values, len(indices))
-                        self._evaluate_and_save(writer, stopping=stopping)
+                    metrics = self._validate()
+                    if main and writer is not None:
+                        self._note(writer, metrics)
+                        if self._saves(stopping=stopping):
+                            self.save_last()
                     if stopping:
                         raise StoppedError(
                             f"stopped after step {step + 1:,} of {self.total:,}; all that is done is safe in "
@@ -254,24 +261,29 @@ class Trainer:
             writer.add_scalar(f"train/{name}", value, step)
         writer.add_scalar("train/lr", rate, step)
 
-    def _evaluate_and_save(self, writer: SummaryWriter, *, stopping: bool) -> None:
-        step = self.progress.step
-        if self.evaluate is not None and self._evaluates():
-            started = time.perf_counter()
-            head = self.step.evaluated_head
-            metrics = self.evaluate(head.eval())
-            self.progress.seconds += time.perf_counter() - started
-            self.check_owner()
-            self.run.log({"step": step, "epoch": step / self.steps_per_epoch, "val": metrics})
-            for name, value in metrics["segm"].items():
-                writer.add_scalar(f"val_segm/{name}", value, step)
-            ap, box_ap = metrics["segm"]["AP"], metrics["bbox"]["AP"]
-            say(f"step {step}: mask AP {ap:.4f} (box AP {box_ap:.4f})")
-            if self.progress.best_ap is None or ap > self.progress.best_ap:
-                self.progress.best_ap, self.progress.best_step, self.progress.box_ap = ap, step, box_ap
-                self._save(self.run.best, {f"head.{name}": value for name, value in head.state_dict().items()})
-        if self._saves(stopping=stopping):
-            self.save_last()
+    def _validate(self) -> dict[str, dict[str, float]] | None:
+        """Metrics of the head where it is time for them; all processes share the work."""
+        if self.evaluate is None or not self._evaluates():
+            return None
+        started = time.perf_counter()
+        metrics = self.evaluate(self.step.evaluated_head.eval())
+        self.progress.seconds += time.perf_counter() - started
+        return metrics
+
+    def _note(self, writer: SummaryWriter, metrics: dict[str, dict[str, float]] | None) -> None:
+        """Log a validation, and keep the head where it is the best so far."""
+        if metrics is None:
+            return
+        step, head = self.progress.step, self.step.evaluated_head
+        self.check_owner()
+        self.run.log({"step": step, "epoch": step / self.steps_per_epoch, "val": metrics})
+        for name, value in metrics["segm"].items():
+            writer.add_scalar(f"val_segm/{name}", value, step)
+        ap, box_ap = metrics["segm"]["AP"], metrics["bbox"]["AP"]
+        say(f"step {step}: mask AP {ap:.4f} (box AP {box_ap:.4f})")
+        if self.progress.best_ap is None or ap > self.progress.best_ap:
+            self.progress.best_ap, self.progress.best_step, self.progress.box_ap = ap, step, box_ap
+            self._save(self.run.best, {f"head.{name}": value for name, value in head.state_dict().items()})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -34,12 +34,16 @@ def test_two_processes_give_the_losses_and_weights_of_one(fake, tmp_path):
     images, annotations = fake.write_folder(tmp_path / "data")
     cache = tmp_path / "t.zarr"
     extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=cache)
-    train_head(cache=cache, out=tmp_path / "one", overrides=PLAIN, device="cpu")
+    options = {"overrides": PLAIN, "device": "cpu"}
+    train_head(cache=cache, val_cache=cache, out=tmp_path / "one", **options)
     script = tmp_path / "two.py"
     script.write_text(f"""
 from pathlib import Path
+from frozen_cache.evaluation import dealt
 from frozen_cache.stages.train import train_head
-train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "two")!r}), overrides={PLAIN!r}, device="cpu")
+dealt.CHUNK = 2
+cache = Path({str(cache)!r})
+train_head(cache=cache, val_cache=cache, out=Path({str(tmp_path / "two")!r}), **{options!r})
 """)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -49,7 +53,13 @@ train_head(cache=Path({str(cache)!r}), out=Path({str(tmp_path / "two")!r}), over
         for name in ("one", "two")
     )
     assert [line["step"] for line in one] == [line["step"] for line in two]
-    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=1e-5)
+    losses, others = ([line["loss"] for line in lines if "loss" in line] for lines in (one, two))
+    assert others == pytest.approx(losses, abs=1e-5)
+    alone, shared = ([line["val"] for line in lines if "val" in line] for lines in (one, two))
+    assert len(alone) == len(shared) > 1
+    for expected, found in zip(alone, shared, strict=True):
+        for kind, metrics in expected.items():
+            assert found[kind] == pytest.approx(metrics, abs=1e-4)
     weights, others = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
     for name in weights:
         torch.testing.assert_close(others[name], weights[name], atol=1e-4, rtol=1e-3)
