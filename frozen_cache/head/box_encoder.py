@@ -10,6 +10,7 @@ from frozen_cache.head.convnext import ConvNeXtLayer
 from frozen_cache.head.deformable import DeformableLayer
 from frozen_cache.head.fcn import FcnEncoder
 from frozen_cache.head.position import grid_centres
+from frozen_cache.head.recompute import Layers
 from frozen_cache.head.swin import ROI_WINDOW, SwinLayer
 from frozen_cache.head.unet import UNet
 
@@ -37,7 +38,7 @@ class BoxEncoder(nn.Module):
 
     def __init__(self, *, config: HeadConfig) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(_stages(config))
+        self.stages = Layers(_stages(config))
         self.position: nn.Parameter | None = None
         if len(self.stages) > 0 and config.box_encoder == "deformable":
             self.position = nn.Parameter(torch.empty(config.roi_size**2, config.width))
@@ -48,8 +49,9 @@ class BoxEncoder(nn.Module):
 
     def forward(self, rois: Tensor, *, stage: int) -> Tensor:
         """Run one stage: (N, D, R, R) to (N, D, R, R)."""
-        layer = self.stages[stage]
-        return layer(rois) if self.position is None else layer(rois, self.position)
+        position = () if self.position is None else (self.position,)
+        refined: Tensor = self.stages.run(stage, rois, *position)
+        return refined
 
 
 def _stages(config: HeadConfig) -> list[nn.Module]:

@@ -9,6 +9,7 @@ from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.convnext import ConvNeXtLayer
 from frozen_cache.head.deformable import DeformableLayer
 from frozen_cache.head.position import grid_centres, grid_sine
+from frozen_cache.head.recompute import Layers
 from frozen_cache.head.swin import IMAGE_WINDOW, SwinLayer
 
 
@@ -23,7 +24,7 @@ class DeformableImageEncoder(nn.Module):
 
     def __init__(self, *, dim: int, levels: int, layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DeformableLayer(dim=dim, levels=levels) for _ in range(layers))
+        self.layers = Layers(DeformableLayer(dim=dim, levels=levels) for _ in range(layers))
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """L maps (B, D, h, w), finest first, to the same shapes."""
@@ -32,8 +33,8 @@ class DeformableImageEncoder(nn.Module):
         position = torch.cat([grid_sine(*shape, tokens.shape[-1], tokens) for shape in shapes], dim=0)
         centres = torch.cat([grid_centres(*shape, tokens) for shape in shapes], dim=0)
         reference = centres[None, :, None].expand(tokens.shape[0], -1, len(levels), -1)
-        for layer in self.layers:
-            tokens = layer(tokens, position, reference, shapes)
+        for index in range(len(self.layers)):
+            tokens = self.layers.run(index, tokens, position, reference, shapes)
         parts = tokens.split([height * width for height, width in shapes], dim=1)
         return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -43,11 +44,14 @@ class FinestLevelEncoder(nn.Module):
 
     def __init__(self, *, layers: list[nn.Module]) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(layers)
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """Maps (B, D, h, w), finest first, to the same shapes."""
-        return [self.layers(levels[0]), *levels[1:]]
+        finest = levels[0]
+        for index in range(len(self.layers)):
+            finest = self.layers.run(index, finest)
+        return [finest, *levels[1:]]
 
 
 def build_image_encoder(config: HeadConfig, *, dim: int, levels: int) -> nn.Module:

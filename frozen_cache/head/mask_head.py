@@ -19,6 +19,7 @@ from frozen_cache.head.feature_map import FeatureMap
 from frozen_cache.head.inputs import BoundaryPoints, HeadInputs, HeadOutput, ImageFeatures, ImageGroup, Rois, grouped
 from frozen_cache.head.mask_predictor import DotProduct, SegmenterHead
 from frozen_cache.head.query_encoder import QueryEncoder
+from frozen_cache.head.recompute import Layers
 from frozen_cache.head.roi import RoiAlign
 from frozen_cache.head.scoring import MaskScoring
 from frozen_cache.masks.points import uncertain_points
@@ -81,6 +82,12 @@ class MaskHead(nn.Module):
         """Whether RoIs of equal query and box have equal masks, whatever their labels and neighbours are."""
         attends = "o2o" in self.config.query_blocks and self.config.query_depth > 0
         return not attends and not self.config.class_masks and self.config.mask_head != "segmenter"
+
+    def recompute_layers(self) -> None:
+        """From now on the layers of image and box encoder are computed again in the backward pass, not kept."""
+        for module in self.modules():
+            if isinstance(module, Layers):
+                module.recompute = True
 
     def at_roi_size(self, size: int) -> MaskHead:
         """The head with its own weights, shared, on RoIs of another side.

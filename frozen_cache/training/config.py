@@ -115,6 +115,9 @@ class TrainConfig(BaseModel):
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     """Number type of the head's matrix products: float32, bfloat16, or float16 with a gradient scaler (a GPU); `auto`
     takes bfloat16 where the hardware has it, else float16 on a GPU and float32 on a CPU."""
+    recompute: bool = False
+    """Compute the layers of image and box encoder again in the backward pass instead of keeping what they made: less
+    memory, a longer step, the same result."""
     views: int | None = Field(default=None, ge=1)
     """Train on the first so many views of each image; None for all that are cached."""
     eval_every: float = Field(default=1.0, gt=0)

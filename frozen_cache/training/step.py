@@ -40,6 +40,8 @@ class TrainingStep:
             head.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
         self.average = None if optim.ema_decay is None else MovingAverage(head, decay=optim.ema_decay)
+        if config.recompute:
+            head.recompute_layers()
         self._model: torch.nn.Module = head
         self._stepper: torch.optim.Optimizer = self.optimizer
 

@@ -27,6 +27,7 @@ SMALL = {"head.width": 8, "head.roi_size": 8, "loss.points": 16, "optim.ema_deca
 HEADS: dict[str, dict[str, Any]] = {
     "paper": {},
     "everything": {"head.query_blocks": ["ffn", "b2o", "o2o"], "head.box_layers": 4},
+    "recompute": {"recompute": True},
     "swin": {"head.image_encoder": "swin", "head.box_encoder": "swin", "loss.supervision": "dense"},
     "unet": {"head.box_encoder": "unet", "head.query_in_roi": True, "head.fused_levels": "all", "head.roi_scale": 1.2},
     "segmenter": {"head.mask_head": "segmenter", "head.box_encoder": "convnext", "head.image_encoder": "convnext"},

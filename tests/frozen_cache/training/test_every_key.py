@@ -80,8 +80,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "views": (1, {}),
 }
 """Key -> another value than in `BASE`, and what is set besides in both trainings."""
-NO_RESULT = {"eval_every", "checkpoint_every"}
-"""Keys that decide when something is done, not what comes out: `test_trainer.py` has them."""
+NO_RESULT = {"eval_every", "checkpoint_every", "recompute"}
+"""Keys that decide when or how often something is done, not what comes out: `test_trainer.py` and `test_step.py` have
+them."""
 RECOMPUTED = {"head.c1_scale": 2}
 """Keys that need a cache with recomputed C1, and another value than in `BASE`."""
 

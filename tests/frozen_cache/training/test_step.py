@@ -97,6 +97,28 @@ def test_a_step_waits_for_nothing_and_runs_few_operations_whatever_the_number_of
     assert watch.check()["rois"] == 48
 
 
+@pytest.mark.parametrize("head", ["everything", "swin", "unet"])
+def test_recomputed_layers_give_the_same_weights_from_less_memory(head: str) -> None:
+    weights, kept = [], []
+    for recompute in (False, True):
+        step, config = a_step(HEADS[head] | {"recompute": recompute})
+        batch = random_batch([(64, 96)] * 2, [2, 3], side=config.head.mask_side)
+        bytes_kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor, found: dict[int, int] = bytes_kept) -> Tensor:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = torch.stack(list(step.losses(batch, count=5.0).values())).sum()
+        kept.append(sum(bytes_kept.values()))
+        loss.backward()
+        weights.append({name: value.grad for name, value in step.head.named_parameters()})
+    assert kept[1] < 0.7 * kept[0]
+    assert all(torch.equal(weights[0][name], gradient) for name, gradient in weights[1].items())
+
+
 @pytest.mark.parametrize(
     "waits",
     [
