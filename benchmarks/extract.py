@@ -27,7 +27,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from frozen_cache.attention.compiled import find_kernel
+from frozen_cache.attention.kernels import find_compiled
 from frozen_cache.cache.attributes import read_attributes
 from frozen_cache.data.batches import load_batches
 from frozen_cache.data.coco import read_coco
@@ -209,7 +209,7 @@ class Bench:
             "threads": torch.get_num_threads(),
             "load_average": round(os.getloadavg()[0], 1),
             "torch": torch.__version__,
-            "compiled_attention": find_kernel() is not None,
+            "compiled_attention": find_compiled() is not None,
             "images": self.count,
             "image_size": list(SIZE),
             "input_size": list(self.inputs[0].shape[-2:]),

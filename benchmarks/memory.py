@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from extract import write_images
 
-from frozen_cache.attention.compiled import find_kernel
+from frozen_cache.attention.kernels import find_compiled
 from frozen_cache.detectors.official import NAMED, OfficialDetector
 from frozen_cache.detectors.official.layout import build_model, official_layout
 from frozen_cache.stages.extract import extract_features
@@ -100,7 +100,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "compiled_attention": find_kernel() is not None,
+        "compiled_attention": find_compiled() is not None,
     }
     given.result.write_text(json.dumps({"conditions": conditions, "cases": cases}, indent=2) + "\n")
     print(f"written to {given.result}")

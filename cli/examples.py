@@ -2,6 +2,7 @@
 
 EXAMPLES = {
     "demo": "frozen-cache demo --out demo-out",
+    "doctor": "frozen-cache doctor --device cuda",
     "init": "frozen-cache init coco",
     "run": "frozen-cache run frozen-cache.toml",
     "extract-features": r"""frozen-cache extract-features --detector hf:PekingU/rtdetr_v2_r18vd \

@@ -15,6 +15,7 @@ from frozen_cache.cli import (
     convert,
     demo,
     detectors,
+    doctor,
     evaluate,
     export,
     extract,
@@ -72,6 +73,7 @@ for _name, _function, _short in (
     ("ablate", ablate.ablate, "Train and evaluate every variant of a grid."),
     ("convert", convert.convert, "Write COCO files from YOLO, VOC, LabelMe, CVAT, masks."),
     ("detectors", detectors.detectors, "List the detectors that --detector takes."),
+    ("doctor", doctor.doctor, "Which kernels are used and why, what is missing, a check."),
 ):
     app.command(_name, short_help=_short, epilog=epilog(_name))(_function)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
+from frozen_cache.attention.backends import choose
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
@@ -256,6 +257,7 @@ def _start(trainer: Trainer, changed: list[str]) -> Start:
         torch=torch.__version__,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         processes=trainer.accelerator.num_processes,
+        attention=choose(device=device.type, dtype=torch.float32, training=True).name,
         from_step=trainer.progress.step,
         to_step=trainer.total,
         changed=changed,

@@ -1,8 +1,7 @@
 """Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, Eq. 3).
 
 Parameters are named as in the official checkpoints. Sampling runs through `grid_sample`, so it works on every device;
-with the optional package `torch-ms-deform-attn` (extra `fast-cpu`) a compiled kernel takes its place in inference on
-the CPU.
+kernels of optional packages take its place where `backends.py` says so.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from frozen_cache.attention.compiled import compiled_sampling
+from frozen_cache.attention.backends import fast_sampling
 from frozen_cache.attention.samples import weighted_samples
 from frozen_cache.precision import wide
 
@@ -105,9 +104,9 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     Returns:
         (B, N, D).
     """
-    compiled = compiled_sampling(value, shapes, locations, weights)
-    if compiled is not None:
-        return compiled
+    fast = fast_sampling(value, shapes, locations, weights)
+    if fast is not None:
+        return fast
     grid = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B * heads, L, P, N, 2)
     shares = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B * heads, L, P, N)
     out = weighted_samples(value, shapes, grid, shares)

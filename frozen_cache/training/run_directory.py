@@ -73,6 +73,8 @@ class Start(BaseModel):
     """Version and commit of frozen-cache."""
     torch: str
     device: str
+    attention: str = ""
+    """The backend that samples for deformable attention; empty in runs of earlier versions."""
     processes: int
     from_step: int
     to_step: int

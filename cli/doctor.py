@@ -1,0 +1,16 @@
+"""`frozen-cache doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto") -> None:
+    """Versions, device, which kernels are used and why, what is missing, and a check. Exit code 1 where it fails."""
+    from frozen_cache.stages.doctor import doctor as look
+
+    found = look(device=device)
+    typer.echo(found.text())
+    raise typer.Exit(found.exit_code)

@@ -1,0 +1,58 @@
+"""Packages with kernels that sample and add up in one pass: `torch-ms-deform-attn` for CPUs, `deformops` for GPUs.
+
+Both take what `deformable_sampling` takes, with (H, W) and first row of each level as tensors beside the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from frozen_cache.precision import wide
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@lru_cache(maxsize=1)
+def find_compiled() -> Kernel | None:
+    """`torch-ms-deform-attn` (extra `fast-cpu`); None where it is not installed or does not load with this PyTorch."""
+    return _find("torch_ms_deform_attn", "ms_deform_attn")
+
+
+@lru_cache(maxsize=1)
+def find_triton() -> Kernel | None:
+    """`deformops` (extra `gpu`); None as above. It takes Triton's kernel, below SM 9.0 with float32 accumulators."""
+    return _find("deformops.registry", "msda")
+
+
+def _find(module: str, name: str) -> Kernel | None:
+    try:
+        kernel: Kernel = getattr(import_module(module), name)
+    except (ImportError, OSError, AttributeError, RuntimeError, SyntaxError):
+        return None
+    return kernel
+
+
+def run_kernel(
+    kernel: Kernel, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """`deformable_sampling` by a kernel, in float32 where the maps are half precision."""
+    value = wide(value)
+    sizes, starts = (_on_gpu if value.is_cuda else _levels)(tuple(shapes), value.device)
+    return kernel(value, sizes, starts, locations.to(value.dtype).contiguous(), weights.to(value.dtype).contiguous())
+
+
+def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(L, 2) sizes and (L,) first rows, int64."""
+    with torch.inference_mode(False):  # a training may ask for them next
+        sizes = torch.tensor(shapes, dtype=torch.int64)
+        counts = sizes.prod(1)
+        return sizes.to(device), (counts.cumsum(0) - counts).to(device)
+
+
+# Copying numbers over waits for the device, so it is done once for each set of sizes.
+_on_gpu = lru_cache(maxsize=1024)(_levels)
