@@ -23,6 +23,7 @@ from frozen_cache.cache.ledger import committed_segments
 from frozen_cache.cache.leftovers import remove_leftovers
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cli.main import exit_code
+from frozen_cache.durable import first_one_wins
 from frozen_cache.errors import UserError
 from frozen_cache.remote import RemotePath, cache_path
 from frozen_cache.stages.cache_copy import cache_copy
@@ -286,6 +287,34 @@ def test_a_line_is_replaced_only_if_it_is_still_the_same(bucket: RemotePath) -> 
     assert not place.replace(b"two", b"three") and place.read_bytes() == b"one"
     assert place.replace(b"one", b"three") and place.read_bytes() == b"three"
     assert not (bucket / "nothing").replace(b"", b"x") and not (bucket / "nothing").exists()
+
+
+def test_a_store_that_ignores_conditions_is_found_out(bucket: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert first_one_wins(bucket / "ledger") and not bucket.exists()
+
+    def always(self: RemotePath, content: bytes) -> bool:
+        self.put(content)
+        return True
+
+    monkeypatch.setattr(RemotePath, "create", always)
+    assert not first_one_wins(bucket / "ledger") and not bucket.exists()
+
+
+def test_what_a_store_does_not_keep_is_not_committed(
+    made: Path, bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, put = bucket / "x.zarr", RemotePath.put
+
+    def loses(self: RemotePath, content: bytes | Path) -> None:
+        if not str(self).endswith("rows/c/0/0"):
+            put(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemotePath, "put", loses)
+        with pytest.raises(OSError, match="has not kept all that was sent to it"):
+            cache_copy(made, there)
+    assert committed_segments(there) == [] and (there / "segments").names()[1] == []
+    assert cache_copy(made, there).segments == 3
 
 
 def test_places_are_told_apart_by_their_form() -> None:
