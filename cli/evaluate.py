@@ -60,7 +60,7 @@ def evaluate(
     ] = False,
     coco_api: Annotated[
         CocoApi,
-        typer.Option(help=r"What computes AP: pycocotools, or hotcoco (pip install 'frozen-cache\[fast-eval]')."),
+        typer.Option(help="What computes AP: pycocotools, or hotcoco (pip install 'frozen-cache[fast-eval]')."),
     ] = CocoApi.pycocotools,
     workers: Annotated[
         int | None,
