@@ -20,7 +20,7 @@ from frozen_cache.head.describe import describe_head
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
-from frozen_cache.remote import CachePath, RemotePath
+from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
@@ -106,7 +106,7 @@ def ablate(
 
 
 def _row(
-    folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: Path | RemotePath, device: str
+    folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: CachePath, device: str
 ) -> dict[str, Any]:
     """What one trained variant comes to; it is evaluated unless an earlier call did."""
     metrics_file = folder / "results" / "metrics.json"

@@ -10,15 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from frozen_cache.cli.main import exit_code
 from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "onnx_predict.py"
 ELSEWHERE = """
 import json, socket, sys
 def refuse(*arguments, **options):
@@ -66,6 +69,38 @@ def test_masks_on_a_new_picture_are_the_same_here_and_on_a_colleague_s_computer(
     assert json.loads((elsewhere / "out" / "segm_results.json").read_text()) == results
     card = (elsewhere / "model" / "README.md").read_text()
     assert "horseshoe" in card and "annotations.json, 240 images" in card
+
+
+def test_the_head_is_looked_at_on_pictures_of_his_own(demo, picture, tmp_path):
+    scene = picture.parents[1]
+    cache = tmp_path / "new.zarr"
+    extract_features(
+        detector=f"hf:{DETECTOR_DIR}", images=scene / "images", annotations=scene / "annotations.json", out=cache
+    )
+    command = ["visualize", "--cache", cache, "--head", demo / "head", "--out", tmp_path / "look", "--device", "cpu"]
+    assert exit_code([str(part) for part in command]) == 0
+    [sheet] = (tmp_path / "look" / "probabilities").iterdir()
+    [best] = (tmp_path / "look" / "best").iterdir()
+    with Image.open(sheet) as maps, Image.open(best) as pair, Image.open(picture) as original:
+        assert maps.width >= 2 * original.width and pair.width >= 2 * original.width
+    page = (tmp_path / "look" / "index.html").read_text()
+    assert page.count("data:image/") >= 2
+
+
+def test_the_graph_gives_the_same_masks_without_torch(demo, picture, tmp_path):
+    assert exit_code(["export", "--run", str(demo / "head"), "--out", str(tmp_path / "graph"), "--format", "onnx",
+                      "--check", str(picture)]) == 0  # fmt: skip
+    record = json.loads((tmp_path / "graph" / "onnx.json").read_text())
+    assert max(record["differences"].values()) <= 1e-3
+    said = run(sys.executable, EXAMPLE, "graph", picture, "masks", 0.3, at=tmp_path)
+    found = [line.split() for line in said.splitlines()]
+    expected = InstanceSegmenter.load(demo / "head", device="cpu")(picture, threshold=0.3)
+    assert [line[0] for line in found] == expected.names and len(found) >= 2
+    assert [float(line[1]) for line in found] == pytest.approx(expected.scores.tolist(), abs=1e-3)
+    for place, (line, box, mask) in enumerate(zip(found, expected.boxes, expected.masks, strict=True)):
+        assert [float(side) for side in line[2:]] == pytest.approx(box.tolist(), abs=1e-3 * max(mask.shape))
+        other = np.asarray(Image.open(tmp_path / "masks" / f"{place}.png"))
+        assert (other & mask).sum() / (other | mask).sum() > 0.99
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
