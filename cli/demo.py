@@ -14,9 +14,10 @@ def demo(
     ),
 ) -> None:
     """All stages on embedded data: scenes, a small detector, its cache, a trained head, pictures."""
-    from frozen_cache.stages.demo import run_demo
+    from frozen_cache.stages.demo import new_picture, run_demo
 
     summary = run_demo(out=out)
     typer.echo(summary.table())
     typer.echo(f"pictures in {out / 'gallery.png'}, figures in {out / 'summary.json'}")
+    typer.echo(f"masks on a picture that was in neither set: {new_picture(out)}")
     typer.echo(f"the report, to be opened in a browser: {out / 'results-head' / 'report.html'}")

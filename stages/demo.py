@@ -14,17 +14,19 @@ from PIL import Image
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.demo import DETECTOR_DIR, write_scenes
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.evaluate import truth_annotations
+from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.finite_json import write_finite_json
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.pictures import GalleryRow, save_gallery
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.predict import predict
 from frozen_cache.stages.train import train_head
 
 TRAIN_IMAGES, VAL_IMAGES = 240, 60
-TRAIN_SEED, VAL_SEED = 20_000, 30_000
+TRAIN_SEED, VAL_SEED, NEW_SEED = 20_000, 30_000, 40_000
 """Other seeds than the detector's training and test scenes."""
+NEW_SCORE = 0.3
 GALLERY_ROWS, GALLERY_SCORE = 5, 0.5
 
 
@@ -97,7 +99,16 @@ def _run_demo(out: Path) -> DemoSummary:
     )
     write_finite_json(out / "summary.json", asdict(summary), indent=2)
     _gallery(out)
+    write_scenes(out / "new", images=1, seed=NEW_SEED)
+    predict(
+        model=out / "head", inputs=[str(out / "new" / "images")], out=out / "masks", threshold=NEW_SCORE, overwrite=True
+    )
     return summary
+
+
+def new_picture(out: Path) -> Path:
+    """Where a demo left its masks on a picture that was in neither set."""
+    return next((out / "masks" / "overlays").iterdir())
 
 
 def _times(out: Path) -> dict[str, float]:

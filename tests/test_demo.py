@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 FROZEN_CACHE = Path(sys.executable).with_name("frozen-cache")
 
@@ -32,9 +34,33 @@ def test_the_demo_makes_a_gallery(demo):
         assert min(picture.size) > 500
 
 
+def test_the_demo_ends_with_a_report_and_masks_on_a_picture_of_neither_set(demo):
+    assert "<html" in (demo / "results-head" / "report.html").read_text()
+    [scene] = (demo / "new" / "images").iterdir()
+    for split in ("train", "val"):
+        others = [path.read_bytes() for path in (demo / split / "images").iterdir()]
+        assert scene.read_bytes() not in others
+    [overlay] = (demo / "masks" / "overlays").iterdir()
+    with Image.open(overlay) as drawn, Image.open(scene) as original:
+        assert drawn.size == original.size
+        changed = np.abs(np.asarray(drawn, dtype=float) - np.asarray(original.convert("RGB"), dtype=float)).max(axis=2)
+    assert (changed > 60).mean() > 0.02
+    truth = json.loads((demo / "new" / "annotations.json").read_text())["annotations"]
+    found = json.loads((demo / "masks" / "segm_results.json").read_text())
+    masks = [result["segmentation"] for result in found]
+    size = found[0]["segmentation"]["size"]
+    things = [coco_mask.merge(coco_mask.frPyObjects(thing["segmentation"], *size)) if
+              isinstance(thing["segmentation"], list) else thing["segmentation"] for thing in truth]  # fmt: skip
+    ious = coco_mask.iou(masks, things, [0] * len(things)).max(axis=0)
+    assert ious.mean() > 0.6
+
+
 def test_a_second_demo_finds_everything_done_and_says_the_same(demo):
     before = json.loads((demo / "summary.json").read_text())
-    assert run("demo", "--out", demo).returncode == 0
+    done = run("demo", "--out", demo)
+    assert done.returncode == 0
+    said = done.stdout.splitlines()
+    assert Path(said[-2].split(": ")[1]).is_file() and Path(said[-1].split(": ")[1]).is_file()
     assert json.loads((demo / "summary.json").read_text()) == before
 
 
