@@ -21,14 +21,14 @@ from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
+from frozen_cache.report.ablation_page import Variant, ablation_page
 from frozen_cache.report.page import write_page
-from frozen_cache.report.run_page import ablation_page
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.training.config import load_config
 from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Grid, Row, load_grid
-from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.run_directory import RunDirectory, load_record
 
 COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
 
@@ -77,7 +77,7 @@ def ablate(
         config = load_config(preset=parsed.preset, overrides=variant.set)
         for line in without_effect(config, list(variant.set)) if rank == 0 else ():
             say(f"warning: {variant.name}: {line}")
-    rows: list[dict[str, Any]] = []
+    finished: list[Variant] = []
     with Ownership(out) if rank == 0 else nullcontext() as owner:
         if owner is not None:
             _prepare_out(out, parsed)
@@ -97,31 +97,45 @@ def ablate(
             )
             if owner is None:
                 continue
-            rows.append({"variant": variant.name} | _row(folder, trained, reader, val_cache=val_cache, device=device))
+            finished.append(_finished(variant, folder, trained, reader, out=out, val_cache=val_cache, device=device))
             owner.check()
-            _write(out, parsed.title, rows)
+            _write(out, parsed.title, finished)
     if owner is None:
         say(f"process {rank} of {processes} is done; process 0 evaluates the last variant and writes {out}")
-    return AblationResult(title=parsed.title, rows=rows, out=out)
+    return AblationResult(title=parsed.title, rows=[variant.row for variant in finished], out=out)
 
 
-def _row(
-    folder: Path, trained: TrainResult, reader: CacheReader, *, val_cache: CachePath, device: str
-) -> dict[str, Any]:
+def _finished(
+    variant: Row,
+    folder: Path,
+    trained: TrainResult,
+    reader: CacheReader,
+    *,
+    out: Path,
+    val_cache: CachePath,
+    device: str,
+) -> Variant:
     """What one trained variant comes to; it is evaluated unless an earlier call did."""
     metrics_file = folder / "results" / "metrics.json"
     if not metrics_file.is_file():
         evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
     metrics = json.loads(metrics_file.read_text())
     record = load_record(folder / "run")
-    size = reader.resized_size(0)
     described = describe_head(
-        config=record.config.head, inputs=record.inputs, image_size=size, boxes=reader.attributes.top_k
+        config=record.config.head,
+        inputs=record.inputs,
+        image_size=reader.resized_size(0),
+        boxes=reader.attributes.top_k,
     )
-    return (
-        {"GMACs": described.macs / 1e9, "parameters": described.parameters}
-        | {name: metrics["segm"][name] for name in METRICS}
-        | {"minutes": trained.seconds / 60}
+    row = {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
+    row |= {name: metrics["segm"][name] for name in METRICS} | {"minutes": trained.seconds / 60}
+    lines = RunDirectory(folder / "run").metrics()
+    return Variant(
+        row=row,
+        settings=variant.set,
+        losses=[(line["step"], line["loss"]) for line in lines if "loss" in line],
+        classes=metrics["classes"],
+        folder=folder.relative_to(out).as_posix(),
     )
 
 
@@ -135,7 +149,8 @@ def _prepare_out(out: Path, grid: Grid) -> None:
     marker.write_text(wanted)
 
 
-def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, title: str, variants: list[Variant]) -> None:
+    rows = [variant.row for variant in variants]
     finite_json(rows, path=out / "table.csv")
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
@@ -152,7 +167,7 @@ def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
     axes.margins(0.2)
     axes.grid(alpha=0.3)
     figure.savefig(out / "plot.png", dpi=110)
-    write_page(out / "report.html", ablation_page(title, COLUMNS, rows))
+    write_page(out / "report.html", ablation_page(title, COLUMNS, variants))
 
 
 def _text(value: Any) -> str:

@@ -81,12 +81,13 @@ def _run_demo(out: Path) -> DemoSummary:
         times.setdefault(f"extract_{split}_s", time.perf_counter() - started)
         _save_times(out, times)
     trained = train_head(cache=out / "train.zarr", out=out / "head", preset="demo", resume=True)
+    baselines = [out / f"results-{name}" for name in ("training-free", "box")]
     results = {
         name: evaluate(cache=out / "val.zarr", out=out / f"results-{name}", overwrite=True, **what).metrics
         for name, what in (
-            ("head", {"head": out / "head"}),
             ("training-free", {"baseline": "training-free"}),
             ("box", {"baseline": "box"}),
+            ("head", {"head": out / "head", "others": baselines}),
         )
     }
     summary = DemoSummary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +21,14 @@ from frozen_cache.evaluation.summary import summary
 from frozen_cache.finite_json import finite_json
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.remote import CachePath
-from frozen_cache.report.evaluation_page import evaluation_page, percent
+from frozen_cache.report.data_section import head_facts
+from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import Gallery
-from frozen_cache.report.page import Table, write_page
+from frozen_cache.report.page import write_page
 from frozen_cache.report.photographs import photographs
 from frozen_cache.stages.segmenter import BASELINES, all_heads, cache_for, check_choice, make_segmenter
+from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.trained_head import run_of
 
 __all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
@@ -121,9 +125,11 @@ def evaluate(
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
         make_folder_durably(out)
+        started = time.perf_counter()
         evaluation = evaluate_cache(
             reader, segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out
         )
+        seconds = time.perf_counter() - started
         named = {str(path): read_results(path, evaluation.truth) for path in others}
         rows = compare(evaluation.truth, {of["name"]: evaluation.results.all(), **named}) if named else []
         metrics = summary(evaluation, reader, of=of)
@@ -136,8 +142,16 @@ def evaluate(
         }
         owner.check()
         gallery = Gallery(evaluation, pictures)
-        table = compare_table(rows) if rows else None
-        write_page(out / "report.html", evaluation_page(metrics, gallery, reader.attributes, compared=table))
+        head_blocks = []
+        if len(heads) == 1:
+            head_blocks = head_facts(
+                load_record(run_of(heads[0])),
+                image_size=reader.resized_size(0),
+                boxes=reader.attributes.top_k,
+                seconds_a_view=seconds / len(evaluation.verdicts),
+            )
+        page = evaluation_page(metrics, gallery, reader.attributes, compared=rows, head=head_blocks)
+        write_page(out / "report.html", page)
         for kind in ("bbox", "segm"):
             evaluation.results.write(kind, out / f"{kind}_results.json")
         for name, text in texts.items():
@@ -191,23 +205,6 @@ def write_submission(
             with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
                 file.write(Path(folder) / f"{stem}.json", f"{stem}.json")
     return archive
-
-
-def compare_table(rows: list[Compared]) -> Table:
-    """The rows with their intervals, for a page."""
-    head = ["", *METRICS, "95 % of AP", "difference", "95 % of it"]
-    lines = []
-    for row in rows:
-        other = row.difference
-        differs = ["", ""] if other is None else [f"{100 * other.value:+.1f}", _range(other.low, other.high, "+.1f")]
-        values = [percent(row.metrics[name]) for name in METRICS]
-        lines.append([row.name, *values, _range(row.ap.low, row.ap.high, ".1f"), *differs])
-    caption = "Compared on the same images; intervals by paired bootstrap over images"
-    return Table(head, lines, caption=caption, strong=0)
-
-
-def _range(low: float, high: float, form: str) -> str:
-    return f"{100 * low:{form}} to {100 * high:{form}}"
 
 
 def check_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:

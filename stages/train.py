@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +20,6 @@ from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.evaluate import evaluate_cache
-from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.ownership import Ownership
@@ -32,6 +29,7 @@ from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import run_page
+from frozen_cache.stages.validation import Validation
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
@@ -133,6 +131,9 @@ def train_head(
     head = MaskHead(config=config.head, inputs=record.inputs)
     begun = "" if run.last.is_file() else _begin(head, record)
     head.to(accelerator.device)
+    validation = None
+    if val_reader is not None and val_cache is not None:
+        validation = Validation(val_cache, val_reader, encoder_layer=record.encoder_layer, accelerator=accelerator)
     trainer = Trainer(
         head=head,
         store=ViewStore(reader, encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
@@ -144,7 +145,7 @@ def train_head(
             "detector_fingerprint": record.detector_fingerprint,
             "cache_fingerprint": record.cache_fingerprint,
         },
-        evaluate=None if val_reader is None else _evaluation(val_reader, record.encoder_layer, accelerator),
+        evaluate=validation,
     )
     objects = _objects(reader, trainer.indices, cache)
     with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
@@ -164,7 +165,15 @@ def train_head(
         progress = trainer.train()
         if owner is not None:
             plot_run(run)
-            write_page(run.path / "report.html", run_page(run, seconds=progress.seconds))
+            if start.from_step < trainer.total or not (run.path / "report.html").is_file():
+                page = run_page(
+                    run,
+                    reader.attributes,
+                    seconds=progress.seconds,
+                    image_size=reader.resized_size(trainer.indices[0]),
+                    validated=[] if validation is None else validation.sections(),
+                )
+                write_page(run.path / "report.html", page)
             if start.from_step < trainer.total:
                 write_run_readme(run, record, start, progress, total=trainer.total)
     return TrainResult(
@@ -285,15 +294,3 @@ def _announce(
     if start.changed:
         schedule = schedule_text(config.optim, step=start.from_step, total=trainer.total)
         say(f"{'; '.join(start.changed)}: {schedule}")
-
-
-def _evaluation(
-    reader: CacheReader, layer: int, accelerator: Accelerator
-) -> Callable[[MaskHead], dict[str, dict[str, float]]]:
-    share = (accelerator.process_index, accelerator.num_processes)
-
-    def run(head: MaskHead) -> dict[str, dict[str, float]]:
-        segmenter = FeatureSegmenter(head, encoder_layer=layer, device=accelerator.device)
-        return evaluate_cache(reader, segmenter, share=share).metrics
-
-    return run

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.bootstrap import DRAWS, Interval, draw_images, interval, tally_results
-from frozen_cache.evaluation.coco import coco_metrics
+from frozen_cache.evaluation.coco import coco_scores
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Compared:
     """AP and where 95 % of the AP of drawn images lie."""
     difference: Interval | None
     """AP minus that of the first one, on the same draws; None for the first."""
+    classes: dict[int, float]
+    """AP by category id; -1 where there is no object."""
 
 
 def read_results(path: Path, truth: COCO) -> list[dict[str, Any]]:
@@ -58,11 +60,12 @@ def compare(truth: COCO, named: dict[str, list[dict[str, Any]]], *, draws: int =
     rows: list[Compared] = []
     first: tuple[float, np.ndarray] | None = None
     for name, results in named.items():
-        metrics = coco_metrics(truth, results, "segm")
+        scores = coco_scores(truth, results, "segm")
+        metrics, classes = scores.metrics, {entry.id: entry.metrics["AP"] for entry in scores.classes}
         drawn = tally_results(truth, results, "segm").average_precision(counts)
         if first is None:
             first, difference = (metrics["AP"], drawn), None
         else:
             difference = interval(metrics["AP"] - first[0], drawn - first[1])
-        rows.append(Compared(name, metrics, interval(metrics["AP"], drawn), difference))
+        rows.append(Compared(name, metrics, interval(metrics["AP"], drawn), difference, classes))
     return rows

@@ -1,4 +1,4 @@
-"""The report of an evaluation: figures, sizes, classes, curves, mistakes, pictures, and what it was made from."""
+"""The report of an evaluation: figures, sizes, classes, curves, mistakes, pictures, data, what it was made from."""
 
 from __future__ import annotations
 
@@ -8,30 +8,50 @@ from typing import Any
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.evaluation.coco import METRICS, RECALLS
+from frozen_cache.evaluation.compare import Compared
 from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict
-from frozen_cache.report.figures import line_plot
+from frozen_cache.report.cells import percent, ratio
+from frozen_cache.report.data_section import data_section
 from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
-from frozen_cache.report.page import Block, Facts, Figure, Page, Section, Table
+from frozen_cache.report.page import Block, Facts, Page, Section, Table
 from frozen_cache.report.page import Gallery as Pictures
-from frozen_cache.report.published import published_rows
+from frozen_cache.report.published import COCO_IMAGES, published_rows, published_table
+from frozen_cache.report.result_sections import (
+    KINDS,
+    class_section,
+    comparison_table,
+    picture_section,
+    precision_section,
+)
 
-SHOWN, EXAMPLES, CONFUSED = 4, 3, 12
+EXAMPLES, CONFUSED = 3, 12
 
 
 def evaluation_page(
-    metrics: dict[str, Any], gallery: Gallery, attributes: CacheAttributes, *, compared: Table | None = None
+    metrics: dict[str, Any],
+    gallery: Gallery,
+    attributes: CacheAttributes,
+    *,
+    compared: Sequence[Compared] = (),
+    head: Sequence[Block] = (),
 ) -> Page:
-    """The page of one `metrics.json` and its pictures."""
+    """The page of one `metrics.json` and its pictures.
+
+    Args:
+        compared: this evaluation, then the others; or nothing.
+        head: what there is to say of the head's size, cost and settings.
+    """
     of = metrics["of"]
     mistakes = metrics["mistakes"]["objects"]
     objects = sum(mistakes.values())
     sections = [
         Section("results", "Results", _results(metrics, attributes, compared), _comparison_text(attributes, of)),
-        Section("classes", "Classes", [class_table(metrics)], "AP of each class, the most frequent first."),
-        Section("precision", "Precision and recall", _curves(metrics), "How precision falls as more is found."),
+        class_section(metrics, compared),
+        precision_section(metrics),
         Section("mistakes", "Mistakes", _mistakes(metrics, gallery), _mistake_text()),
-        Section("pictures", "Pictures", _pictures(gallery), _picture_text(gallery)),
-        Section("made-from", "Made from", [Facts(_facts(of, attributes))]),
+        picture_section(gallery),
+        data_section(attributes),
+        Section("made-from", "Made from", [Facts(_facts(of, attributes)), *head]),
     ]
     return Page(
         title=f"Evaluation of {of['name']}",
@@ -47,30 +67,7 @@ def evaluation_page(
     )
 
 
-def percent(value: float | None) -> str:
-    """0.1234 as `12.3`; a dash where there is nothing to measure."""
-    return "–" if value is None or value < 0 else f"{100 * value:.1f}"
-
-
-def ratio(mask: float, box: float) -> str:
-    """mask / box with two digits."""
-    return f"{mask / box:.2f}" if mask >= 0 and box > 0 else "–"
-
-
-def class_table(metrics: dict[str, Any]) -> Table:
-    """AP of each class that has objects."""
-    rows, shades = [], {}
-    known = [entry for entry in metrics["classes"] if entry["objects"]]
-    for line, entry in enumerate(sorted(known, key=lambda entry: (-entry["objects"], entry["id"]))):
-        values = [percent(entry["segm"][name]) for name in METRICS]
-        box = entry["bbox"]["AP"]
-        rows.append([entry["name"], f"{entry['objects']:,}", *values, percent(box), ratio(entry["segm"]["AP"], box)])
-        shades[line, 2] = round(100 * max(0.0, entry["segm"]["AP"]))
-    head = ["class", "objects", *(f"mask {name}" if name == "AP" else name for name in METRICS), "box AP", "mask / box"]
-    return Table(head, rows, caption=f"{len(rows)} classes", shades=shades, folded=len(rows) > 15)
-
-
-def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Table | None) -> list[Block]:
+def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Sequence[Compared]) -> list[Block]:
     mask, box = metrics["segm"], metrics["bbox"]
     sizes = {"AP": "all", "APs": "s", "APm": "m", "APl": "l"}
     iou = [percent(metrics["mean_iou"][sizes[name]]) if name in sizes else "" for name in METRICS]
@@ -85,26 +82,17 @@ def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Tab
             for label, key in (("near the edge", "near_edge"), ("off the edge", "off_edge"))
         ),
     ]
-    recalls = [[kind, *(percent(metrics[key][name]) for name in RECALLS)] for kind, key in _KINDS]
+    recalls = [[kind, *(percent(metrics[key][name]) for name in RECALLS)] for kind, key in KINDS]
     blocks: list[Block] = [
         Table(["", *METRICS], rows, caption="Average precision, by IoU and by size of object", strong=0),
         Table(["", *RECALLS], recalls, caption="Average recall, by detections an image and by size of object"),
     ]
     if "ladder" in metrics:
         blocks.append(_ladder(metrics["ladder"]))
-    if compared is not None:
-        blocks.append(compared)
-    published = published_rows(list(attributes.categories))
-    if published:
-        own = [metrics["of"]["name"], "this data", percent(box["AP"]), *(percent(mask[name]) for name in METRICS)]
-        others = [
-            [row.name, row.split, percent(row.box_ap), *(percent(row.metrics[name]) for name in METRICS)]
-            for row in published
-        ]
-        blocks.append(
-            Table(["", "on", "box AP", *METRICS], [own, *others], caption="Beside published results", strong=0)
-        )
-    return blocks
+    if compared:
+        blocks.append(comparison_table(compared))
+    published = published_table(metrics["of"]["name"], metrics, list(attributes.categories))
+    return blocks if published is None else [*blocks, published]
 
 
 def _ladder(ladder: dict[str, dict[str, float]]) -> Table:
@@ -117,27 +105,15 @@ def _ladder(ladder: dict[str, dict[str, float]]) -> Table:
     return Table(["", *METRICS, "gain"], rows, caption=caption, strong=0)
 
 
-_KINDS = (("masks", "segm"), ("boxes", "bbox"))
-
-
 def _comparison_text(attributes: CacheAttributes, of: dict[str, Any]) -> str:
     text = (
         "All values in percent, as pycocotools gives them; s, m and l are COCO's sizes (32² and 96² pixels). "
         "Boundaries: boundary AP (arXiv 2103.16562). Near the edge: mean IoU within 2 % of the box's diagonal of it."
     )
-    if published_rows(list(attributes.categories)) and of["images"] != 5000:
-        text += f" The published rows are of all 5,000 images of val2017 or of test-dev; these are {of['images']:,}."
+    if published_rows(list(attributes.categories)) and of["images"] != COCO_IMAGES:
+        all_of_it = f"all {COCO_IMAGES:,} images of val2017 or of test-dev"
+        text += f" The published rows are of {all_of_it}; these are {of['images']:,}."
     return text
-
-
-def _curves(metrics: dict[str, Any]) -> list[Block]:
-    series: dict[str, Sequence[tuple[float, float]]] = {}
-    for kind, key in _KINDS:
-        for name, label in (("mean", f"{kind}, mean"), ("0.50", f"{kind}, IoU 0.50")):
-            values = metrics["precision"][key].get(name, [])
-            series[label] = [(at / 100, value) for at, value in enumerate(values)]
-    plot = line_plot(series, title="Precision over recall", x_label="recall", y_label="precision", y_limits=(0, 1))
-    return [Figure(plot, "Mean over classes, at IoU 0.5 and as the mean over IoU 0.5 to 0.95.")]
 
 
 def _mistakes(metrics: dict[str, Any], gallery: Gallery) -> list[Block]:
@@ -189,42 +165,15 @@ def _mistake_text() -> str:
     )
 
 
-def _pictures(gallery: Gallery) -> list[Block]:
-    ranked = gallery.ranked()
-    blocks: list[Block] = []
-    for caption, verdicts in (
-        ("Best images", list(reversed(ranked[-SHOWN:]))),
-        ("Worst images", ranked[: min(SHOWN, max(0, len(ranked) - SHOWN))]),
-    ):
-        pictures = [
-            as_picture(
-                gallery.beside_truth(verdict.image_id),
-                alt=f"Image {verdict.image_id}: prediction and ground truth",
-                caption=f"image {verdict.image_id}, mean IoU {verdict.mean_iou:.2f}",
-            )
-            for verdict in verdicts
-        ]
-        if pictures:
-            blocks.append(Pictures(pictures, caption=f"{caption}: prediction left, ground truth right."))
-    return blocks
-
-
-def _picture_text(gallery: Gallery) -> str:
-    text = "By the mean IoU of an image's objects with their detections; what is missed counts as 0."
-    return f"{text} {gallery.photographs.note}".strip()
-
-
 def _facts(of: dict[str, Any], attributes: CacheAttributes) -> list[tuple[str, str]]:
     named = {
         "name": "what", "file": "head", "sha256": "sha256 of the head", "cache": "cache", "detector": "detector",
         "annotations": "annotations", "images": "images", "objects": "objects", "version": "frozen-cache",
     }  # fmt: skip
     facts = [(label, str(of[key])) for key, label in named.items() if key in of]
-    data = attributes.data
     return [
         *facts,
         ("detections an image", str(attributes.top_k)),
         ("precision of the cache", attributes.precision),
         ("encoder layers kept", ", ".join(map(str, attributes.detector.encoder_layers))),
-        ("annotated images without a file", str(len(data.missing))),
     ]

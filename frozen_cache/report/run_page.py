@@ -1,37 +1,44 @@
-"""The report of a training, and of an ablation."""
+"""The report of a training: validation, curves, classes, pictures, data, settings and cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.evaluation.coco import METRICS
-from frozen_cache.report.evaluation_page import percent, ratio
-from frozen_cache.report.figures import line_plot, scatter_plot
-from frozen_cache.report.page import Block, Facts, Figure, Page, Section, Table
+from frozen_cache.report.cells import percent, ratio
+from frozen_cache.report.data_section import data_section, head_facts
+from frozen_cache.report.figures import line_plot
+from frozen_cache.report.page import Facts, Figure, Page, Section, Table
+from frozen_cache.report.published import published_table
 from frozen_cache.training.run_directory import RunDirectory, load_record
 
 LOSSES = ("loss", "bce", "dice", "scoring")
 
 
-def run_page(run: RunDirectory, *, seconds: float) -> Page:
-    """Curves, validation, configuration and cost of a run. `seconds` is the time that its steps took."""
+def run_page(
+    run: RunDirectory,
+    attributes: CacheAttributes,
+    *,
+    seconds: float,
+    image_size: tuple[int, int],
+    validated: Sequence[Section] = (),
+) -> Page:
+    """The page of a run.
+
+    Args:
+        attributes: of the cache that it is trained on.
+        seconds: that its steps and validations took.
+        image_size: (height, width) of the detector's input, for which the cost is stated.
+        validated: what there is to see of its validation.
+    """
     record, lines = load_record(run.path), run.metrics()
     training = [line for line in lines if "loss" in line]
     validation = [line for line in lines if "val" in line]
-    losses = {name: [(line["step"], line[name]) for line in training if name in line] for name in LOSSES}
-    blocks: list[Block] = [
-        Figure(line_plot(losses, title="Training loss over steps", x_label="step", y_label="loss")),
-        Figure(
-            line_plot(
-                {"rate": [(line["step"], line["lr"]) for line in training]},
-                title="Learning rate over steps",
-                x_label="step",
-                y_label="rate",
-            )
-        ),
-    ]
-    sections = [Section("curves", "Curves", blocks)]
-    cards = [("Steps", f"{lines[-1]['step']:,}" if lines else "0", ""), ("Minutes", f"{seconds / 60:.1f}", "")]
+    steps = lines[-1]["step"] if lines else 0
+    cards = [("Steps", f"{steps:,}", ""), ("Minutes", f"{seconds / 60:.1f}", "")]
+    sections = [_curves(training)]
     if training:
         cards.append(("Last loss", f"{training[-1]['loss']:.3f}", ""))
     if validation:
@@ -42,48 +49,43 @@ def run_page(run: RunDirectory, *, seconds: float) -> Page:
             ("Box AP", percent(boxes["AP"]), "of the frozen detector"),
             ("Mask / box", ratio(masks["AP"], boxes["AP"]), ""),
         ]
-        curves = {
-            label: [(line["step"], line["val"][kind]["AP"]) for line in validation]
-            for label, kind in (("masks", "segm"), ("boxes", "bbox"))
-        }
-        plot = line_plot(curves, title="Validation AP over steps", x_label="step", y_label="AP", marked=True)
-        rows = [["masks", *(percent(masks[n]) for n in METRICS)], ["boxes", *(percent(boxes[n]) for n in METRICS)]]
-        rows.append(["mask / box", *(ratio(masks[n], boxes[n]) for n in METRICS)])
-        table = Table(["", *METRICS], rows, caption=f"At step {best['step']:,}, in percent", strong=0)
-        sections.insert(0, Section("validation", "Validation", [table, Figure(plot)]))
+        sections.insert(0, _validation(run.path.name, validation, best, attributes))
+    views = steps * record.config.optim.batch_size
     facts = [
         ("detector", record.detector),
         ("encoder layer", str(record.encoder_layer)),
         ("cache", record.cache_fingerprint),
         ("classes", ", ".join(category["name"] for category in record.categories)),
     ]
-    config = [(key, str(value)) for key, value in _flat(record.config.model_dump(mode="json"))]
-    sections.append(Section("made-from", "Made from", [Facts(facts), Facts(config, folded="Every setting")]))
+    cost = head_facts(
+        record, image_size=image_size, boxes=attributes.top_k, seconds_a_view=seconds / views if views else None
+    )
+    sections += [*validated, data_section(attributes), Section("made-from", "Made from", [Facts(facts), *cost])]
     return Page(f"Training {run.path.name}", f"A mask head for {record.detector}.", cards, sections)
 
 
-def ablation_page(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Page:
-    """The table of an ablation and its AP over cost."""
-    best = max(range(len(rows)), key=lambda at: rows[at]["AP"])
-    lines = [[_cell(name, row[name]) for name in columns] for row in rows]
-    points = {row["variant"]: (row["GMACs"], 100 * row["AP"]) for row in rows}
-    plot = scatter_plot(points, title="Mask AP over GMACs", x_label="GMACs an image", y_label="mask AP")
-    table = Table(list(columns), lines, caption="AP in percent; the best row is bold", strong=best)
-    cards = [("Variants", str(len(rows)), ""), ("Best mask AP", percent(rows[best]["AP"]), rows[best]["variant"])]
-    return Page(
-        title, "Each variant trained and evaluated from the same cache.", cards,
-        [Section("table", "Table", [table]), Section("cost", "AP over cost", [Figure(plot)])],
-    )  # fmt: skip
+def _validation(
+    name: str, validation: list[dict[str, Any]], best: dict[str, Any], attributes: CacheAttributes
+) -> Section:
+    """AP by size at the best step, beside published rows where there are any, and AP over steps."""
+    masks, boxes = best["val"]["segm"], best["val"]["bbox"]
+    rows = [["masks", *(percent(masks[n]) for n in METRICS)], ["boxes", *(percent(boxes[n]) for n in METRICS)]]
+    rows.append(["mask / box", *(ratio(masks[n], boxes[n]) for n in METRICS)])
+    table = Table(["", *METRICS], rows, caption=f"At step {best['step']:,}, in percent", strong=0)
+    curves = {
+        label: [(line["step"], line["val"][kind]["AP"]) for line in validation]
+        for label, kind in (("masks", "segm"), ("boxes", "bbox"))
+    }
+    plot = line_plot(curves, title="Validation AP over steps", x_label="step", y_label="AP", marked=True)
+    published = published_table(name, best["val"], list(attributes.categories))
+    return Section("validation", "Validation", [table, Figure(plot), *([] if published is None else [published])])
 
 
-def _cell(column: str, value: Any) -> str:
-    if column in METRICS:
-        return percent(value)
-    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        flat += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return flat
+def _curves(training: list[dict[str, Any]]) -> Section:
+    losses = {name: [(line["step"], line[name]) for line in training if name in line] for name in LOSSES}
+    rates = {"rate": [(line["step"], line["lr"]) for line in training]}
+    figures = [
+        Figure(line_plot(losses, title="Training loss over steps", x_label="step", y_label="loss")),
+        Figure(line_plot(rates, title="Learning rate over steps", x_label="step", y_label="rate")),
+    ]
+    return Section("curves", "Curves", [*figures])

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
+from frozen_cache.report.data_section import data_section
+from frozen_cache.report.page import Facts
 from frozen_cache.stages.ablate import ablate
 from frozen_cache.stages.evaluate import evaluate, write_submission
 from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.train import train_head
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,13 @@ def test_a_comparison_is_paired_and_reads_folders_and_files_alike(results):
     assert rows[0]["ap"]["value"] == own
     assert rows[1]["difference"]["value"] == pytest.approx(rows[1]["metrics"]["AP"] - own)
     assert rows[0]["ap"]["low"] <= rows[0]["ap"]["high"]
+    page = Page((results / "report.html").read_text())
+    head = next(row for row in page.rows if row[0] == "class")
+    assert head[-2:] == [f"AP, {row['name']}" for row in rows[1:]]
+    shown = {row[0]: row[-2:] for row in page.rows if len(row) == len(head)}
+    for entry in json.loads((results / "metrics.json").read_text())["classes"]:
+        others = [f"{100 * row['classes'][str(entry['id'])]:.1f}" for row in rows[1:]]
+        assert shown[entry["name"]] == others
 
 
 def test_other_results_are_overwritten_only_when_told(cache, results, tmp_path):
@@ -184,6 +195,50 @@ def test_a_training_and_an_ablation_leave_pages_too(cache, tmp_path):
     assert [shown[row["variant"]][3] for row in rows] == [f"{100 * row['AP']:.1f}" for row in rows]
     run = (tmp_path / "out" / "variants" / "00-a" / "run" / "report.html").read_text()
     assert "Training loss over steps" in run and "optim.batch_size" in run
+    assert "Training loss over steps" in text and text.count("<polyline") == 2
+    classes = next(row for row in Page(text).rows if row[:2] == ["class", "objects"])
+    assert classes[2:] == [row["variant"] for row in rows]
+
+
+def test_the_page_of_a_training_shows_classes_pictures_data_and_cost(cache, tmp_path):
+    small = {"head.width": 16, "head.roi_size": 16, "head.image_width": 16, "head.image_layers": 1}
+    small |= {"head.box_layers": 1, "optim.epochs": 2, "optim.batch_size": 4, "loss.points": 16}
+    run = tmp_path / "run"
+    train_head(cache=cache, val_cache=cache, out=run, overrides=small)
+    evaluate(cache=cache, head=run / "best.safetensors", out=tmp_path / "results")
+    text, other = (folder / "report.html" for folder in (run, tmp_path / "results"))
+    text, other = text.read_text(), other.read_text()
+    page, evaluated = Page(text), Page(other)
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert sections == ["validation", "curves", "classes", "precision", "pictures", "data", "made-from"]
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    classes = {entry["name"] for entry in metrics["classes"] if entry["objects"]}
+    # The best checkpoint's values, as evaluate gives them on its own.
+    ours, theirs = ({row[0]: row for row in each.rows if len(row) == 10} for each in (page, evaluated))
+    assert ours.keys() >= classes and ours == {name: theirs[name] for name in ours}
+    attributes = CacheReader(cache).attributes
+    names = {entry["id"]: entry["name"] for entry in attributes.categories}
+    data = {row[0]: row[1] for row in page.rows if len(row) == 2}
+    assert data == {names[at]: str(n) for at, n in attributes.data.counts.per_category.items() if n} | {
+        "class": "objects"
+    }
+    assert text.count("data:image/jpeg;base64,") == 6  # one of the seven images has no object
+    for each in (text, other):
+        assert "The checks found nothing to repair or to leave out." in each
+        assert "multiply-adds" in each and "seconds a view" in each and "loss.points" in each
+    assert train_head(cache=cache, out=run, resume=True).steps
+    assert (run / "report.html").read_text() == text
+
+
+def test_what_was_repaired_stands_in_the_page(cache):
+    attributes = CacheReader(cache).attributes
+    counts = attributes.data.counts.model_copy(update={"repaired_boxes": 1234, "malformed": 5})
+    data = attributes.data.model_copy(update={"counts": counts, "missing": (3, 4)})
+    section = data_section(attributes.model_copy(update={"data": data}))
+    shown = [(number, what) for block in section.blocks if isinstance(block, Facts) for what, number in block.rows]
+    assert [number for number, _ in shown] == ["1,234", "5", "2"]
+    assert "boxes taken from their masks" in shown[0][1] and "without a file" in shown[2][1]
+    assert "nothing" not in section.text
 
 
 def test_the_ladder_stands_in_metrics_report_and_text(cache, tmp_path):
