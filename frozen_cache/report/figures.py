@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
@@ -12,6 +13,7 @@ WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 44
 DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 5")
 """Series differ in their dashes as well as in colour."""
+MOST_DIGITS = 5
 
 
 def line_plot(
@@ -65,6 +67,14 @@ def ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """What stands beside an upright axis: of at most 5 characters, so that it keeps clear of the axis' name."""
+    texts = [f"{round(value, 9):g}" for value in values]
+    if max(map(len, texts), default=0) <= MOST_DIGITS:
+        return texts
+    return ["0" if abs(value) < 1e-12 else re.sub(r"\.?0*e([+-])0*", r"e\1", f"{value:.1e}") for value in values]
+
+
 class _Frame:
     """The plot's area, and data to pixels."""
 
@@ -85,10 +95,11 @@ class _Frame:
     def axes(self, x_label: str, y_label: str) -> str:
         """Grid lines, tick labels, axis labels."""
         parts = []
-        for value in ticks(*self.y, about=4):
+        heights = ticks(*self.y)
+        for value, text in zip(heights, tick_texts(heights), strict=True):
             _, y = self.place((self.x[0], value))
             parts.append(f'<path class="axis" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{round(value, 9):g}</text>')
+            parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
         for value in ticks(*self.x, about=6):
             x, _ = self.place((value, self.y[0]))
             parts.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from frozen_cache.evaluation.coco import METRICS
@@ -36,7 +37,9 @@ def class_section(metrics: dict[str, Any], compared: Sequence[Compared] = ()) ->
         rows.append(row + [percent(other.classes[entry["id"]]) for other in others])
         shades[line, 2] = round(100 * max(0.0, entry["segm"]["AP"]))
     head = ["class", "objects", *(f"mask {name}" if name == "AP" else name for name in METRICS), "box AP", "mask / box"]
-    head += [f"AP, {other.name}" for other in others]
+    short = [Path(other.name).name for other in others]
+    distinct = len(set(short)) == len(short)
+    head += [f"AP, {name if distinct else other.name}" for name, other in zip(short, others, strict=True)]
     table = Table(head, rows, caption=f"{len(rows)} classes", shades=shades, folded=len(rows) > MANY)
     return Section("classes", "Classes", [table], "AP of each class, the most frequent first.")
 

@@ -1,0 +1,33 @@
+"""Plots: round ticks within the axis, and texts that keep clear of its name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from frozen_cache.report.figures import LEFT, line_plot, tick_texts, ticks
+
+
+@pytest.mark.parametrize("low", [0.0, -0.3, 0.0123, 70.0])
+@pytest.mark.parametrize("span", [1e-6, 2.3e-4, 0.001, 0.5, 4.2, 100.0, 6e5])
+def test_ticks_are_few_lie_within_and_their_texts_are_short_and_right(low, span):
+    found = ticks(low, low + span)
+    assert 2 <= len(found) <= 7
+    assert all(low - 1e-9 * span <= value <= low + span * (1 + 1e-9) for value in found)
+    if low == 0.0:
+        texts = tick_texts(found)
+        assert max(map(len, texts)) <= 6
+        assert [float(text) for text in texts] == pytest.approx(found, rel=0.05, abs=1e-12)
+
+
+def test_small_values_are_written_with_exponents():
+    assert tick_texts([0.0, 0.0005, 0.001]) == ["0", "5e-4", "1e-3"]
+    assert tick_texts([0.0, 0.00025, 0.0005]) == ["0", "2.5e-4", "5e-4"]
+    assert tick_texts([0, 0.5, 1]) == ["0", "0.5", "1"]
+
+
+def test_texts_of_a_learning_rate_keep_clear_of_the_axis_name():
+    svg = line_plot({"rate": [(0, 9.5e-4), (300, 1e-8)]}, title="t", x_label="step", y_label="rate")
+    beside = re.findall(rf'<text x="{LEFT - 8}"[^>]*>([^<]*)</text>', svg)
+    assert len(beside) >= 4 and max(map(len, beside)) <= 6
