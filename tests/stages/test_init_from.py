@@ -45,7 +45,7 @@ def made(fake: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(autouse=True)
 def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_run", "write_page"):
+    for name in ("plot_run", "run_page", "write_page"):
         monkeypatch.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments, **options: None)
 
 

@@ -46,6 +46,6 @@ def _extracted(folder: Path, factory: str, **options: Any) -> Path:
 def unplotted() -> Iterator[None]:
     """Trainings leave no plots and pages: these take longer than a training of a few steps."""
     with pytest.MonkeyPatch.context() as patched:
-        for name in ("plot_run", "write_page"):
-            patched.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments: None)
+        for name in ("plot_run", "run_page", "write_page"):
+            patched.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments, **options: None)
         yield
