@@ -133,7 +133,10 @@ def onnx_table() -> str:
         rows.append((name, row["family"], size, samplers.get("GridSample", ""), *found))
     head = ("model", "family", "height x width", "GridSample nodes", "boxes, scores, masks differ by", "at other sizes")
     opsets = ", ".join(sorted({str(row["opset"]) for row in measured.values()}))
-    return f"Opset {opsets}; the batch is free in all of them:\n\n" + table((*head, "with `--gather`"), rows)
+    return (
+        f"Opset {opsets}; the batch is free in all of them. Scores that differ by exactly 0 were all 0, by chance of a "
+        "random head, and say nothing. How an exporter's or runtime's complaint goes on stands in the JSON file:\n\n"
+    ) + table((*head, "with `--gather`"), rows)
 
 
 NOT_MEASURED: dict[str, Any] = {"error": "not measured"}

@@ -1,8 +1,9 @@
 """Which detectors become ONNX: a small random model of every family is exported and checked against torch.
 
     python -m benchmarks.onnx_families [--gather] [NAME...]
+    python -m benchmarks.onnx_families [--gather] --detector hf:DIR|FILE.py:FACTORY
 
-Adds to benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
+The second form takes a detector with trained weights. Adds to benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from frozen_cache.detectors.load import load_detector
 from frozen_cache.errors import FrozenCacheError
 from frozen_cache.export.onnx_check import GraphComparison, demo_picture, worst
 from frozen_cache.export.onnx_checked import export_checked
@@ -42,9 +44,10 @@ def main() -> None:
     parser.add_argument(
         "--gather", action="store_true", help="with gather arithmetic; else as the export does by itself"
     )
+    parser.add_argument("--detector", help="a trained detector, as extract-features takes it, in place of small ones")
     given = parser.parse_args()
     rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else {}
-    for name, detector in detectors(given.names):
+    for name, detector in trained(given.detector) if given.detector else detectors(given.names):
         row = measure(detector, gather=given.gather)
         print(name, row, flush=True)
         rows.setdefault(name, {"family": detector.spec.family, "opset": OPSET})[
@@ -67,6 +70,12 @@ def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
     for name in official.CASES:
         if not names or name in names:
             yield name, on_small_pictures(OfficialDetector(model=official.make_model(name), name=name))
+
+
+def trained(detector: str) -> Iterator[tuple[str, Any]]:
+    """One detector with weights of its own."""
+    loaded = load_detector(detector)
+    yield loaded.spec.name, loaded
 
 
 def measure(detector: Any, *, gather: bool) -> dict[str, Any]:
