@@ -3,7 +3,8 @@
     python -m benchmarks.onnx_families [--gather] [NAME...]
     python -m benchmarks.onnx_families [--gather] --detector hf:DIR|FILE.py:FACTORY
 
-The second form takes a detector with trained weights. Adds to benchmarks/onnx_families.json; benchmarks/fill_pages.py makes the table of docs/onnx.md from it.
+The second form takes a detector with trained weights. Adds to benchmarks/onnx_families.json, of which
+benchmarks/fill_pages.py makes the table of docs/onnx.md.
 """
 
 from __future__ import annotations
