@@ -29,6 +29,8 @@ class OfficialFamily:
     """Height and width of the input in pixels."""
     variant: Callable[[Any], str]
     """The size's name (`r50`), from the configuration; empty for a size that was never published."""
+    normalised: bool = False
+    """True: the input is RF-DETR's, with ImageNet's mean and deviation; False: RT-DETR's, 0 to 1."""
 
     def knows(self, weights: OfficialWeights) -> bool:
         """True for a checkpoint of this family."""

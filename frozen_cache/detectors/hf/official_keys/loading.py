@@ -49,7 +49,7 @@ def load_by_name(
     named = BY_NAME[name]
     checkpoint = read_checkpoint(file, places=PLACES)
     kept = {key: each for key, each in checkpoint.weights.items() if not _unneeded(key, named)}
-    weights = OfficialWeights(checkpoint.weights, f"weights {file}")
+    weights = OfficialWeights(checkpoint.weights, f"weights {file}", checkpoint.arguments)
     if not named.family.knows(weights):
         raise UserError(f"weights {file}: {_other(name, named, weights)}")
     config = named.family.config(weights)
@@ -63,7 +63,7 @@ def load_by_name(
     model = _filled(_labelled(config, weights.rows(named.family.classes)), kept, named, file)
     return TransformersDetector(
         model,
-        _processor(config, named.family.input_size(weights)),
+        _processor(named, named.family.input_size(weights)),
         name=name,
         encoder_layers=encoder_layers,
         backbone_strides=backbone_strides,
@@ -105,9 +105,11 @@ def _check_variant(name: str, named: NamedWeights, config: Any, file: Path) -> N
 
 
 def _labelled(config: Any, classes: int) -> Any:
-    """The configuration with COCO's names for 80 labels, and none for another number."""
-    coco = [name for name in COCO if name not in ("__background__", "N/A")]
-    names = coco if classes == len(coco) else [f"LABEL_{label}" for label in range(classes)]
+    """The configuration with COCO's names for 80 labels, or 91 that are COCO's ids; none for another number."""
+    by_id = ["N/A", *COCO[1:]]
+    coco = [name for name in by_id if name != "N/A"]
+    named = {len(names): names for names in (coco, by_id)}
+    names = named.get(classes, [f"LABEL_{label}" for label in range(classes)])
     config.id2label = dict(enumerate(names))
     config.label2id = {name: label for label, name in enumerate(names)}
     return config
@@ -151,8 +153,9 @@ def _check(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor
             raise UserError(f"weights {file}: {name} has shape {tuple(weights[name].shape)}, expected {shape}")
 
 
-def _processor(config: Any, size: int) -> Any:
-    """The image processor of the family: stretched to a square, 0 to 1, not normalised."""
-    from transformers import RTDetrImageProcessor
+def _processor(named: NamedWeights, size: int) -> Any:
+    """The image processor of the family; all stretch to a square."""
+    from transformers import RfDetrImageProcessor, RTDetrImageProcessor
 
-    return RTDetrImageProcessor(size={"height": size, "width": size})
+    square = {"height": size, "width": size}
+    return RfDetrImageProcessor(size=square) if named.family.normalised else RTDetrImageProcessor(size=square)

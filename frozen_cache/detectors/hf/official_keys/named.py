@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from frozen_cache.detectors.hf.official_keys.d_fine import D_FINE
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
+from frozen_cache.detectors.hf.official_keys.rf_detr import RF_DETR
 from frozen_cache.detectors.hf.official_keys.rt_detr import RT_DETR, RT_DETR_V2
 
 
@@ -54,6 +55,11 @@ def _d_fine(size: str) -> dict[str, NamedWeights]:
     }
 
 
+def _rf_detr(size: str) -> dict[str, NamedWeights]:
+    place = "github.com/roboflow/rf-detr (its package fetches rf-detr-SIZE.pth)"
+    return {f"rfdetr-{size}": NamedWeights(title=f"RF-DETR {size}", family=RF_DETR, variant=size, weights=place)}
+
+
 BY_NAME: dict[str, NamedWeights] = {
     **_rt_detr("r18", "ResNet-18"),
     **_rt_detr("r34", "ResNet-34"),
@@ -65,4 +71,9 @@ BY_NAME: dict[str, NamedWeights] = {
     **_d_fine("m"),
     **_d_fine("l"),
     **_d_fine("x"),
+    **_rf_detr("nano"),
+    **_rf_detr("small"),
+    **_rf_detr("medium"),
+    **_rf_detr("base"),
+    **_rf_detr("large"),
 }

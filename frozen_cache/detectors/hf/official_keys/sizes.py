@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -19,11 +20,13 @@ class OfficialWeights:
     Args:
         weights: by official name.
         place: for messages: the file.
+        arguments: of the training run, where the file holds them.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], place: str) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], place: str, arguments: Mapping[str, Any] | None = None) -> None:
         self.weights = weights
         self.place = place
+        self.arguments = arguments or {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.weights

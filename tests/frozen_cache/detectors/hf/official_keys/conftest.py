@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ def rule(name: str, shape: tuple[int, ...]) -> Tensor:
     leaf = name.rpartition(".")[2]
     if leaf == "running_var":
         return (1 + 0.1 * x).clamp(min=0.2)
+    if leaf == "lambda1":
+        return 0.5 + 0.1 * x
+    if leaf.endswith(("_token", "_embeddings")) or name.startswith(("refpoint_embed", "query_feat")):
+        return x
     if len(shape) > 1:
         return (math.sqrt(2) if len(shape) == 4 else 1) * x / math.sqrt(math.prod(shape[1:]))
     return (1 if leaf in ("weight", "scale") else 0) + 0.1 * x
@@ -59,10 +64,11 @@ def _rt_detr(config: Callable[..., Any], backbone: Any, expansion: float, **more
 
 @dataclass(frozen=True)
 class Small:
-    """A small model: the name that it is loaded by, and its configuration."""
+    """A small model: the name that it is loaded by, its configuration, and what its file says of the training run."""
 
     name: str
     config: Callable[[], Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def _d_fine() -> Any:
@@ -82,6 +88,30 @@ def _d_fine() -> Any:
     return _rt_detr(hf.DFineConfig, backbone, 0.5, **points)
 
 
+def _rf_detr() -> Any:
+    """Windows of 4 x 4 patches, two of four stages."""
+    backbone = hf.RfDetrDinov2Config(
+        hidden_size=64,
+        num_attention_heads=1,
+        num_hidden_layers=4,
+        patch_size=16,
+        image_size=128,
+        num_windows=2,
+        out_features=["stage2", "stage4"],
+        num_register_tokens=0,
+    )
+    return hf.RfDetrConfig(
+        backbone_config=backbone,
+        d_model=32,
+        decoder_layers=2,
+        decoder_ffn_dim=40,
+        decoder_n_points=2,
+        num_queries=20,
+        group_detr=3,
+        num_labels=3,
+    )
+
+
 R18 = [2, 2, 2, 2]
 SMALL = {
     "rtdetr": Small("rtdetr-r18", lambda: _rt_detr(hf.RTDetrConfig, _resnet("basic", 64, R18), 0.5)),
@@ -94,6 +124,7 @@ SMALL = {
     ),
     "dfine": Small("dfine-s", _d_fine),
     "deim-dfine": Small("deim-dfine-s", _d_fine),
+    "rfdetr": Small("rfdetr-nano", _rf_detr, {"out_feature_indexes": [2, 4], "resolution": 128}),
 }
 
 
@@ -125,11 +156,15 @@ class Kit:
         """A whole official state dict of a small model."""
         return dict(_state(case))
 
-    def save(self, folder: Path, state: dict[str, Any], place: str = "ema.module") -> Path:
-        """A checkpoint file with the state at a dotted place."""
+    def save(
+        self, folder: Path, state: dict[str, Any], place: str = "ema.module", arguments: dict[str, Any] | None = None
+    ) -> Path:
+        """A checkpoint file with the state at a dotted place, and the arguments of its run."""
         content: Any = state
         for key in reversed(place.split(".") if place else []):
             content = {key: content}
+        if arguments:
+            content["args"] = argparse.Namespace(**arguments)
         torch.save(content, folder / "best.pth")
         return folder / "best.pth"
 

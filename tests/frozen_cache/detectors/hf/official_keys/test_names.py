@@ -84,6 +84,21 @@ def d_fine(
     return hf.DFineConfig(**sizes | more)
 
 
+def rf_detr(
+    patch: int, grid: int, windows: int, layers: int, features: tuple[int, ...] = (3, 6, 9, 12)
+) -> hf.RfDetrConfig:
+    backbone = hf.RfDetrDinov2Config(
+        hidden_size=384,
+        num_attention_heads=6,
+        patch_size=patch,
+        image_size=patch * grid,
+        num_windows=windows,
+        out_features=[f"stage{index}" for index in features],
+        num_register_tokens=0,
+    )
+    return hf.RfDetrConfig(backbone_config=backbone, decoder_layers=layers, decoder_n_points=2, num_labels=91)
+
+
 B0 = ([16, 16], [16, 32, 64, 128], [64, 256, 512, 1024], [1, 1, 2, 1], 3)
 B2 = ([24, 32], [32, 64, 128, 256], [96, 384, 768, 1536], [1, 1, 3, 1], 4)
 B4 = ([32, 48], [48, 96, 192, 384], [128, 512, 1024, 2048], [1, 1, 3, 1], 6)
@@ -104,7 +119,14 @@ PUBLISHED: dict[str, Any] = {
     "dfine-m": lambda: d_fine(*B2, decoder=4, depth=2, expansion=1.0),
     "dfine-l": lambda: d_fine(*B4, decoder=6, depth=3, expansion=1.0),
     "dfine-x": lambda: d_fine(*B5, decoder=6, depth=3, expansion=1.0, width=384, encoder_ffn_dim=2048, reg_scale=8.0),
+    "rfdetr-nano": lambda: rf_detr(16, 24, 2, 2),
+    "rfdetr-small": lambda: rf_detr(16, 32, 2, 3),
+    "rfdetr-medium": lambda: rf_detr(16, 36, 2, 4),
+    "rfdetr-base": lambda: rf_detr(14, 37, 4, 3, (2, 5, 8, 11)),
+    "rfdetr-large": lambda: rf_detr(16, 44, 2, 4),
 }
+INPUT = {"nano": 384, "small": 512, "medium": 576, "base": 560, "large": 704}
+"""Height and width in pixels of RF-DETR's published sizes."""
 
 
 def by_form(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
@@ -143,7 +165,8 @@ def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
         key: value for key, value in config.to_dict().items() if key not in UNREAD
     }
     assert family.variant(read) == BY_NAME[name].variant
-    assert weights.rows(family.classes) == 80
+    assert weights.rows(family.classes) == (91 if family.normalised else 80)
+    assert family.input_size(weights) == (INPUT[BY_NAME[name].variant] if family.normalised else 640)
     assert family.knows(weights)
     knowing = {each.variant for each in BY_NAME.values() if each.family.knows(weights)}
     assert knowing == {each.variant for each in BY_NAME.values() if each.family is family}

@@ -40,6 +40,10 @@ OFFICIAL: dict[str, Figures] = {
         "scores": (0.621878, (0.87073, 0.632551, 0.788743, 0.0987551, 0.0921821, 0.33729)),
         "boxes": (0.411106, (0.953805, 0.26895, 0.608709, 0.0283988, 0.0301547, 0.0371082)),
     },
+    "rfdetr": {
+        "scores": (0.39293, (0.384341, 0.291377, 0.410639, 0.5696, 0.35061, 0.352017)),
+        "boxes": (0.432661, (0.448224, 0.182179, 0.898018, 0.0315841, 0.0701005, 0.0543828)),
+    },
 }
 
 
@@ -54,9 +58,11 @@ def figures(x: Tensor) -> tuple[float, ...]:
 @pytest.mark.parametrize("case", list(OFFICIAL))
 def test_outputs_are_those_of_the_official_code(tmp_path: Path, kit: Any, case: str) -> None:
     size = 128
-    state = kit.state(case) | {"decoder.anchors": torch.zeros(1, 336, 4), "decoder.valid_mask": torch.ones(1, 336, 1)}
-    detector = load_by_name(kit.small[case].name, kit.save(tmp_path, state))
-    assert detector.spec.input.size == (size, size), "from the anchors"
+    state, arguments = kit.state(case), kit.small[case].arguments
+    if not arguments:
+        state |= {"decoder.anchors": torch.zeros(1, 336, 4), "decoder.valid_mask": torch.ones(1, 336, 1)}
+    detector = load_by_name(kit.small[case].name, kit.save(tmp_path, state, "model", arguments))
+    assert detector.spec.input.size == (size, size), "from the anchors, or the run's own arguments"
     image = np.random.Generator(np.random.PCG64(7)).random((1, 3, size, size))
     output = detector(torch.from_numpy(image).float())
     for what, (mean, numbers) in OFFICIAL[case].items():

@@ -102,6 +102,17 @@ def test_eighty_labels_are_cocos(tmp_path: Path, kit: Any) -> None:
     assert (names[0], names[11], names[79]) == ("person", "stop sign", "toothbrush")
 
 
+def test_ninety_one_labels_are_cocos_ids(tmp_path: Path, kit: Any) -> None:
+    state = kit.state("rfdetr")
+    for name, tensor in list(state.items()):
+        if "class_embed" in name:
+            state[name] = torch.zeros(91, *tensor.shape[1:])
+    file = kit.save(tmp_path, state, "model", kit.small["rfdetr"].arguments)
+    names = load_detector("rfdetr-nano", weights=file).spec.label_names
+    assert names is not None and len(names) == 80 and not {0, 12} & set(names)
+    assert (names[1], names[13], names[90]) == ("person", "stop sign", "toothbrush")
+
+
 def test_an_input_that_is_no_square_is_refused(tmp_path: Path, kit: Any) -> None:
     state = kit.state("rtdetrv2") | {"decoder.anchors": torch.zeros(1, 168, 4)}
     assert "168 anchors are those of no square input" in refusal("rtdetrv2-r18", kit.save(tmp_path, state))
