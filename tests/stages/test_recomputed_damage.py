@@ -11,6 +11,7 @@ import torch
 
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cli.cache import verify
 from frozen_cache.errors import UserError
 from frozen_cache.stages.cache_tools import cache_repair, cache_verify
 
@@ -27,7 +28,8 @@ def test_a_lost_stem_is_damage_that_repair_and_the_same_command_mend(recomputed,
     ):
         for mend in (cache_repair, lambda path: extract_scenes("again", out=path, c1="recomputed")):
             harm(cache / WEIGHTS)
-            assert WEIGHTS in str(cache_verify(cache).stem)
+            with pytest.raises(UserError, match=f"{WEIGHTS} .*cache repair"):
+                verify(cache)
             with pytest.raises(DamagedCacheError, match=f"{WEIGHTS} .*cache repair"):
                 CacheReader(cache).read(0)
             mend(cache)
@@ -49,7 +51,8 @@ def test_damage_of_an_image_file_is_named_and_repaired(recomputed, tmp_path) -> 
     with pytest.raises(DamagedCacheError, match=r"segment 00000, image \d+"):
         [reader.read(index) for index in range(4)]
     reader.read(0, encoder_layers=(), c1=False)
-    assert [damage.segment for damage in cache_verify(cache).damages] == [0]
+    with pytest.raises(UserError, match=r"1 of 2 segments .* are damaged, the first is segment 00000: images/c/0"):
+        verify(cache)
     assert cache_repair(cache).damaged == [0]
     assert torch.equal(CacheReader(cache).read(1).c1, wanted)
 
