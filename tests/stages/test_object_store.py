@@ -281,12 +281,22 @@ def test_what_cannot_be_is_one_line(
     assert "pip install 'frozen-cache[remote]'" in capsys.readouterr().err
 
 
-def test_a_line_is_replaced_only_if_it_is_still_the_same(bucket: RemotePath) -> None:
+def test_a_line_is_replaced_only_if_it_is_still_the_same(bucket: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    import obstore
+
     place = bucket / "line"
     assert place.create(b"one") and place.create(b"one") and not place.create(b"two")
     assert not place.replace(b"two", b"three") and place.read_bytes() == b"one"
     assert place.replace(b"one", b"three") and place.read_bytes() == b"three"
     assert not (bucket / "nothing").replace(b"", b"x") and not (bucket / "nothing").exists()
+    put = obstore.put
+
+    def later(store: Any, key: str, content: bytes, **options: Any) -> None:
+        put(store, key, b"faster")  # another process, between the look and the put
+        put(store, key, content, **options)
+
+    monkeypatch.setattr(obstore, "put", later)
+    assert not place.replace(b"three", b"four") and place.read_bytes() == b"faster"
 
 
 def test_a_store_that_ignores_conditions_is_found_out(bucket: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
