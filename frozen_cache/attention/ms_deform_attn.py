@@ -79,17 +79,21 @@ class MSDeformAttn(nn.Module):
             value = value.masked_fill(padding_mask[..., None], 0.0)
         value = value.view(batch, -1, self.heads, self.dim // self.heads)
         # Places and the weighted sum are float32 also under autocast: half precision would misplace the samples.
-        offsets = wide(self.sampling_offsets(query)).view(batch, count, self.heads, self.levels, self.points, 2)
         weights = wide(self.attention_weights(query)).view(batch, count, self.heads, self.levels * self.points)
         weights = weights.softmax(-1).view(batch, count, self.heads, self.levels, self.points)
+        locations = self._locations(query, reference_points, shapes)
+        return self.output_proj(deformable_sampling(value, shapes, locations, weights))
+
+    def _locations(self, query: Tensor, reference_points: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """(B, N, heads, L, P, 2) as x, y in 0..1."""
+        batch, count, _ = query.shape
+        offsets = wide(self.sampling_offsets(query)).view(batch, count, self.heads, self.levels, self.points, 2)
         if reference_points.shape[-1] == 2:
             # Filled in on the device: copying numbers over from the host would wait for it.
             sizes = torch.cat([offsets.new_full((1,), length) for h, w in shapes for length in (w, h)]).view(-1, 2)
-            locations = reference_points[:, :, None, :, None, :] + offsets / sizes[None, None, None, :, None, :]
-        else:
-            centre, extent = reference_points[..., :2], reference_points[..., 2:]
-            locations = centre[:, :, None, :, None, :] + offsets / self.points * extent[:, :, None, :, None, :] * 0.5
-        return self.output_proj(deformable_sampling(value, shapes, locations, weights))
+            return reference_points[:, :, None, :, None, :] + offsets / sizes[None, None, None, :, None, :]
+        centre, extent = reference_points[..., :2], reference_points[..., 2:]
+        return centre[:, :, None, :, None, :] + offsets / self.points * extent[:, :, None, :, None, :] * 0.5
 
 
 def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:

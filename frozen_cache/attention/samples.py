@@ -72,9 +72,10 @@ class _WeightedSamples(torch.autograd.Function):
 def _forward(value: Tensor, shapes: list[tuple[int, int]], grid: Tensor, shares: Tensor) -> Tensor:
     out: Tensor | None = None
     for image, at, share in _levels(value, shapes, grid, shares):
-        sampled = _sampled(image, at)
-        for sample, weight in zip(sampled.unbind(2), share[:, None].unbind(2), strict=True):
-            out = sample * weight if out is None else torch.addcmul(out, sample, weight)
+        for point in range(at.shape[1]):
+            sampled = _sampled(image, at[:, point : point + 1])[:, :, 0]
+            weight = share[:, None, point]
+            out = sampled * weight if out is None else torch.addcmul(out, sampled, weight)
     assert out is not None, "there is a level and a point"
     return out
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+MOST_TOKENS = 16_384
+"""That inference widens at once: what it makes of them is thrown away, so it need not be there for all."""
 
 
 class FeedForward(nn.Module):
@@ -16,4 +20,10 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
-        return self.reduce(self.activation(self.expand(tokens)))
+        if torch.is_grad_enabled() or torch.compiler.is_exporting() or tokens.shape[-2] <= MOST_TOKENS:
+            return self._through(tokens)
+        return torch.cat([self._through(part) for part in tokens.split(MOST_TOKENS, dim=-2)], dim=-2)
+
+    def _through(self, tokens: Tensor) -> Tensor:
+        reduced: Tensor = self.reduce(self.activation(self.expand(tokens)))
+        return reduced
