@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -60,13 +61,13 @@ def test_what_is_asked_for_and_not_there_is_a_fault(
 
 
 def test_a_head_that_is_not_finite_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    segment = MaskHead.segment
+    forward = MaskHead.forward
 
     def infinite(*arguments: Any) -> Any:
-        logits, iou = segment(*arguments)
-        return logits * torch.inf, iou
+        output = forward(*arguments)
+        return replace(output, mask_logits=output.mask_logits * torch.inf)
 
-    monkeypatch.setattr(MaskHead, "segment", infinite)
+    monkeypatch.setattr(MaskHead, "forward", infinite)
     assert stage.doctor(device="cpu").faults[0].startswith("a step of the head: not finite in ")
 
 
