@@ -30,8 +30,9 @@ from numcodecs import Zstd
 from real_coco import REAL, run_folder, trained
 from reencode import reencoded
 
-from frozen_cache.cache.attributes import Precision
+from frozen_cache.cache.attributes import Precision, best_packing
 from frozen_cache.cache.layout import CHUNK_BYTES, ROW_COLUMNS, ZSTD_LEVEL
+from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.quantise import coded
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.official.catalogue import catalogue
@@ -91,7 +92,8 @@ def _error(exact: torch.Tensor, found: torch.Tensor) -> float:
 def normal_bits(step: float) -> float:
     """Bits a value of coded maps whose channels are normal and have no structure, as zstd packs them."""
     integers, _, _ = coded(torch.randn(64, 160, 160, generator=torch.Generator().manual_seed(0)), step=step)
-    content = integers.numpy().tobytes()
+    flat = integers.numpy().reshape(-1)
+    content = (packed(flat) if best_packing(step) == "nibbles" else flat).tobytes()
     packer = Zstd(level=ZSTD_LEVEL)
     parts = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
     return 8 * sum(len(packer.encode(part)) for part in parts) / len(content)

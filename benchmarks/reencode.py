@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from frozen_cache.cache.attributes import FORMAT_VERSION, CacheAttributes, Precision
+from frozen_cache.cache.attributes import FORMAT_VERSION, CacheAttributes, Precision, best_packing
 from frozen_cache.cache.ledger import committed_segments, read_record
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.stem_files import copy_stem
@@ -36,6 +36,7 @@ def reencoded(
     attributes = CacheAttributes.model_validate(
         there.model_dump()
         | {"format_version": FORMAT_VERSION, "precision": precision, "step": step, "views_total": total}
+        | {"packing": best_packing(step)}
         | ({"c1": "stored", "stem": None} if store_c1 else {})
     )
     writer = CacheWriter(out, attributes)

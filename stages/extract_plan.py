@@ -15,6 +15,7 @@ from frozen_cache.cache.attributes import (
     DataAttributes,
     Precision,
     StemRecord,
+    best_packing,
     detector_fingerprint,
 )
 from frozen_cache.cache.dealing import deal, in_order
@@ -142,6 +143,7 @@ def plan_extraction(
         )
     counts = check_annotations(dataset, found.images, choices=choices, force=force)
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
+    step = _step(precision, step, there)
     planned = plan_views(found, detector.spec.input, views=views, whole_images=stem is not None)
     attributes = CacheAttributes(
         format_version=FORMAT_VERSION if there is None else there.format_version,
@@ -158,7 +160,8 @@ def plan_extraction(
         views=views,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
-        step=_step(precision, step, there),
+        step=step,
+        packing=there.packing if there is not None and there.step == step else best_packing(step),
         c1=c1,
         stem=None if stem is None else stem[0],
         autocast=autocast,

@@ -29,6 +29,7 @@ Root attributes
     top_k                   K, the (query, label) pairs kept.
     precision               float16, float32, int8 or coded, of `c1` and `encoder`.
     step                    only with coded: what an integer is worth, in standard deviations of its channel.
+    packing                 only with coded, of steps from 0.5 on: nibbles, see `encoder/LAYER`.
     c1                      only where C1 is not stored: recomputed, or none.
     stem                    only with recomputed: `StemRecord`, the stem's configuration in plain values (kind, sizes,
                             stages that give C1 and levels of the encoder), sha256 and bytes of its weights.
@@ -59,6 +60,9 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
     encoder/LAYER
                 flat, the levels of each view one after the other, finest first, each (channels, height, width); without
                 those that the stem makes (`levels` of its configuration).
+                With `packing` "nibbles" the n integers of each view in `c1`, and in each `encoder/LAYER`, are packed:
+                of integer + 8 (modulo 256) first the lower four bits of each pair in a byte, the first of the pair in
+                the lower half; then the upper four bits of each pair; then an odd last integer as it is: n bytes.
     images      uint8, only with a stem: the bytes of the image files, each image's once, in the order of first views.
     image_spans (V, 2) int64, only with a stem: start and end in `images` of each view's image file.
     truth/objects

@@ -28,6 +28,9 @@ MAX_SEGMENTS = 1_000_000
 """Beyond it the numbers of the segments alone fill the memory."""
 Precision = Literal["float16", "float32", "int8", "coded"]
 C1Choice = Literal["stored", "recomputed", "none"]
+Packing = Literal["bytes", "nibbles"]
+LEAST_PACKED_STEP = 0.5
+"""Of finer steps, two integers to a byte take more than one: too many do not fit into half a byte."""
 
 
 class Category(TypedDict):
@@ -95,6 +98,8 @@ class CacheAttributes(BaseModel):
     """Of `c1` and `encoder`; everything else is exact."""
     step: float | None = added_later(None)
     """Of `coded` maps, and of no others: a step of a channel in its standard deviations."""
+    packing: Packing = added_later("bytes")
+    """Of `coded` maps: an integer to a byte, as the first coded caches have it, or as `cache.nibbles` packs them."""
     c1: C1Choice = added_later("stored")
     """Where C1 comes from: the cache, the images in it through the detector's stem, or nowhere."""
     stem: StemRecord | None = added_later(None)
@@ -111,6 +116,8 @@ class CacheAttributes(BaseModel):
     def _has_a_step_where_it_is_coded(self) -> CacheAttributes:
         if (self.step is not None) != (self.precision == "coded") or (self.step is not None and not self.step > 0):
             raise ValueError(f"precision {self.precision} with step {self.step}")
+        if self.packing == "nibbles" and self.step is None:
+            raise ValueError(f"precision {self.precision} with packing {self.packing}")
         return self
 
     @model_validator(mode="after")
@@ -157,6 +164,11 @@ class CacheAttributes(BaseModel):
         """The content of the root `zarr.json`."""
         attributes = {**self.model_dump(mode="json"), "fingerprint": self.fingerprint}
         return group_document(attributes)
+
+
+def best_packing(step: float | None) -> Packing:
+    """How maps coded with this step take the least; "bytes" where they are not coded."""
+    return "nibbles" if step is not None and step >= LEAST_PACKED_STEP else "bytes"
 
 
 def detector_fingerprint(spec: DetectorSpec) -> str:

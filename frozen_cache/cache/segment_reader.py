@@ -41,6 +41,7 @@ from frozen_cache.cache.layout import (
     offset_column,
 )
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
+from frozen_cache.cache.nibbles import unpacked
 from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
@@ -210,7 +211,8 @@ class SegmentReader:
         return slice(start, end)
 
     def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_channel: int) -> list[StoredMap]:
-        flat = torch.from_numpy(self._read(name, self._span(name.partition("/")[0], row)))
+        stored = self._read(name, self._span(name.partition("/")[0], row))
+        flat = torch.from_numpy(unpacked(stored) if self._attributes.packing == "nibbles" else stored)
         parts = flat.split([math.prod(shape) for shape in shapes])
         maps = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         channels = [shape[0] for shape in shapes]

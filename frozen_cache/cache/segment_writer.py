@@ -30,6 +30,7 @@ from frozen_cache.cache.layout import (
     image_spans,
 )
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
+from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.quantise import coded, quantised
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
@@ -181,6 +182,8 @@ class SegmentWriter:
             for place, numbers in enumerate(self._channels.values(), start=1):
                 numbers[-1] += torch.cat([each[place] for each in found]).tolist()
         stored = torch.cat([part.flatten() for part in parts]).numpy()
+        if self._attributes.packing == "nibbles":
+            stored = packed(stored)
         chunk = chunk_rows(len(stored), stored.itemsize)
         self._put(name, stored, layout=map_layout(self._attributes, 0, chunk=chunk))
         return len(stored)

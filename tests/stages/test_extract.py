@@ -308,6 +308,26 @@ def test_coded_caches_keep_their_step_and_say_what_a_value_takes(
         extract(folder, out, f"{FAKE}:detector", precision="coded", step=1.0)
 
 
+def test_coded_caches_of_before_are_continued_with_a_byte_for_each_integer(
+    folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, new = tmp_path / "x.zarr", tmp_path / "new.zarr"
+    with monkeypatch.context() as before:
+        before.setattr("frozen_cache.stages.extract_plan.best_packing", lambda step: "bytes")
+        extract(folder, out, f"{FAKE}:detector", precision="coded")
+    assert "packing" not in json.loads((out / "zarr.json").read_text())["attributes"]
+    (folder_of(out, 1) / "c1" / "c" / "0").unlink()
+    assert cache_repair(out).damaged == [1]
+    extract(folder, out, f"{FAKE}:detector", precision="coded")
+    extract(folder, new, f"{FAKE}:detector", precision="coded")
+    assert json.loads((new / "zarr.json").read_text())["attributes"]["packing"] == "nibbles"
+    for at in range(7):
+        one, other = CacheReader(out).read(at), CacheReader(new).read(at)
+        assert one.c1 is not None and other.c1 is not None and torch.equal(one.c1, other.c1)
+    with pytest.raises(UserError, match="precision"):
+        extract(folder, new, f"{FAKE}:detector", precision="float16")
+
+
 def other_pixels(folder: Folder) -> None:
     image = Image.open(folder[0] / "005.png")
     Image.new("RGB", image.size).save(folder[0] / "005.png")

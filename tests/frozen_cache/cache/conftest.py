@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, detector_fingerprint
+from frozen_cache.cache.attributes import CacheAttributes, DataAttributes, best_packing, detector_fingerprint
 from frozen_cache.cache.quantise import coded, dequantised
 from frozen_cache.cache.stem_files import stem_record
 from frozen_cache.cache.view import CachedView
@@ -29,7 +29,9 @@ MakeView = Callable[..., CachedView]
 MakeCache = Callable[..., Path]
 
 
-def attributes_for(views: int, per_segment: int, *, c1: bool = True, precision: str = "float16") -> CacheAttributes:
+def attributes_for(
+    views: int, per_segment: int, *, c1: bool = True, precision: str = "float16", step: float = 1.0
+) -> CacheAttributes:
     spec = DetectorSpec(
         name="toy",
         family="toy",
@@ -55,7 +57,8 @@ def attributes_for(views: int, per_segment: int, *, c1: bool = True, precision: 
         views=1,
         top_k=5,
         precision=precision,  # type: ignore[arg-type]
-        step=1.0 if precision == "coded" else None,
+        step=step if precision == "coded" else None,
+        packing=best_packing(step if precision == "coded" else None),
         batch_size=2,
         views_total=views,
         views_per_segment=per_segment,
@@ -97,11 +100,11 @@ def toy_view(
     )
 
 
-def as_coded(view: CachedView) -> CachedView:
+def as_coded(view: CachedView, *, step: float = 1.0) -> CachedView:
     """The view as a coded cache gives it back."""
 
     def again(a_map: torch.Tensor) -> torch.Tensor:
-        return dequantised(*coded(a_map, step=1.0))
+        return dequantised(*coded(a_map, step=step))
 
     return replace(
         view,
@@ -155,7 +158,7 @@ def make_view() -> MakeView:
 
 
 @pytest.fixture(scope="session")
-def coded_view() -> Callable[[CachedView], CachedView]:
+def coded_view() -> Callable[..., CachedView]:
     return as_coded
 
 
@@ -170,9 +173,10 @@ def make_cache() -> MakeCache:
         per_segment: int = 3,
         c1: bool = True,
         precision: str = "float16",
+        step: float = 1.0,
         stop: int | None = None,
     ) -> Path:
-        attributes = attributes_for(len(views), per_segment, c1=c1, precision=precision)
+        attributes = attributes_for(len(views), per_segment, c1=c1, precision=precision, step=step)
         return write_cache(path, views, attributes, stop=stop)
 
     return make

@@ -1,0 +1,50 @@
+"""Small integers two to a byte, so that an entropy coder sees pairs; the rare large ones cost little more.
+
+zstd codes bytes one by one. Of integers that are nearly all 0, 1 or -1 it makes 10 to 20 % less, in half the time,
+where a byte holds two of them. Nothing is lost: what does not fit into half a byte stands in the second half of the
+result, which is zeros elsewhere, and zstd makes next to nothing of zeros.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+ZERO = 8
+"""Added before the cut, so that -8 to 7 fit into four bits."""
+_FOUR_BITS = 0x0F0F
+"""Of each of two bytes."""
+
+
+def packed(values: np.ndarray) -> np.ndarray:
+    """(n,) int8 to (n,) int8: n // 2 bytes with the lower four bits of integer + 8, the first of each pair in the lower
+    half of the byte; as many with the upper four bits; and an odd last integer as it is."""
+    even = len(values) // 2 * 2
+    pairs = (values[:even].view(np.uint8) + np.uint8(ZERO)).view("<u2")
+    return np.concatenate([_joined(pairs), _joined(pairs >> 4), values[even:]])
+
+
+def unpacked(stored: np.ndarray) -> np.ndarray:
+    """The (n,) int8 of which `packed` made this."""
+    half = len(stored) // 2
+    low, high = (stored[start : start + half].view(np.uint8) for start in (0, half))
+    found = np.empty(len(stored), dtype=np.int8)
+    pairs = found[: 2 * half].view("<u2")
+    pairs[:] = _parted(low)
+    rare = np.flatnonzero(high != 0)
+    pairs[rare] |= _parted(high[rare]) << 4
+    raised = found[: 2 * half].view(np.uint8)
+    raised -= np.uint8(ZERO)
+    found[2 * half :] = stored[2 * half :]
+    return found
+
+
+def _joined(pairs: np.ndarray) -> np.ndarray:
+    """The lower four bits of two bytes in one."""
+    four = pairs & _FOUR_BITS
+    return (four | four >> 4).astype(np.uint8).view(np.int8)
+
+
+def _parted(joined: np.ndarray) -> np.ndarray:
+    """Two bytes of each."""
+    wide = joined.astype("<u2")
+    return (wide | wide << 4) & _FOUR_BITS
