@@ -65,7 +65,7 @@ for _name, _function, _short in (
     ("init", init.init, "Look at a folder and write a project file."),
     ("run", run_.run, "Do what a project file says."),
     ("extract-features", extract.extract_features, "Run a frozen detector over a data set once; make a cache."),
-    ("train-head", train.train_head, "Train a mask head from a cache alone."),
+    ("train-head", train.train_head, "Train a mask head from a cache alone, or live."),
     ("evaluate", evaluate.evaluate, "COCO mask AP and box AP of a head or a baseline."),
     ("predict", predict.predict, "Masks on pictures and videos of your own."),
     ("export", export.export, "A head and its detector as one folder to hand on."),

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from frozen_cache.cli.paths import need_cache
+from frozen_cache.cli.extract import words
+from frozen_cache.cli.numbers import whole_numbers
+from frozen_cache.cli.paths import need_cache, need_inputs
 from frozen_cache.cli.stopping import says_how_to_go_on
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
@@ -15,13 +17,31 @@ from frozen_cache.remote import cache_path
 
 def train_head(
     cache: Annotated[
-        Path | None, typer.Option(parser=cache_path, help="Cache to train from, made by extract-features. [required]")
+        Path | None, typer.Option(parser=cache_path, help="Cache to train from, made by extract-features; else --live.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run directory: configuration, metrics, checkpoints. [required]")
     ] = None,
     val_cache: Annotated[
         Path | None, typer.Option(parser=cache_path, help="Cache to evaluate on; picks the best checkpoint.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="No cache: the detector runs on each image in every epoch. Slow.")
+    ] = False,
+    detector: Annotated[
+        str | None, typer.Option(help="With --live: a name, hf:DIR_OR_HUB_ID, FILE.py:FACTORY.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --live: checkpoint of a named detector.")] = None,
+    images: Annotated[Path | None, typer.Option(help="With --live: folder of the images.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="With --live: COCO instances file.")] = None,
+    views: Annotated[int, typer.Option(help="With --live: views per image, as of extract-features.")] = 1,
+    backbone_strides: Annotated[
+        str | None, typer.Option(help="With --live: backbone maps to add as encoder levels, by stride.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="With --live: only these categories, by name or id.")] = None,
+    labels: Annotated[str | None, typer.Option(help="With --live: names of the detector's labels.")] = None,
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="With --live: CATEGORY=LABEL; or a TOML file with such lines.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
@@ -42,13 +62,21 @@ def train_head(
         int | None, typer.Option(min=1, help="Threads that read views. [default: as many as it takes]")
     ] = None,
 ) -> None:
-    """Train a mask head from a cache alone."""
+    """Train a mask head from a cache alone, or with the detector in the loop (--live)."""
     if not show_config:
+        if (cache is None and not live) or out is None:
+            raise UserError(
+                "train-head needs --cache, or --live, and --out; `--show-config` alone prints the configuration"
+            )
+        if live and (detector is None or images is None or annotations is None):
+            raise UserError("--live needs --detector, --images and --annotations")
+        if live and cache is not None:
+            raise UserError("train from a cache or live, one of the two: leave out --cache or --live")
+        if live and detector is not None and images is not None and annotations is not None:
+            need_inputs(detector, images, annotations)
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
-        if cache is None or out is None:
-            raise UserError("train-head needs --cache and --out; `--show-config` alone prints the configuration")
     from frozen_cache.training.config import exact_epochs, parse_set
 
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
@@ -57,12 +85,28 @@ def train_head(
     if show_config:
         typer.echo(_config_text(preset, overrides, run=out if resume else None))
         return
-    assert cache is not None and out is not None
+    assert out is not None
+    from frozen_cache.stages.live import LiveData
     from frozen_cache.stages.train import train_head as stage
+
+    data = None
+    if live and detector is not None and images is not None and annotations is not None:
+        data = LiveData(
+            detector=detector,
+            weights=weights,
+            images=images,
+            annotations=annotations,
+            views=views,
+            backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
+            only=words(only),
+            labels=words(labels),
+            label_map=tuple(map_ or ()),
+        )
 
     with says_how_to_go_on():
         result = stage(
             cache=cache,
+            live=data,
             val_cache=val_cache,
             out=out,
             preset=preset,

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from frozen_cache.attention.backends import choose
-from frozen_cache.cache.hints import read_hints
+from frozen_cache.cache.hints import Hints, read_hints
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
@@ -29,6 +29,7 @@ from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import run_page
+from frozen_cache.stages.live import LiveData, LiveReader
 from frozen_cache.stages.validation import Validation
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.code_version import code_version
@@ -41,6 +42,7 @@ from frozen_cache.training.source import source_of
 from frozen_cache.training.start_from import StartFrom
 from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.trainer import Trainer
+from frozen_cache.training.view_source import ViewSource
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for each other."""
@@ -77,7 +79,7 @@ class TrainResult:
 
 def train_head(
     *,
-    cache: CachePath,
+    cache: CachePath | None = None,
     out: Path,
     val_cache: CachePath | None = None,
     preset: str | None = None,
@@ -87,6 +89,7 @@ def train_head(
     memory_bytes: int = 4 * 2**30,
     workers: int | None = None,
     init: Path | None = None,
+    live: LiveData | None = None,
 ) -> TrainResult:
     """Train from `cache` alone into the run directory `out`; evaluate on `val_cache` where given.
 
@@ -94,6 +97,7 @@ def train_head(
 
     Args:
         workers: threads that read views; None for as many as keep the training from waiting, up to the cores.
+        live: in place of `cache`: run the detector on the images in every epoch, and keep nothing of what it gives.
         init: run directory or checkpoint to start from: tensors of equal names and shapes are taken, the others named.
         resume: take the configuration and the validation cache from the run in `out`, where there is one; what is
             given besides must agree with it, save for its length: larger `optim.epochs` prolong it. A finished run is
@@ -111,12 +115,14 @@ def train_head(
     config = _configuration(there, preset=preset, overrides=overrides)
     precision = chosen_precision(config.mixed_precision, pick_device(device))
     config = config.model_copy(update={"mixed_precision": precision})
-    reader = CacheReader(cache, c1_scale=config.head.c1_scale)
+    reader, hints, origin = _source(cache, live, config, out=out, device=device)
     if val_cache is None and there is not None:
         val_cache = there.val_cache
     scale = reader.attributes.detector.backbone_scale
     val_reader = None if val_cache is None else CacheReader(val_cache, c1_scale=scale)
-    record = _record(reader, config, cache=cache, val_reader=val_reader, val_cache=val_cache, preset=preset)
+    record = _record(
+        reader, config, cache=cache, hints=hints, val_reader=val_reader, val_cache=val_cache, preset=preset
+    )
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})
     if init is None and there is not None:
@@ -136,7 +142,12 @@ def train_head(
         validation = Validation(val_cache, val_reader, encoder_layer=record.encoder_layer, accelerator=accelerator)
     trainer = Trainer(
         head=head,
-        store=ViewStore(reader, encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
+        store=ViewStore(
+            reader,
+            encoder_layer=record.encoder_layer,
+            c1=head.uses_c1,
+            memory_bytes=memory_bytes if live is None else 0,
+        ),
         config=config,
         run=run,
         accelerator=accelerator,
@@ -147,7 +158,7 @@ def train_head(
         },
         evaluate=validation,
     )
-    objects = _objects(reader, trainer.indices, cache)
+    objects = _objects(reader, trainer.indices, origin)
     with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
         changed = []
         if owner is not None:
@@ -157,7 +168,7 @@ def train_head(
         trainer.resume()
         start = _start(trainer, changed)
         if owner is not None and trainer.progress.step < trainer.total:
-            _announce(trainer, record, start, objects=objects, cache=cache, val_cache=val_cache)
+            _announce(trainer, record, start, objects=objects, origin=origin, val_cache=val_cache)
             if begun:
                 say(begun)
             run.note(start)
@@ -188,6 +199,24 @@ def train_head(
     )
 
 
+def _source(
+    cache: CachePath | None, live: LiveData | None, config: TrainConfig, *, out: Path, device: str
+) -> tuple[ViewSource, Hints | None, str]:
+    """Where the views come from, where the detector lies, and what to call it.
+
+    Raises:
+        UserError: neither or both of a cache and a live detector, or a choice that only a cache has.
+    """
+    if live is None and cache is not None:
+        return CacheReader(cache, c1_scale=config.head.c1_scale), read_hints(cache), str(cache)
+    if live is None or cache is not None:
+        raise UserError("train from a cache or live, one of the two")
+    if config.head.c1_scale not in (None, 1):
+        raise UserError(f"head.c1_scale={config.head.c1_scale} needs a cache made with --c1 recomputed: it is 1 live")
+    reader = LiveReader(live, out=out, device=device)
+    return reader, reader.hints, f"{live.annotations}, live"
+
+
 def _configuration(there: RunRecord | None, *, preset: str | None, overrides: dict[str, Any] | None) -> TrainConfig:
     if there is not None and preset is None:
         return with_overrides(there.config.model_dump(mode="json"), overrides or {})
@@ -195,10 +224,11 @@ def _configuration(there: RunRecord | None, *, preset: str | None, overrides: di
 
 
 def _record(
-    reader: CacheReader,
+    reader: ViewSource,
     config: TrainConfig,
     *,
-    cache: CachePath,
+    cache: CachePath | None,
+    hints: Hints | None,
     val_reader: CacheReader | None,
     val_cache: CachePath | None,
     preset: str | None,
@@ -214,9 +244,9 @@ def _record(
         cache_fingerprint=attributes.fingerprint,
         val_fingerprint=None if val_reader is None else val_reader.attributes.fingerprint,
         categories=attributes.categories,
-        source=source_of(attributes, read_hints(cache)),
+        source=source_of(attributes, hints),
         preset=preset or "paper",
-        cache=cache.resolve(),
+        cache=None if cache is None else cache.resolve(),
         val_cache=None if val_cache is None else val_cache.resolve(),
     )
 
@@ -244,15 +274,15 @@ def _accelerator(config: TrainConfig, device: str) -> Accelerator:
     )
 
 
-def _objects(reader: CacheReader, indices: list[int], cache: CachePath) -> int:
+def _objects(reader: ViewSource, indices: list[int], origin: str) -> int:
     """Objects to train on; a UserError where there are none."""
     if not indices:
-        raise UserError(f"{cache} holds no views to train on")
+        raise UserError(f"{origin}: no views to train on")
     objects = sum(reader.matched(index) for index in indices)
     if not objects:
         raise UserError(
-            f"{cache} holds no object that a detection was matched to, so there is nothing to train on: look at its "
-            f"categories, annotations and crowds (`frozen-cache cache info {cache}`)"
+            f"{origin}: no object that a detection was matched to, so there is nothing to train on: look at its "
+            "categories, annotations and crowds (`frozen-cache cache info` prints a cache's)"
         )
     return objects
 
@@ -274,7 +304,7 @@ def _start(trainer: Trainer, changed: list[str]) -> Start:
 
 
 def _announce(
-    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, cache: CachePath, val_cache: CachePath | None
+    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, origin: str, val_cache: CachePath | None
 ) -> None:
     """Two lines before the first bar, and one where an earlier start is gone on with."""
     config = record.config
@@ -285,8 +315,9 @@ def _announce(
         f"train: preset {record.preset}, {parameters:,} parameters, {trainer.total:,} steps of "
         f"{config.optim.batch_size} views, {precision} on {start.device}{processes}"
     )
+    kind = "objects" if record.cache is None else "matched objects"
     say(
-        f"from {cache}: {len(trainer.indices):,} views, {objects:,} matched objects of {len(record.categories)} "
+        f"from {origin}: {len(trainer.indices):,} views, {objects:,} {kind} of {len(record.categories)} "
         f"categories; {'no validation' if val_cache is None else f'evaluated on {val_cache}'}"
     )
     if start.from_step:

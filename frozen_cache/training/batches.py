@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
-from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
@@ -20,6 +19,7 @@ from frozen_cache.masks.crop import crop_masks
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.rois import training_rois
 from frozen_cache.training.stored_group import StoredFeatures, StoredGroup, stored_groups
+from frozen_cache.training.view_source import ViewSource
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def view_features(view: CachedView, encoder_layer: int | None) -> ImageFeatures:
 
 
 class ViewStore:
-    """Views of a cache, the last ones read kept in memory as long as they fit."""
+    """Views of a cache or of a detector in the loop, kept in memory as long as they fit."""
 
-    def __init__(self, reader: CacheReader, *, encoder_layer: int, c1: bool, memory_bytes: int) -> None:
+    def __init__(self, reader: ViewSource, *, encoder_layer: int, c1: bool, memory_bytes: int) -> None:
         self.reader = reader
         self.encoder_layer = encoder_layer
         self.c1 = c1

@@ -33,7 +33,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         "## What made it",
         "",
         f"- recipe: {record.preset or 'see run.json'}; different from the defaults: {_settings(record.config)}",
-        f"- cache: `{record.cache}` (fingerprint {record.cache_fingerprint[:12]}); validation: "
+        f"- {_origin(record)} (fingerprint {record.cache_fingerprint[:12]}); validation: "
         f"{'none' if record.val_cache is None else f'`{record.val_cache}`'}",
         *([f"- first weights: `{record.init_from}` (sha256 {record.init[:12]})"] if record.init else []),
         f"- detector: {record.detector} (fingerprint {record.detector_fingerprint[:12]}), encoder layer "
@@ -48,6 +48,12 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         "",
     ]
     write_durably(run.path / "README.md", "\n".join(lines).encode())
+
+
+def _origin(record: RunRecord) -> str:
+    if record.cache is None and record.source is not None:
+        return f"no cache: the detector in the loop on {record.source.images:,} images of `{record.source.annotations}`"
+    return f"cache: `{record.cache}`"
 
 
 def next_command(run: RunDirectory, record: RunRecord) -> str:
