@@ -107,7 +107,7 @@ def test_the_moving_average_of_the_weights_is_saved_as_the_head(cache: Path, tmp
 def test_the_best_checkpoint_is_that_of_the_highest_mask_ap(
     cache: Path, tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import frozen_cache.stages.train as stage
+    import frozen_cache.stages.validation as stage
 
     original, found = stage.evaluate_cache, iter([0.25, 0.5, 0.125])
 
