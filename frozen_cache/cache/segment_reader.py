@@ -31,6 +31,7 @@ from frozen_cache.cache.contents import (
     fixed_tables,
     read_document,
 )
+from frozen_cache.cache.direct_read import DirectArray
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.from_image import CacheStem, FromImage
 from frozen_cache.cache.layout import (
@@ -67,6 +68,7 @@ class SegmentReader:
         self._images = None if stem is None else ImageReader(bit_depth=attributes.data.bit_depth, max_pixels=MAX_PIXELS)
         self._stem = stem
         self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._direct: dict[str, DirectArray] = {}
         with self._damage(None):
             self._open()
 
@@ -77,9 +79,7 @@ class SegmentReader:
         check_files(record, self._folder, tables)
         group: Any = read_document(record, self._folder, "zarr.json")
         self._chunk_sums = ChunkSums(group["attributes"].get(ATTRIBUTE, {}))
-        self._store = checked_store(
-            self._folder, lambda name: check_size(record, self._folder, name), self._check_content
-        )
+        self._store = checked_store(self._folder, self._check_size, self._check_content)
         self._views = self._read("views", slice(None))
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
@@ -89,6 +89,11 @@ class SegmentReader:
         check_files(record, self._folder, growing)
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
+        if isinstance(self._folder, Path):
+            for name, layout in growing.items():
+                self._direct[name] = DirectArray(
+                    self._folder, name, layout, check=self._check_size, content=self._check_content
+                )
         if self._attributes.stem is not None:
             self._spans = self._read("image_spans", slice(None))
             check_spans(record, self._spans)
@@ -243,6 +248,9 @@ class SegmentReader:
             match=objects["match"].copy(),
         )
 
+    def _check_size(self, name: str) -> None:
+        check_size(self._record, self._folder, name)
+
     def _check_content(self, name: str, part: np.ndarray, start: int) -> None:
         """NotWhole where what was read of a file, from `start` on, is not what was written there."""
         size, checksum = self._record.files[name]
@@ -256,6 +264,9 @@ class SegmentReader:
         return slice(int(self._offsets[row, place]), int(self._offsets[row + 1, place]))
 
     def _read(self, name: str, span: slice) -> np.ndarray:
+        direct = self._direct.get(name)
+        if direct is not None:
+            return direct.read(span.start or 0, len(direct) if span.stop is None else span.stop)
         array = self._arrays.get(name)
         if array is None:
             array = zarr.open_array(self._store, path=name, mode="r", zarr_format=3)

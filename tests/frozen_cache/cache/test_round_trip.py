@@ -1,11 +1,13 @@
 """What goes into a cache comes out of it, for any shapes."""
 
+import os
 import pickle
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ import torch
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.errors import IncompleteCacheError
@@ -178,6 +179,22 @@ def test_plain_zarr_opens_it(cache: Path, make_view: View) -> None:
     assert expected is not None and np.array_equal(c1, expected.numpy())
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8", "coded"])
+def test_every_array_is_read_as_plain_zarr_reads_it_whole_and_in_parts(
+    tmp_path: Path, make_cache: Make, make_view: View, precision: str
+) -> None:
+    views = [make_view(number, size=size) for number, size in enumerate([(300, 300), (9, 300), (1, 1), (301, 299)])]
+    path = make_cache(tmp_path / "x.zarr", views, per_segment=4, precision=precision)
+    segment, _ = CacheReader(path).place(0)
+    plain = zarr.open_group(str(segment.folder), mode="r")
+    columns = {"rows": 0, "truth/objects": 1, "truth/boxes": 1, "truth/rle": 2, "c1": 3, "encoder/4": 4}
+    offsets = plain["offsets"][:]
+    for name, column in columns.items():
+        assert np.array_equal(segment.stored(name), plain[name][:])
+        for row, (start, stop) in enumerate(zip(offsets[:-1, column], offsets[1:, column], strict=True)):
+            assert np.array_equal(segment.stored(name, row), plain[name][start:stop])
+
+
 def test_an_incomplete_cache_is_read_only_when_asked(tmp_path: Path, make_cache: Make, make_view: View) -> None:
     path = make_cache(tmp_path / "x.zarr", [make_view(n) for n in range(5)], per_segment=2, stop=2)
     with pytest.raises(IncompleteCacheError, match=r"2 of 3 segments: run the same .*extract-features"):
@@ -192,14 +209,13 @@ def test_one_view_is_read_without_its_neighbours(
     reader = CacheReader(make_cache(tmp_path / "x.zarr", views, per_segment=4))
     reader.read(1)  # opens the segment
     counted = []
-    original = LocalStore.get
+    original = os.preadv
 
-    async def get(self: LocalStore, *args: object, **options: object) -> object:
-        found = await original(self, *args, **options)  # type: ignore[arg-type]
-        counted.append(len(found) if found is not None else 0)
-        return found
+    def preadv(*args: Any) -> int:
+        counted.append(original(*args))
+        return counted[-1]
 
-    monkeypatch.setattr(LocalStore, "get", get)
+    monkeypatch.setattr(os, "preadv", preadv)
     reader.read(2)
     maps = 2 * (3 * 240 * 240 + 2 * 2 * (120 * 120 + 60 * 60))
     assert maps <= sum(counted) < 1.15 * maps
