@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -196,7 +197,8 @@ def extract_features(
             write_hints(plan.out, plan.hints)
         compare_images(writer, plan.planned, images, workers=workers)
         pending = [segment for segment in writer.pending() if segment in mine]
-        first = FirstSegment(plan, pending, force=force)
+        # What was begun as format 1 is continued so, whatever the plan says.
+        first = FirstSegment(replace(plan, attributes=writer.attributes), pending, force=force)
         done = _extract(writer, plan, pending, reader=reader, workers=workers, skip_broken=skip_broken, watch=first)
         left = len(writer.pending())
         damaged = writer.damaged()

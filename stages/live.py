@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,28 @@ class LiveData:
     only: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     label_map: tuple[str, ...] = ()
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> LiveData:
+        """From options by name, as Python's users write them.
+
+        Raises:
+            UserError: one is missing, or is none of ours.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in ("detector", "images", "annotations"):
+            if name not in options:
+                raise UserError(f"live needs `{name}`")
+        for name in options:
+            if name not in names:
+                raise UserError(f"live knows no `{name}`: give {', '.join(names)}")
+        given: dict[str, Any] = dict(options)
+        for name, value in options.items():
+            if name in ("images", "annotations", "weights") and value is not None:
+                given[name] = Path(value)
+            elif isinstance(value, list):
+                given[name] = tuple(value)
+        return cls(**given)
 
 
 class LiveReader:

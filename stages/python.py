@@ -16,6 +16,7 @@ from frozen_cache.remote import cache_path
 from frozen_cache.stages import evaluate as evaluate_stage
 from frozen_cache.stages.evaluate import EvaluateResult
 from frozen_cache.stages.extract import ExtractSummary, extract_features
+from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.training.config import exact_epochs
 
@@ -134,9 +135,10 @@ def extract(
 
 
 def train(
-    cache: PathLike,
+    cache: PathLike | None = None,
     *,
     out: PathLike,
+    live: Mapping[str, Any] | None = None,
     val_cache: PathLike | None = None,
     preset: str | None = None,
     epochs: float | None = None,
@@ -150,11 +152,13 @@ def train(
     memory_gb: float = 4.0,
     workers: int | None = None,
 ) -> TrainResult:
-    """Train a mask head from a cache alone; `frozen-cache train-head`.
+    """Train a mask head from a cache alone, or with the detector in the loop; `frozen-cache train-head`.
 
     Args:
-        cache: made by `extract`.
+        cache: made by `extract`; None with `live`.
         out: run directory: configuration, metrics, checkpoints.
+        live: instead of a cache: options of `extract` by name, `detector`, `images` and `annotations` at least, and
+            `weights`, `backbone_strides`, `views`, `only`, `labels`, `label_map`. The detector runs in every epoch.
         val_cache: cache to evaluate on; picks the best checkpoint.
         preset: a shipped recipe or a TOML file; None for `paper`.
         epochs: passes over the cached views.
@@ -175,7 +179,8 @@ def train(
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})
     return train_head(
-        cache=cache_path(cache),
+        cache=None if cache is None else cache_path(cache),
+        live=None if live is None else LiveData.of_options(live),
         out=Path(out),
         val_cache=None if val_cache is None else cache_path(val_cache),
         preset=preset,

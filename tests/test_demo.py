@@ -86,7 +86,7 @@ def test_an_ablation_of_table_3_runs_on_the_demo_s_caches(demo, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     table = (tmp_path / "table3" / "table.md").read_text()
-    assert table.count("\n| ") == 10  # the head of the table and nine variants
+    assert table.count("\n| ") == 11  # the head of the table and ten variants
     assert (tmp_path / "table3" / "plot.png").is_file()
     assert (tmp_path / "table3" / "table.csv").is_file()
 

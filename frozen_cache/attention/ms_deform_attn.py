@@ -114,4 +114,4 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     grid = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B * heads, L, P, N, 2)
     shares = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B * heads, L, P, N)
     out = weighted_samples(value, shapes, grid, shares)
-    return out.view(value.shape[0], -1, locations.shape[1]).transpose(1, 2)
+    return out.reshape(value.shape[0], -1, locations.shape[1]).transpose(1, 2)

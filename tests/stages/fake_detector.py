@@ -137,9 +137,9 @@ def dies_before_move() -> FakeDetector:
 
 def dies_before_commit() -> FakeDetector:
     """Kills its process before the second line goes into the ledger."""
-    from frozen_cache.cache import writer
+    from frozen_cache.cache.writer import CacheWriter
 
-    return _dies(writer, "commit_record")
+    return _dies(CacheWriter, "_commit")
 
 
 class StemmedDetector(FakeDetector):

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import frozen_cache
 from frozen_cache.cli.train import train_head as command
 from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
@@ -129,6 +130,17 @@ def test_what_does_not_fit_is_one_line(fake, folder, cache, tmp_path):
     Image.new("RGB", (3, 3)).save(name)
     with pytest.raises(UserError, match=r"000\.png"):
         train_head(out=tmp_path / "run", overrides=SMALL, live=data, device="cpu")
+
+
+def test_python_takes_extraction_s_options_by_name(fake, folder, tmp_path):
+    images, annotations = map(str, folder)
+    options = {"detector": fake.uneven(), "images": images, "annotations": annotations, "only": ["3"]}
+    data = LiveData.of_options(options)
+    assert (data.images, data.only, data.views) == (folder[0], ("3",), 1)
+    with pytest.raises(UserError, match="live needs `annotations`"):
+        frozen_cache.train(out=tmp_path / "run", live={"detector": "hf:x", "images": images})
+    with pytest.raises(UserError, match="live knows no `view`: give detector, images"):
+        frozen_cache.train(out=tmp_path / "run", live=options | {"view": 2})
 
 
 def test_nothing_of_a_view_is_an_inference_tensor(fake, folder, tmp_path):

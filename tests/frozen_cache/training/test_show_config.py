@@ -46,4 +46,4 @@ def test_that_of_a_run_is_shown_with_resume(scene_run, capsys):
 
 def test_without_it_cache_and_out_are_asked_for(capsys):
     assert exit_code(["train-head", "--preset", "paper"]) == 2
-    assert "needs --cache and --out" in capsys.readouterr().err
+    assert "needs --cache, or --live, and --out" in capsys.readouterr().err
