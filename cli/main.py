@@ -31,6 +31,7 @@ from frozen_cache.cli.general import HELP, general_options
 from frozen_cache.cli.invoke import invoke
 from frozen_cache.disk_errors import explain
 from frozen_cache.errors import FrozenCacheError, StoppedError
+from frozen_cache.processes import leave_processes
 from frozen_cache.progress import showing
 
 app = typer.Typer(
@@ -88,7 +89,9 @@ def run() -> None:
     # Idle OpenMP threads that spin take a core from whoever shares the machine; must be set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(exit_code(sys.argv[1:]))
+    code = exit_code(sys.argv[1:])
+    leave_processes()
+    sys.exit(code)
 
 
 def exit_code(arguments: list[str]) -> int:

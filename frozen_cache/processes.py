@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from frozen_cache.errors import UserError
 
@@ -26,6 +27,16 @@ def process_share(*, without_launcher: str = "") -> tuple[int, int]:
             f"set): {_WAY_ON}{f', {without_launcher}' if without_launcher else ''}"
         )
     return rank, world
+
+
+def leave_processes() -> None:
+    """Close torch's process group where there is one: its threads can abort a program that ends with it open."""
+    if "torch.distributed" not in sys.modules:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 _WAY_ON = "unset RANK and WORLD_SIZE, or start with `torchrun --nproc-per-node N -m frozen_cache ...`"

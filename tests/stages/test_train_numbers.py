@@ -40,10 +40,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(fake, tmp_path):
     script.write_text(f"""
 from pathlib import Path
 from frozen_cache.evaluation import dealt
+from frozen_cache.processes import leave_processes
 from frozen_cache.stages.train import train_head
 dealt.CHUNK = 2
 cache = Path({str(cache)!r})
 train_head(cache=cache, val_cache=cache, out=Path({str(tmp_path / "two")!r}), **{options!r})
+leave_processes()
 """)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -35,6 +35,8 @@ try:
 except NotFiniteError as error:
     said = f"{error.exit_code} {error}"
 Path(sys.argv[1], f"{rank}.json").write_text(json.dumps([whole, own, said]))
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 
