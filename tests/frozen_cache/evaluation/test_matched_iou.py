@@ -103,7 +103,7 @@ class HalfMask:
         self.seen.append(view)
         masks = torch.zeros(view.selected, 64, 64)
         masks[:, :, :32] = 1
-        return Segmentation(masks=masks, boxes=view.boxes, scores=view.scores)
+        return Segmentation(masks=masks, boxes=view.boxes[: view.selected], scores=view.scores[: view.selected])
 
 
 def test_each_object_is_compared_with_the_mask_of_its_own_query(view):
@@ -140,3 +140,29 @@ def test_each_object_is_compared_with_the_mask_of_its_own_query(view):
     assert seen.queries[:, 0].tolist() == [2, 0]
     assert seen.scores.tolist() == pytest.approx([0.1, 0.9])
     assert seen.labels.tolist() == [1, 1]
+
+
+def test_queries_that_are_not_selected_are_segmented_besides_and_keep_their_objects(view):
+    boxes = torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.25, 0.5, 0.5, 0.5], [0.75, 0.25, 0.5, 0.5]])
+    masks = [np.zeros((64, 80), dtype=np.uint8) for _ in range(3)]
+    masks[0][0:32, 40:60] = 1  # the left half of the third box
+    masks[1][16:48, 0:40] = 1  # the whole of the second: its left half has IoU 1/2
+    masks[2][24:40, 30:36] = 1  # part of the left half of the first
+    truth = replace(
+        view.truth,
+        masks=[coco_mask.encode(np.asfortranarray(mask)) for mask in masks],
+        boxes=np.array([[40.0, 0, 60, 32], [0, 16, 40, 48], [30, 24, 36, 40]]),
+        categories=np.array([1, 0, 1]),
+        crowd=np.zeros(3, dtype=bool),
+        match=np.array([2, 1, 0]),
+        areas=np.array([640.0, 1280, 96], dtype=np.float32),
+        annotation_ids=np.array([1, 2, 3]),
+    )
+    view = replace(
+        view, selected=1, queries=torch.ones(3, 8), boxes=boxes, scores=torch.tensor([0.9, 0.5, 0.1]),
+        labels=torch.tensor([1, 0, 1]), truth=truth,
+    )  # fmt: skip
+    segmenter = HalfMask()
+    found = evaluate_cache(OneView(view), segmenter, object_ious=True).objects
+    assert [entry.iou for entry in found] == pytest.approx([1.0, 0.5, 0.6])
+    assert [seen.selected for seen in segmenter.seen] == [1, 2]
