@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_cache.durable import make_folder_durably, write_durably
+from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, compare, read_results
@@ -124,7 +124,6 @@ def evaluate(
     )
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
-        make_folder_durably(out)
         started = time.perf_counter()
         evaluation = evaluate_cache(
             reader, segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
-from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.coco import CocoScores, scores_of
@@ -23,14 +22,14 @@ from frozen_cache.evaluation.ladder import ladder_results
 from frozen_cache.evaluation.matched_iou import instances_of_rows
 from frozen_cache.evaluation.matching import ImageMatches, Kind, coco_in_memory, joined
 from frozen_cache.evaluation.mistakes import ImageVerdict
+from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.object_iou import ObjectIou
 from frozen_cache.evaluation.outcome import ImageOutcome, ImageTask, MatchedMasks, image_outcome
 from frozen_cache.evaluation.result_store import ResultStore
 from frozen_cache.evaluation.scorers import CocoApi, make_scorer
-from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.spread import chosen_workers, spread
 from frozen_cache.evaluation.truth import truth_annotations
-from frozen_cache.inference.instances import Instances
 from frozen_cache.progress import progress_bar
 
 
@@ -146,17 +145,6 @@ def _tasks(
             matched=_matched(view, segmenter) if object_ious else None,
             rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
         )
-
-
-def view_instances(view: CachedView, found: Segmentation, categories: list[int]) -> Instances:
-    """The selected pairs of a plain view, nameless: COCO results come from them, `bbox` with the detector's scores,
-    `segm` with the masks' scores.
-
-    Args:
-        categories: id of each of the cache's categories.
-    """
-    nameless: list[Category] = [{"id": category, "name": ""} for category in categories]
-    return Instances.of_view(view, found, nameless)
 
 
 def _matched(view: CachedView, segmenter: Segmenter) -> MatchedMasks:

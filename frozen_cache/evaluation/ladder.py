@@ -14,11 +14,10 @@ from pycocotools import mask as coco_mask
 from torchvision.ops import box_convert, box_iou
 
 from frozen_cache.boxes import to_pixels
-from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.object_iou import EDGE
 from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
-from frozen_cache.inference.instances import Instances
 from frozen_cache.masks.boundary import edge_distance
 from frozen_cache.masks.crop import crop_window
 from frozen_cache.masks.paste import paste_window
@@ -52,8 +51,7 @@ def ladder_results(
     A detection that overlaps no object of its class stays as it is on every rung, at the end of the ranking where that
     is put right.
     """
-    nameless: list[Category] = [{"id": category, "name": ""} for category in categories]
-    own = Instances.of_view(view, segmentation, nameless).to_coco(view.image_id, kind="segm")
+    own = view_instances(view, segmentation, categories).to_coco(view.image_id, kind="segm")
     results = {rung: [dict(entry) for entry in own] for rung in RUNGS}
     pairs = list(_pairs(view, segmentation))
     for entry in results[RANKED]:
@@ -65,7 +63,7 @@ def ladder_results(
         for rung, rle in _corrected(view, segmentation, pair, found).items():
             results[rung][pair.row]["segmentation"] = rle
     boxed = segmenter(_with_true_boxes(view, pairs))
-    masks = Instances.of_view(view, replace(boxed, scores=segmentation.scores), nameless)
+    masks = view_instances(view, replace(boxed, scores=segmentation.scores), categories)
     for entry, there in zip(results[TRUE_BOXES], masks.to_coco(view.image_id, kind="segm"), strict=True):
         entry["segmentation"] = there["segmentation"]
     return results

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.object_iou import ObjectIou, compare_object
 from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.truth import truth_annotations
@@ -32,8 +32,7 @@ def matched_iou(reader: CacheReader, segmenter: Segmenter) -> float:
 def instances_of_rows(view: CachedView, segmenter: Segmenter, rows: np.ndarray) -> Instances:
     """What a segmenter makes of some rows of a view, (M,) int64, selected or not: M nameless instances."""
     taken = view.take(torch.from_numpy(rows))
-    nameless: list[Category] = [{"id": at, "name": ""} for at in range(int(view.labels.max()) + 1)]
-    return Instances.of_view(taken, segmenter(taken), nameless)
+    return view_instances(taken, segmenter(taken), range(int(view.labels.max()) + 1))
 
 
 def view_object_ious(view: CachedView, segmenter: Segmenter) -> list[ObjectIou]:

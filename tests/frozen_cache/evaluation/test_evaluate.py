@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.evaluation.evaluate import evaluate_cache, view_instances
+from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
 from frozen_cache.evaluation.truth import truth_annotations
 

@@ -12,7 +12,7 @@ from torch import nn
 from frozen_cache.boxes import enlarged
 from frozen_cache.cache.view import CachedView
 from frozen_cache.detectors.output import FeatureSpec
-from frozen_cache.evaluation.evaluate import view_instances
+from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs, HeadOutput, ImageFeatures, Rois
