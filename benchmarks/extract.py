@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import time
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from conditions import conditions as common_conditions
 from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
@@ -199,29 +198,15 @@ class Bench:
 
     def conditions(self) -> dict[str, Any]:
         """What the figures depend on."""
-        spec = self.detector.spec
-        cuda = self.device.type == "cuda"
-        return {
-            "detector": spec.name,
-            "device": torch.cuda.get_device_name(self.device) if cuda else processor(),
+        return common_conditions(self.device) | {
+            "detector": self.detector.spec.name,
             "autocast": self.autocast,
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "torch": torch.__version__,
             "compiled_attention": find_compiled() is not None,
             "images": self.count,
             "image_size": list(SIZE),
             "input_size": list(self.inputs[0].shape[-2:]),
             "batch_size": self.batch_size,
         }
-
-
-def processor() -> str:
-    """The CPU's name where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def main() -> None:

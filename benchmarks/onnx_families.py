@@ -1,7 +1,7 @@
 """Which detectors become ONNX: a small random model of every family is exported and checked against torch.
 
-    python -m benchmarks.onnx_families [--gather] [NAME...]
-    python -m benchmarks.onnx_families [--gather] --detector hf:DIR|FILE.py:FACTORY
+    python benchmarks/onnx_families.py [--gather] [NAME...]
+    python benchmarks/onnx_families.py [--gather] --detector hf:DIR|FILE.py:FACTORY
 
 The second form takes a detector with trained weights. Adds to benchmarks/onnx_families.json, of which
 benchmarks/fill_pages.py makes the table of docs/onnx.md.

@@ -6,25 +6,28 @@ Parts of one picture after another, nothing side by side: `read` (file, resize),
 weights, which change no speed), `paste` (masks at the picture's own size), `write` (run lengths and an overlay).
 `plain detector` is the model alone on the same prepared input, for a transformers model with its own post-processing.
 Each detector is measured with all its pairs (`every pair`: the most that masks can cost) and with those of a score of
-0.3 and above, where its weights are trained. Medians over rounds. Results are added to benchmarks/predict.json.
+0.3 and above, where its weights are trained. A named detector without `--weights` has random ones, which change no
+speed, and boxes of usual sizes in place of its own. Medians over rounds. Results are added to benchmarks/predict.json,
+of which benchmarks/fill_pages.py makes a table of docs/figures.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from conditions import conditions
 
 from frozen_cache.cache.attributes import Category
+from frozen_cache.cache.view import CachedView
 from frozen_cache.detectors.hf import TransformersDetector
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.official import NAMED, OfficialDetector
@@ -42,6 +45,8 @@ from frozen_cache.inference.segmenter import InstanceSegmenter, PreparedImage
 
 RESULT = Path(__file__).with_suffix(".json")
 PARTS = ("read", "detector", "head", "paste", "write", "plain detector")
+SIDES = (0.02, 0.67)
+"""Shortest and longest side of a usual box, in parts of the image's: nine in ten sides of COCO's boxes lie between."""
 Value = TypeVar("Value")
 
 
@@ -85,7 +90,13 @@ class Clock:
 
 
 def measure(
-    detector: FrozenDetector, files: list[Path], *, threshold: float, rounds: int, device: torch.device
+    detector: FrozenDetector,
+    files: list[Path],
+    *,
+    threshold: float,
+    rounds: int,
+    device: torch.device,
+    usual_boxes: bool,
 ) -> dict[str, Any]:
     """Medians of each part in milliseconds a picture, and what they come to."""
     segmenter = InstanceSegmenter(model_of(detector), device=str(device))
@@ -98,7 +109,7 @@ def measure(
             clock = Clock(device)
             found = 0
             for file in files:
-                found += _one(clock, segmenter, choice, outputs, detector, file, device)
+                found += _one(clock, segmenter, choice, outputs, detector, file, device, usual_boxes)
             for name, seconds in clock.seconds.items():
                 per_part[name].append(statistics.mean(seconds))
     medians = {name: statistics.median(seconds[1:]) * 1000 for name, seconds in per_part.items()}
@@ -123,6 +134,7 @@ def _one(
     detector: FrozenDetector,
     file: Path,
     device: torch.device,
+    usual_boxes: bool,
 ) -> int:
     def read() -> tuple[Any, PreparedImage]:
         image = read_picture(file)
@@ -130,6 +142,8 @@ def _one(
 
     image, prepared = clock.time("read", read)
     [view] = clock.time("detector", lambda: segmenter.detect([prepared]))
+    if usual_boxes:
+        view = with_usual_boxes(view)
     instances = clock.time("head", lambda: segmenter.segment(view, choice))
     clock.time("paste", lambda: instances.masks)
 
@@ -140,6 +154,16 @@ def _one(
     clock.time("write", write)
     clock.time("plain detector", lambda: _plain(detector, prepared, image.size[::-1], device))
     return len(instances)
+
+
+def with_usual_boxes(view: CachedView) -> CachedView:
+    """The view with boxes inside the image, sides evenly spread over `SIDES` on a logarithmic scale: those of random
+    weights are all alike, and what pasting costs follows from their sizes."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = SIDES
+    sides = low * (high / low) ** torch.rand(len(view.boxes), 2, generator=generator)
+    centres = sides / 2 + (1 - sides) * torch.rand(len(view.boxes), 2, generator=generator)
+    return replace(view, boxes=torch.cat([centres, sides], dim=1))
 
 
 @torch.inference_mode()
@@ -172,19 +196,16 @@ def main() -> None:
     kinds = {"every pair": 0.0} | ({"score from 0.3": 0.3} if trained else {})
     size = _input_size(detector, files[0])
     result = {
-        "conditions": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "torch": torch.__version__,
+        "conditions": conditions(device)
+        | {
             "images": len(files),
             "input_size": list(size),
             "rounds": given.rounds,
             "weights": "trained" if trained else "random",
+            "boxes": "the detector's" if trained else f"sides {SIDES[0]} to {SIDES[1]} of the image's",
         }
     } | {
-        kind: measure(detector, files, threshold=threshold, rounds=given.rounds, device=device)
+        kind: measure(detector, files, threshold=threshold, rounds=given.rounds, device=device, usual_boxes=not trained)
         for kind, threshold in kinds.items()
     }
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
