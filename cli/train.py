@@ -34,6 +34,13 @@ def train_head(
     weights: Annotated[Path | None, typer.Option(help="With --live: checkpoint of a named detector.")] = None,
     images: Annotated[Path | None, typer.Option(help="With --live: folder of the images.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="With --live: COCO instances file.")] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="With --live: images to evaluate on, in place of --val-cache.")
+    ] = None,
+    val_annotations: Annotated[Path | None, typer.Option(help="With --live: their COCO instances file.")] = None,
+    lsj: Annotated[
+        bool, typer.Option("--lsj", help="With --live: large scale jitter, drawn anew whenever an image is seen.")
+    ] = False,
     views: Annotated[int, typer.Option(help="With --live: views per image, as of extract-features.")] = 1,
     backbone_strides: Annotated[
         str | None, typer.Option(help="With --live: backbone maps to add as encoder levels, by stride.")
@@ -70,10 +77,14 @@ def train_head(
             )
         if live and (detector is None or images is None or annotations is None):
             raise UserError("--live needs --detector, --images and --annotations")
+        if (val_images is None) != (val_annotations is None):
+            raise UserError("--val-images and --val-annotations go together")
         if live and cache is not None:
             raise UserError("train from a cache or live, one of the two: leave out --cache or --live")
         if live and detector is not None and images is not None and annotations is not None:
             need_inputs(detector, images, annotations)
+            if val_images is not None and val_annotations is not None:
+                need_inputs(detector, val_images, val_annotations)
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
@@ -82,6 +93,8 @@ def train_head(
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | parse_set(set_ or [])
+    if lsj:
+        overrides["live.lsj"] = True
     if show_config:
         typer.echo(_config_text(preset, overrides, run=out if resume else None))
         return
@@ -96,6 +109,8 @@ def train_head(
             weights=weights,
             images=images,
             annotations=annotations,
+            val_images=val_images,
+            val_annotations=val_annotations,
             views=views,
             backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
             only=words(only),

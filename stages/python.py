@@ -145,6 +145,7 @@ def train(
     batch_size: int | None = None,
     lr: float | None = None,
     seed: int | None = None,
+    lsj: bool = False,
     settings: Mapping[str, Any] | None = None,
     init: PathLike | None = None,
     resume: bool = False,
@@ -158,13 +159,15 @@ def train(
         cache: made by `extract`; None with `live`.
         out: run directory: configuration, metrics, checkpoints.
         live: instead of a cache: options of `extract` by name, `detector`, `images` and `annotations` at least, and
-            `weights`, `backbone_strides`, `views`, `only`, `labels`, `label_map`. The detector runs in every epoch.
+            `weights`, `backbone_strides`, `views`, `only`, `labels`, `label_map`; and `val_images`, `val_annotations`
+            to evaluate on in place of `val_cache`. The detector runs in every epoch.
         val_cache: cache to evaluate on; picks the best checkpoint.
         preset: a shipped recipe or a TOML file; None for `paper`.
         epochs: passes over the cached views.
         batch_size: views per step.
         lr: learning rate.
         seed: of weights, order and sampling.
+        lsj: with `live`: large scale jitter, drawn anew whenever an image is seen.
         settings: any configuration value by dotted key, as `--set` takes it: `{"head.width": 96}`.
         init: run directory or checkpoint to start from: tensors of equal names and shapes are taken.
         resume: go on with the run in `out`.
@@ -178,6 +181,8 @@ def train(
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})
+    if lsj:
+        overrides["live.lsj"] = True
     return train_head(
         cache=None if cache is None else cache_path(cache),
         live=None if live is None else LiveData.of_options(live),

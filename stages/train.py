@@ -16,8 +16,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from frozen_cache.attention.backends import choose
-from frozen_cache.cache.hints import Hints, read_hints
-from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import resolve_encoder_layer
@@ -29,9 +27,9 @@ from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import run_page
-from frozen_cache.stages.live import LiveData, LiveReader
+from frozen_cache.stages.live import LiveData
+from frozen_cache.stages.train_source import Source, ValidationData
 from frozen_cache.stages.validation import Validation
-from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run
@@ -115,14 +113,12 @@ def train_head(
     config = _configuration(there, preset=preset, overrides=overrides)
     precision = chosen_precision(config.mixed_precision, pick_device(device))
     config = config.model_copy(update={"mixed_precision": precision})
-    reader, hints, origin = _source(cache, live, config, out=out, device=device)
+    source = Source.find(cache, live, config, out=out, device=device)
+    reader = source.reader
     if val_cache is None and there is not None:
         val_cache = there.val_cache
-    scale = reader.attributes.detector.backbone_scale
-    val_reader = None if val_cache is None else CacheReader(val_cache, c1_scale=scale)
-    record = _record(
-        reader, config, cache=cache, hints=hints, val_reader=val_reader, val_cache=val_cache, preset=preset
-    )
+    measured = source.validation(val_cache)
+    record = _record(source, measured, config, cache=cache, val_cache=val_cache, preset=preset)
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})
     if init is None and there is not None:
@@ -130,24 +126,24 @@ def train_head(
     elif init is not None:
         given = StartFrom.find(init)
         record = record.model_copy(update={"init": given.sha256, "init_from": given.file})
-    if val_reader is not None and val_cache is not None:
-        check_fits(record, val_reader, head=out, cache=val_cache)
+    if measured is not None:
+        check_fits(record, measured.reader, head=out, cache=measured.name)
     accelerator = _accelerator(config, device)
     torch.manual_seed(config.seed)
     head = MaskHead(config=config.head, inputs=record.inputs)
     begun = "" if run.last.is_file() else _begin(head, record)
     head.to(accelerator.device)
     validation = None
-    if val_reader is not None and val_cache is not None:
-        validation = Validation(val_cache, val_reader, encoder_layer=record.encoder_layer, accelerator=accelerator)
+    if measured is not None:
+        validation = Validation(
+            measured.reader,
+            pictures=measured.pictures,
+            encoder_layer=record.encoder_layer,
+            accelerator=accelerator,
+        )
     trainer = Trainer(
         head=head,
-        store=ViewStore(
-            reader,
-            encoder_layer=record.encoder_layer,
-            c1=head.uses_c1,
-            memory_bytes=memory_bytes if live is None else 0,
-        ),
+        store=source.store(encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
         config=config,
         run=run,
         accelerator=accelerator,
@@ -158,7 +154,7 @@ def train_head(
         },
         evaluate=validation,
     )
-    objects = _objects(reader, trainer.indices, origin)
+    objects = _objects(reader, trainer.indices, source.name)
     with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
         changed = []
         if owner is not None:
@@ -168,7 +164,7 @@ def train_head(
         trainer.resume()
         start = _start(trainer, changed)
         if owner is not None and trainer.progress.step < trainer.total:
-            _announce(trainer, record, start, objects=objects, origin=origin, val_cache=val_cache)
+            _announce(trainer, record, start, objects=objects, source=source, measured=measured)
             if begun:
                 say(begun)
             run.note(start)
@@ -199,24 +195,6 @@ def train_head(
     )
 
 
-def _source(
-    cache: CachePath | None, live: LiveData | None, config: TrainConfig, *, out: Path, device: str
-) -> tuple[ViewSource, Hints | None, str]:
-    """Where the views come from, where the detector lies, and what to call it.
-
-    Raises:
-        UserError: neither or both of a cache and a live detector, or a choice that only a cache has.
-    """
-    if live is None and cache is not None:
-        return CacheReader(cache, c1_scale=config.head.c1_scale), read_hints(cache), str(cache)
-    if live is None or cache is not None:
-        raise UserError("train from a cache or live, one of the two")
-    if config.head.c1_scale not in (None, 1):
-        raise UserError(f"head.c1_scale={config.head.c1_scale} needs a cache made with --c1 recomputed: it is 1 live")
-    reader = LiveReader(live, out=out, device=device)
-    return reader, reader.hints, f"{live.annotations}, live"
-
-
 def _configuration(there: RunRecord | None, *, preset: str | None, overrides: dict[str, Any] | None) -> TrainConfig:
     if there is not None and preset is None:
         return with_overrides(there.config.model_dump(mode="json"), overrides or {})
@@ -224,27 +202,26 @@ def _configuration(there: RunRecord | None, *, preset: str | None, overrides: di
 
 
 def _record(
-    reader: ViewSource,
+    source: Source,
+    measured: ValidationData | None,
     config: TrainConfig,
     *,
     cache: CachePath | None,
-    hints: Hints | None,
-    val_reader: CacheReader | None,
     val_cache: CachePath | None,
     preset: str | None,
 ) -> RunRecord:
-    attributes = reader.attributes
+    attributes = source.reader.attributes
     layer = resolve_encoder_layer(config.head, attributes.detector.encoder_layers)
     return RunRecord(
         config=config,
-        inputs=reader.head_inputs(layer),
+        inputs=source.reader.head_inputs(layer),
         encoder_layer=layer,
         detector=attributes.detector.name,
         detector_fingerprint=attributes.detector_fingerprint,
         cache_fingerprint=attributes.fingerprint,
-        val_fingerprint=None if val_reader is None else val_reader.attributes.fingerprint,
+        val_fingerprint=None if measured is None else measured.reader.attributes.fingerprint,
         categories=attributes.categories,
-        source=source_of(attributes, hints),
+        source=source_of(attributes, source.hints),
         preset=preset or "paper",
         cache=None if cache is None else cache.resolve(),
         val_cache=None if val_cache is None else val_cache.resolve(),
@@ -304,7 +281,13 @@ def _start(trainer: Trainer, changed: list[str]) -> Start:
 
 
 def _announce(
-    trainer: Trainer, record: RunRecord, start: Start, *, objects: int, origin: str, val_cache: CachePath | None
+    trainer: Trainer,
+    record: RunRecord,
+    start: Start,
+    *,
+    objects: int,
+    source: Source,
+    measured: ValidationData | None,
 ) -> None:
     """Two lines before the first bar, and one where an earlier start is gone on with."""
     config = record.config
@@ -317,8 +300,8 @@ def _announce(
     )
     kind = "objects" if record.cache is None else "matched objects"
     say(
-        f"from {origin}: {len(trainer.indices):,} views, {objects:,} {kind} of {len(record.categories)} "
-        f"categories; {'no validation' if val_cache is None else f'evaluated on {val_cache}'}"
+        f"from {source.name}: {len(trainer.indices):,} views, {objects:,} {kind} of {len(record.categories)} "
+        f"categories; {'no validation' if measured is None else f'evaluated on {measured.name}'}"
     )
     if start.from_step:
         say(f"going on from step {start.from_step:,}")

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from accelerate import Accelerator
 
-from frozen_cache.cache.reader import CacheReader
-from frozen_cache.evaluation.evaluate import Evaluation, evaluate_cache
+from frozen_cache.evaluation.evaluate import EvaluatedViews, Evaluation, evaluate_cache
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.remote import CachePath
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Section
-from frozen_cache.report.photographs import photographs
+from frozen_cache.report.photographs import Photographs
 from frozen_cache.report.result_sections import class_section, picture_section, precision_section
 
 
 class Validation:
-    """Called with a head by every process of a run, it gives COCO metrics on a cache; those of the first count.
+    """Called with a head by every process of a run, it gives COCO metrics on views; those of the first count.
+
+    Args:
+        pictures: finds the pictures for the report, once that is written.
 
     Attributes:
         best: the evaluation with the highest mask AP of those made here; None before the first.
     """
 
-    def __init__(self, cache: CachePath, reader: CacheReader, *, encoder_layer: int, accelerator: Accelerator) -> None:
-        self._cache, self._reader, self._layer = cache, reader, encoder_layer
+    def __init__(
+        self,
+        reader: EvaluatedViews,
+        *,
+        pictures: Callable[[], Photographs],
+        encoder_layer: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self._reader, self._pictures, self._layer = reader, pictures, encoder_layer
         self._device = accelerator.device
         self._share = (accelerator.process_index, accelerator.num_processes)
         self.best: Evaluation | None = None
@@ -42,5 +52,5 @@ class Validation:
         if self.best is None:
             return []
         metrics = summary(self.best, self._reader, of={})
-        gallery = Gallery(self.best, photographs(self._cache, reader=self._reader))
+        gallery = Gallery(self.best, self._pictures())
         return [class_section(metrics), precision_section(metrics), picture_section(gallery)]

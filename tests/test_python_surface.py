@@ -41,7 +41,7 @@ OTHER_NAMES = {
     # With the detector in the loop, `live` has extraction's options.
     "train": (
         {"set_", "show_config", "detector", "weights", "images", "annotations", "views", "backbone_strides", "only"}
-        | {"labels", "map_"},
+        | {"labels", "map_", "val_images", "val_annotations"},
         {"settings"},
     ),
     "evaluate": ({"test_dev"}, set()),

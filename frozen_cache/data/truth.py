@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.view import ViewTransform
 
@@ -55,32 +56,36 @@ def view_truth(image: CocoImage, view: ViewTransform, category_index: dict[int, 
     Args:
         category_index: category id to index into the cache's categories.
     """
-    boxes, areas, masks, kept = [], [], [], []
-    for annotation in image.annotations:
-        rle = annotation.rle
-        if view.is_plain:
-            x, y, width, height = annotation.bbox
-            box = (x, y, x + width, y + height)
-            area = annotation.area
-        else:
-            rle = crop_rle(rle, view)
-            area = float(coco_mask.area(rle))
-            if area == 0:
-                continue
-            x, y, width, height = coco_mask.toBbox(rle).tolist()
-            box = (x, y, x + width, y + height)
-        boxes.append(box)
-        areas.append(area)
-        masks.append(rle)
-        kept.append(annotation)
+    if view.is_plain:
+        return _truth(image.annotations, category_index)
+    return truth_of_masks(image, [crop_rle(annotation.rle, view) for annotation in image.annotations], category_index)
+
+
+def truth_of_masks(image: CocoImage, masks: list[dict[str, Any]], category_index: dict[int, int]) -> GroundTruth:
+    """The objects of an image as their masks have become, none matched yet: boxes and areas are those of the masks.
+
+    Args:
+        masks: compressed RLEs, one for each annotation; an object whose mask is empty is dropped.
+        category_index: category id to index into the cache's categories.
+    """
+    changed = [
+        replace(annotation, rle=rle, area=float(area), bbox=tuple(coco_mask.toBbox(rle).tolist()))
+        for annotation, rle in zip(image.annotations, masks, strict=True)
+        if (area := coco_mask.area(rle)) > 0
+    ]
+    return _truth(changed, category_index)
+
+
+def _truth(annotations: list[CocoAnnotation], category_index: dict[int, int]) -> GroundTruth:
+    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
     return GroundTruth(
-        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        categories=np.array([category_index[annotation.category_id] for annotation in kept], dtype=np.int64),
-        crowd=np.array([annotation.crowd for annotation in kept], dtype=bool),
-        areas=np.array(areas, dtype=np.float32),
-        masks=masks,
-        annotation_ids=np.array([annotation.id for annotation in kept], dtype=np.int64),
-        match=np.full(len(kept), -1, dtype=np.int64),
+        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32),
+        categories=np.array([category_index[annotation.category_id] for annotation in annotations], dtype=np.int64),
+        crowd=np.array([annotation.crowd for annotation in annotations], dtype=bool),
+        areas=np.array([annotation.area for annotation in annotations], dtype=np.float32),
+        masks=[annotation.rle for annotation in annotations],
+        annotation_ids=np.array([annotation.id for annotation in annotations], dtype=np.int64),
+        match=np.full(len(annotations), -1, dtype=np.int64),
     )
 
 

@@ -6,15 +6,16 @@ disk, and of each image a few kB of figures stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 
-from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.coco import CocoScores, scores_of
 from frozen_cache.evaluation.dealt import dealt
@@ -31,6 +32,36 @@ from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.spread import chosen_workers, spread
 from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.progress import progress_bar
+
+
+class EvaluatedViews(Protocol):
+    """What is evaluated: a cache, or images that a detector sees only then."""
+
+    @property
+    def path(self) -> object:
+        """Where it is, for people."""
+        ...
+
+    @property
+    def attributes(self) -> CacheAttributes:
+        """The cache's; in the loop, of the cache that would be."""
+        ...
+
+    @property
+    def views(self) -> Sequence[tuple[int, int]]:
+        """(image id, view index) of each view."""
+        ...
+
+    def read(
+        self,
+        index: int,
+        *,
+        encoder_layers: Sequence[int] | None = None,
+        c1: bool = True,
+        device: torch.device | None = None,
+    ) -> CachedView:
+        """One view with its maps as float32 on a device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +87,7 @@ class Evaluation:
 
 
 def evaluate_cache(
-    reader: CacheReader,
+    reader: EvaluatedViews,
     segmenter: Segmenter,
     *,
     object_ious: bool = False,
@@ -121,7 +152,7 @@ def evaluate_cache(
 
 
 def _tasks(
-    reader: CacheReader,
+    reader: EvaluatedViews,
     segmenter: Segmenter,
     plain: list[int],
     kinds: tuple[Kind, ...],

@@ -5,13 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from frozen_cache.cache.reader import CacheReader
-from frozen_cache.evaluation.evaluate import Evaluation
+from frozen_cache.evaluation.evaluate import EvaluatedViews, Evaluation
 from frozen_cache.evaluation.mistakes import THRESHOLD, count_kinds
 from frozen_cache.evaluation.object_iou import EDGE, edge_iou_by_size, mean_iou_by_size
 
 
-def summary(evaluation: Evaluation, reader: CacheReader, *, of: dict[str, Any]) -> dict[str, Any]:
+def summary(evaluation: Evaluation, reader: EvaluatedViews, *, of: dict[str, Any]) -> dict[str, Any]:
     """The content of `metrics.json`. `of` names the head or baseline."""
     attributes = reader.attributes
     masks, boxes = evaluation.scores["segm"], evaluation.scores["bbox"]

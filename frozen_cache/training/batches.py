@@ -112,6 +112,10 @@ class ViewStore:
                 self._bytes += view.nbytes
         return view
 
+    def read_together(self, indices: list[int], *, seed: int) -> list[StoredView]:
+        """The views of a step, in order; `seed` is for a store that draws them anew in each."""
+        return [self.read(index) for index in indices]
+
     @property
     def query_dim(self) -> int:
         """D of the cached queries."""
@@ -160,8 +164,7 @@ def make_batch(
     generator = torch.Generator().manual_seed(seed)
     images, queries, boxes, labels, image_index = [], [], [], [], []
     targets, fine_targets, box_areas, object_areas = [], [], [], []
-    for at, index in enumerate(indices):
-        stored = store.read(index)
+    for at, stored in enumerate(store.read_together(indices, seed=seed)):
         view = stored.rows
         chosen = training_rois(view, config.rois, generator=generator)
         images.append(store.features(stored))

@@ -97,6 +97,24 @@ class OptimConfig(BaseModel):
     """Exponential moving average of the weights, which is then what is evaluated and saved as the head."""
 
 
+class LiveConfig(BaseModel):
+    """What only a training with the detector in the loop (`train-head --live`) can do."""
+
+    model_config = _STRICT
+
+    lsj: bool = False
+    """Large scale jitter (Table 11): whenever an image is seen it is scaled anew, cut or padded to the one size of all
+    inputs, and mirrored or not."""
+    lsj_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.1, 2.0)
+    """Least and greatest scale, in units of that which makes the image fit into the input."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> LiveConfig:
+        if self.lsj_scale[0] > self.lsj_scale[1]:
+            raise ValueError("lsj_scale is [least, greatest]")
+        return self
+
+
 class TrainConfig(BaseModel):
     """Everything that decides the result of a training run, besides the cache."""
 
@@ -110,6 +128,8 @@ class TrainConfig(BaseModel):
     """What it is trained for."""
     optim: OptimConfig = OptimConfig()
     """How it is trained."""
+    live: LiveConfig = LiveConfig()
+    """With the detector in the loop, and never from a cache."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of the first weights, the order of the views, and all that is drawn."""
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = "no"

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
-from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import NotFiniteError, UserError
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.remote import CachePath
 from frozen_cache.training.checkpoint import load_checkpoint, shapes
 from frozen_cache.training.run_directory import RunRecord, load_record
+from frozen_cache.training.view_source import ViewSource
 
 
 def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
@@ -66,7 +65,7 @@ def _check_shapes(record: RunRecord, found: dict[str, tuple[int, ...]], file: Pa
             )
 
 
-def check_fits(record: RunRecord, reader: CacheReader, *, head: Path, cache: CachePath) -> None:
+def check_fits(record: RunRecord, reader: ViewSource, *, head: Path, cache: object) -> None:
     """UserError where a head meets a cache of another detector, other features or other categories."""
     attributes = reader.attributes
     if record.detector_fingerprint != attributes.detector_fingerprint:

@@ -20,10 +20,12 @@ from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
-from frozen_cache.stages.live import LiveData
+from frozen_cache.stages.live import LiveData, LiveReader
 from frozen_cache.stages.predict import predict
 from frozen_cache.stages.train import train_head
+from frozen_cache.training.config import LiveConfig
 from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.shown import same_sized
 
 from .fake_detector import __file__ as FAKE
 
@@ -144,8 +146,6 @@ def test_python_takes_extraction_s_options_by_name(fake, folder, tmp_path):
 
 
 def test_nothing_of_a_view_is_an_inference_tensor(fake, folder, tmp_path):
-    from frozen_cache.stages.live import LiveReader
-
     reader = LiveReader(live(fake, folder), out=tmp_path, device="cpu")
     view = reader.read_stored(0, encoder_layers=(2,))
     assert view.c1 is not None and list(view.encoder) == [2]
@@ -172,3 +172,75 @@ def test_the_command_needs_what_a_live_training_reads(folder, tmp_path):
     assert result.exit_code == 0, result.exception
     source = load_record(tmp_path / "run").source
     assert source is not None and source.detector == f"{FAKE}:uneven"
+
+
+def test_neighbours_of_equal_size_go_through_the_detector_together(scenes, tmp_path):
+    data = LiveData(
+        detector=f"hf:{DETECTOR_DIR}", images=scenes / "images", annotations=scenes / "annotations.json", views=2
+    )
+    reader = LiveReader(data, out=tmp_path, device="cpu")
+    seen: list[int] = []
+    model: Any = reader.detector
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    indices = [4, 0, 5, 2]
+    together = reader.read_together(indices)
+    assert seen == [4], "one call"
+    for index, found in zip(indices, together, strict=True):
+        alone = reader.read_stored(index)
+        assert (found.rows.image_id, found.rows.view) == reader.views[index] == (alone.rows.image_id, alone.rows.view)
+        for name in ("queries", "boxes", "scores"):
+            torch.testing.assert_close(getattr(found.rows, name), getattr(alone.rows, name), atol=1e-4, rtol=0)
+        assert found.rows.truth.match.tolist() == alone.rows.truth.match.tolist()
+        assert found.c1 is not None and alone.c1 is not None
+        maps = zip([found.c1, *found.encoder[1]], [alone.c1, *alone.encoder[1]], strict=True)
+        for one, other in maps:
+            torch.testing.assert_close(one.values, other.values, atol=1e-4, rtol=0)
+
+
+def test_views_of_other_sizes_go_apart_and_few_pixels_make_small_batches(fake, folder, tmp_path):
+    reader = LiveReader(live(fake, folder), out=tmp_path, device="cpu")
+    shown = reader.shown(range(14), seed=0)
+    batches = same_sized(shown, most=10**9)
+    assert [view for batch in batches for view in batch] == shown
+    assert 1 < len(batches) < 14 and all(len({view.pixels.shape for view in batch}) == 1 for batch in batches)
+    assert all(len(batch) == 1 for batch in same_sized(shown, most=1))
+    most = 2 * shown[0].pixels[0].numel()
+    assert all(
+        batch[0].pixels[0].numel() * len(batch) <= max(most, batch[0].pixels[0].numel())
+        for batch in same_sized(shown, most=most)
+    )
+    for index, found in enumerate(reader.read_together(range(14))):
+        assert torch.equal(found.rows.queries, reader.read_stored(index).rows.queries)
+
+
+def test_large_scale_jitter_shows_each_step_another_view_and_ends_the_same_again(fake, folder, tmp_path):
+    settings = SMALL | {"live.lsj": True, "optim.epochs": 1}
+    jittered = LiveReader(live(fake, folder), out=tmp_path, device="cpu", config=LiveConfig(lsj=True))
+    assert {jittered.resized_size(index) for index in range(14)} == {(32, 32)}
+    first, same, other = (jittered.shown([0], seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(first.pixels, same.pixels) and not torch.equal(first.pixels, other.pixels)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run in runs:
+        train_head(live=live(fake, folder), out=run, overrides=settings, device="cpu", workers=2)
+    assert losses(runs[0]) == losses(runs[1])
+    train_head(live=live(fake, folder), out=tmp_path / "plain", overrides=settings | {"live.lsj": False}, device="cpu")
+    assert losses(tmp_path / "plain") != losses(runs[0])
+
+
+def test_a_cache_knows_no_jitter(cache, tmp_path):
+    with pytest.raises(UserError, match="`live` section needs --live"):
+        train_head(cache=cache, out=tmp_path / "run", overrides=SMALL | {"live.lsj": True}, device="cpu")
+
+
+def test_validation_may_be_live_too_and_gives_what_a_cache_gives(fake, folder, cache, tmp_path):
+    images, annotations = folder
+    data = live(fake, folder)
+    beside = replace(data, val_images=images, val_annotations=annotations)
+    one = train_head(live=data, val_cache=cache, out=tmp_path / "cached", overrides=SMALL, device="cpu")
+    other = train_head(live=beside, out=tmp_path / "live", overrides=SMALL, device="cpu")
+    assert other.best_ap is not None and other.box_ap is not None
+    assert (other.best_ap, other.box_ap) == pytest.approx((one.best_ap, one.box_ap), abs=1e-6)
+    with pytest.raises(UserError, match="one of the two: leave out --val-cache or --val-images"):
+        train_head(live=beside, val_cache=cache, out=tmp_path / "both", overrides=SMALL, device="cpu")

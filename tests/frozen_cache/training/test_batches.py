@@ -50,7 +50,7 @@ def view_of_one_object() -> CachedView:
 def store_of(views: list[CachedView]) -> SimpleNamespace:
     """A `ViewStore` of views without maps."""
     return SimpleNamespace(
-        read=lambda index: StoredView(views[index], c1=None, encoder={}),
+        read_together=lambda indices, seed: [StoredView(views[at], c1=None, encoder={}) for at in indices],
         features=lambda view: StoredFeatures(c1=None, levels=[], size=view.rows.transform.resized_size),
     )
 
