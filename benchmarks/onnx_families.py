@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from conditions import commit, conditions
 from torch import nn
 
 from frozen_cache.detectors.load import load_detector
@@ -54,7 +56,8 @@ def main() -> None:
         rows.setdefault(name, {"family": detector.spec.family, "opset": OPSET})[
             "gather" if given.gather else "plain"
         ] = row
-        RESULT.write_text(json.dumps({"rows": dict(sorted(rows.items()))}, indent=2) + "\n")
+        machine = conditions() | {"onnxruntime": version("onnxruntime"), "transformers": version("transformers")}
+        RESULT.write_text(json.dumps({"conditions": machine, "rows": dict(sorted(rows.items()))}, indent=2) + "\n")
 
 
 def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
@@ -81,7 +84,8 @@ def trained(detector: str) -> Iterator[tuple[str, Any]]:
 
 def measure(detector: Any, *, gather: bool) -> dict[str, Any]:
     """What became of one detector: `differences` at the size of the graph, or that it was recorded with; `elsewhere` at
-    two other sizes, where height and width are free. Both are for batches of one and two."""
+    two other sizes, where height and width are free. Both are for batches of one and two. `exchanged` are the choices
+    between scores equal but for rounding that torch took over from the graph."""
     started = time.process_time()
     with tempfile.TemporaryDirectory() as place:
         model, folder, scene = with_head(detector), Path(place), demo_picture()
@@ -91,16 +95,18 @@ def measure(detector: Any, *, gather: bool) -> dict[str, Any]:
             compare = GraphComparison(model=model, folder=folder, record=record)
             here = worst([compare([scene] * count, rule=recorded) for count in (1, 2)])
         except FrozenCacheError as error:
-            return {"error": str(error).replace(f"{place}/", "")}
+            return {"error": str(error).replace(f"{place}/", ""), "commit": commit()}
     return {
         "nodes": record.nodes,
         "samplers": record.samplers,
         "size": "free" if record.any_size else "x".join(map(str, record.input.size or ())),
         "fixed_because": record.fixed_because,
         "batch": "free",
+        "exchanged": record.exchanged,
         "differences": here,
         "elsewhere": record.differences if record.any_size else None,
         "cpu_s": round(time.process_time() - started, 1),
+        "commit": commit(),
     }
 
 

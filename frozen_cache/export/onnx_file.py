@@ -63,6 +63,8 @@ class GraphRecord(BaseModel):
     """How many of them are GridSample and RoiAlign."""
     differences: dict[str, float] | None = None
     """The largest differences between onnxruntime and torch, as `check_onnx` found them."""
+    exchanged: int = 0
+    """How many of the detector's choices between scores that are equal but for rounding torch took over for that."""
 
 
 def need_onnx() -> None:
