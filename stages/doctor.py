@@ -58,13 +58,12 @@ def doctor(*, device: str = "auto") -> Diagnosis:
     found.lines.append(f"Python {platform.python_version()}, " + ", ".join(map(_version, PACKAGES)))
     found.lines.append(f"device: {_device(chosen)}")
     found.lines.append(f"mixed_precision=auto: {chosen_precision('auto', chosen)}")
-    for work, training in (("inference", False), ("training", True)):
-        try:
-            backend = choose(device=chosen.type, dtype=torch.float32, training=training)
-        except FrozenCacheError as error:
-            found.faults.append(str(error))
-        else:
-            found.lines.append(f"deformable attention, {work}: {backend.name} ({backend.why})")
+    try:
+        backend = choose(device=chosen.type, dtype=torch.float32)
+    except FrozenCacheError as error:
+        found.faults.append(str(error))
+    else:
+        found.lines.append(f"deformable attention: {backend.name} ({backend.why})")
     found.lines += [line for extra in EXTRAS_OF_USERS if (line := _missing(extra))]
     if not found.faults:
         _try(found, "deformable attention", lambda: _check_attention(chosen))

@@ -273,7 +273,7 @@ def _start(trainer: Trainer, changed: list[str]) -> Start:
         torch=torch.__version__,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         processes=trainer.accelerator.num_processes,
-        attention=choose(device=device.type, dtype=torch.float32, training=True).name,
+        attention=choose(device=device.type, dtype=torch.float32).name,
         from_step=trainer.progress.step,
         to_step=trainer.total,
         changed=changed,

@@ -12,8 +12,6 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from frozen_cache.precision import wide
-
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -40,10 +38,9 @@ def _find(module: str, name: str) -> Kernel | None:
 def run_kernel(
     kernel: Kernel, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """`deformable_sampling` by a kernel, in float32 where the maps are half precision."""
-    value = wide(value)
+    """`deformable_sampling` by a kernel."""
     sizes, starts = (_on_gpu if value.is_cuda else _levels)(tuple(shapes), value.device)
-    return kernel(value, sizes, starts, locations.to(value.dtype).contiguous(), weights.to(value.dtype).contiguous())
+    return kernel(value, sizes, starts, locations.contiguous(), weights.contiguous())
 
 
 def _levels(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:

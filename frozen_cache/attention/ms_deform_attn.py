@@ -89,9 +89,13 @@ class MSDeformAttn(nn.Module):
         batch, count, _ = query.shape
         offsets = wide(self.sampling_offsets(query)).view(batch, count, self.heads, self.levels, self.points, 2)
         if reference_points.shape[-1] == 2:
-            # Filled in on the device: copying numbers over from the host would wait for it.
-            sizes = torch.cat([offsets.new_full((1,), length) for h, w in shapes for length in (w, h)]).view(-1, 2)
-            return reference_points[:, :, None, :, None, :] + offsets / sizes[None, None, None, :, None, :]
+            # Filled in on the device: copying numbers over from the host would wait for it. One row of all that a query
+            # divides by: a short last axis is slow to go along.
+            lengths = [length for h, w in shapes for length in (w, h)]
+            sizes = torch.cat([offsets.new_full((1,), length) for length in lengths]).view(-1, 1, 2)
+            sizes = sizes.expand(self.heads, -1, self.points, -1)[None].flatten(1)
+            moved = (offsets.flatten(2) / sizes).view_as(offsets)
+            return reference_points[:, :, None, :, None, :] + moved
         centre, extent = reference_points[..., :2], reference_points[..., 2:]
         return centre[:, :, None, :, None, :] + offsets / self.points * extent[:, :, None, :, None, :] * 0.5
 

@@ -71,7 +71,8 @@ class FeatureMap(nn.Module):
         refined = self.image_encoder(projected)[: self.fused]
         fine = self.neck(c1) if c1 is not None and self.uses_c1 else refined.pop(0)
         for level in refined:
-            fine = fine + upsample(level, (fine.shape[2], fine.shape[3]))
+            # In the memory order of `fine` while it is small: else the large map would be copied, both ways.
+            fine = fine + upsample(level.contiguous(), (fine.shape[2], fine.shape[3]))
         return self.mapper(fine)
 
 

@@ -52,50 +52,48 @@ def test_the_kernel_gives_what_grid_sample_gives_gradients_included(monkeypatch:
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
-def test_on_the_cpu_the_kernel_serves_inference_and_training_where_it_is_asked_for(
-    called: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_the_cpu_the_kernel_serves_where_it_is_asked_for(called: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     value, locations, weights = inputs()
-    assert deformable_sampling(value, SHAPES, locations, weights).abs().max() == 0
-    assert called == [(torch.float32, [[7, 9], [4, 5]], [0, 63])]
     value.requires_grad_()
     assert deformable_sampling(value, SHAPES, locations, weights).abs().max() > 0
-    with torch.no_grad():
-        assert deformable_sampling(value, SHAPES, locations, weights).abs().max() == 0
-        assert deformable_sampling(value.half(), SHAPES, locations, weights).abs().max() == 0
-        assert deformable_sampling(value.double(), SHAPES, locations.double(), weights.double()).abs().max() > 0
-    assert [dtype for dtype, *_ in called] == [torch.float32] * 3, "half precision is widened"
+    assert called == [], "what a CPU computes does not depend on what is installed"
     monkeypatch.setenv(SWITCH, "torch-ms-deform-attn")
     assert deformable_sampling(value, SHAPES, locations, weights).abs().max() == 0
+    assert called == [(torch.float32, [[7, 9], [4, 5]], [0, 63])]
+    with torch.no_grad():
+        assert deformable_sampling(value.half(), SHAPES, locations, weights).abs().max() == 0
+        assert deformable_sampling(value.double(), SHAPES, locations.double(), weights.double()).abs().max() > 0
+    assert [dtype for dtype, *_ in called] == [torch.float32] * 2, "half precision is widened"
     monkeypatch.setenv(SWITCH, "grid_sample")
     assert deformable_sampling(value, SHAPES, locations, weights).abs().max() > 0
 
 
 @pytest.mark.parametrize(
-    ("device", "training", "asked", "name", "why"),
+    ("device", "asked", "name", "why"),
     [
-        ("cpu", False, "auto", "torch-ms-deform-attn", "installed"),
-        ("cpu", True, "auto", "grid_sample", "same result everywhere"),
-        ("cpu", True, "torch-ms-deform-attn", "torch-ms-deform-attn", "asks for it"),
-        ("cpu", False, "deformops", "grid_sample", "no kernel for cpu"),
-        ("cuda", True, "auto", "deformops", "installed"),
-        ("cuda", False, "grid_sample", "grid_sample", "asks for it"),
-        ("cuda", False, "torch-ms-deform-attn", "grid_sample", "no kernel for cuda"),
-        ("meta", False, "auto", "grid_sample", "no kernel for meta"),
+        ("cpu", "auto", "embedding_bag", "fastest"),
+        ("cpu", "embedding_bag", "embedding_bag", "asks for it"),
+        ("cpu", "torch-ms-deform-attn", "torch-ms-deform-attn", "asks for it"),
+        ("cpu", "deformops", "grid_sample", "no kernel for cpu"),
+        ("cuda", "auto", "deformops", "installed"),
+        ("cuda", "grid_sample", "grid_sample", "asks for it"),
+        ("cuda", "embedding_bag", "grid_sample", "no kernel for cuda"),
+        ("cuda", "torch-ms-deform-attn", "grid_sample", "no kernel for cuda"),
+        ("meta", "auto", "grid_sample", "no kernel for meta"),
     ],
 )
 def test_each_choice_has_its_reason(
     called: list[Any],
     monkeypatch: pytest.MonkeyPatch,
     device: str,
-    training: bool,
     asked: str,
     name: str,
     why: str,
 ) -> None:
     monkeypatch.setenv(SWITCH, asked)
-    found = choose(device=device, dtype=torch.float16, training=training)
-    assert found.name == name and why in found.why and (found.kernel is None) == (name == "grid_sample")
+    found = choose(device=device, dtype=torch.float16)
+    assert found.name == name and why in found.why
+    assert (found.kernel is None) == (name in ("grid_sample", "embedding_bag"))
 
 
 def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +101,15 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
         monkeypatch.setattr(backends, name, lambda: None)
     monkeypatch.delenv(SWITCH, raising=False)
     assert deformable_sampling(inputs()[0], SHAPES, *inputs()[1:]).shape == (2, 11, 32)
-    assert "frozen-cache[gpu]" in choose(device="cuda", dtype=torch.float32, training=True).why
+    assert "frozen-cache[gpu]" in choose(device="cuda", dtype=torch.float32).why
     monkeypatch.setenv(SWITCH, "deformops")
     with pytest.raises(UserError, match=r"FROZEN_CACHE_ATTENTION=deformops: .* pip install 'frozen-cache\[gpu\]'"):
-        choose(device="cuda", dtype=torch.float32, training=True)
+        choose(device="cuda", dtype=torch.float32)
     monkeypatch.setenv(SWITCH, "fast")
-    with pytest.raises(UserError, match="no such backend; use auto, grid_sample, torch-ms-deform-attn, deformops"):
-        choose(device="cpu", dtype=torch.float32, training=True)
+    with pytest.raises(
+        UserError, match="no such backend; use auto, grid_sample, embedding_bag, torch-ms-deform-attn, deformops"
+    ):
+        choose(device="cpu", dtype=torch.float32)
 
 
 def test_a_package_that_does_not_load_is_none() -> None:

@@ -8,9 +8,18 @@ from torch import Tensor
 from transformers import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
+from frozen_cache.attention.backends import SWITCH
 from frozen_cache.attention.ms_deform_attn import MSDeformAttn, deformable_sampling
 
 SHAPES = [(4, 5), (2, 3)]
+
+
+@pytest.fixture(params=["grid_sample", "embedding_bag"], autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What PyTorch has, one after the other."""
+    name: str = request.param
+    monkeypatch.setenv(SWITCH, name)
+    return name
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -24,6 +24,8 @@ WIDE = {
     "native_group_norm",
     "_softmax",
     "grid_sampler_2d",
+    "_embedding_bag_forward_only",
+    "sampled_addmm",
     "roi_align",
     "binary_cross_entropy_with_logits",
     "mse_loss",
