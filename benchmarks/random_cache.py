@@ -83,17 +83,16 @@ class RandomDetector:
         )
 
 
-def random_cache(folder: Path, *, shapes: str, size: tuple[int, int], objects: int, images: int) -> Path:
-    """A cache of so many images of `size` (height, width) with so many objects each; what is there is kept.
+def write_pictures(
+    data: Path, *, size: tuple[int, int], objects: int, images: int, categories: int
+) -> tuple[Path, Path]:
+    """Plain pictures of `size` (height, width) with so many rectangles as objects each: their folder, and their file.
 
     Args:
-        folder: where it lies, and the images.
-        shapes: a name of `DETECTOR_SHAPES`.
+        categories: so many, with ids from 0; objects take them in turn.
     """
-    out = folder / f"{shapes}-{size[0]}x{size[1]}-{objects}-{images}.zarr"
-    data = folder / f"{out.stem}-images"
     data.mkdir(parents=True, exist_ok=True)
-    height, width = size[0] // SHRUNK, size[1] // SHRUNK
+    height, width = size
     pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, images + 1):
@@ -105,16 +104,34 @@ def random_cache(folder: Path, *, shapes: str, size: tuple[int, int], objects: i
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
-                    "category_id": at % DETECTOR_SHAPES[shapes].num_classes,
+                    "category_id": at % categories,
                     "bbox": [x, y, right - x, low - y],
                     "area": (right - x) * (low - y),
                     "iscrowd": 0,
                     "segmentation": [[x, y, right, y, right, low, x, low]],
                 }
             )
-    categories = [{"id": at, "name": f"class {at}"} for at in range(DETECTOR_SHAPES[shapes].num_classes)]
+    named = [{"id": at, "name": f"class {at}"} for at in range(categories)]
     file = data / "annotations.json"
-    file.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
+    file.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": named}))
+    return data, file
+
+
+def random_cache(folder: Path, *, shapes: str, size: tuple[int, int], objects: int, images: int) -> Path:
+    """A cache of so many images of `size` (height, width) with so many objects each; what is there is kept.
+
+    Args:
+        folder: where it lies, and the images.
+        shapes: a name of `DETECTOR_SHAPES`.
+    """
+    out = folder / f"{shapes}-{size[0]}x{size[1]}-{objects}-{images}.zarr"
+    data, file = write_pictures(
+        folder / f"{out.stem}-images",
+        size=(size[0] // SHRUNK, size[1] // SHRUNK),
+        objects=objects,
+        images=images,
+        categories=DETECTOR_SHAPES[shapes].num_classes,
+    )
     detector = RandomDetector(shapes, size=size, objects=objects)
     extract_features(detector=detector, images=data, annotations=file, out=out, batch_size=1)
     return out
