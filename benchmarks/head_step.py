@@ -43,6 +43,7 @@ from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, parse_set
 from frozen_cache.training.reading import ReadAhead, on_device
 from frozen_cache.training.step import TrainingStep
+from frozen_cache.training.tuning import ShownBatch
 
 RESULT = Path(__file__).with_suffix(".json")
 SIDE = {"cpu": 1024, "cuda": 8192}
@@ -77,7 +78,7 @@ class Bench:
         self.step = TrainingStep(head=head, config=config, accelerator=self.accelerator)
         self.step.prepare()
 
-    def run(self, number: int, batch: TrainingBatch) -> None:
+    def run(self, number: int, batch: TrainingBatch | ShownBatch) -> None:
         """One step."""
         torch.manual_seed(number)
         self.step(batch, rate=1e-4)

@@ -41,6 +41,10 @@ def train_head(
     lsj: Annotated[
         bool, typer.Option("--lsj", help="With --live: large scale jitter, drawn anew whenever an image is seen.")
     ] = False,
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(help="With --live: parts of the detector to train along: backbone,encoder,decoder (Table 16)."),
+    ] = None,
     views: Annotated[int, typer.Option(help="With --live: views per image, as of extract-features.")] = 1,
     backbone_strides: Annotated[
         str | None, typer.Option(help="With --live: backbone maps to add as encoder levels, by stride.")
@@ -95,6 +99,8 @@ def train_head(
     overrides |= {key: value for key, value in given.items() if value is not None} | parse_set(set_ or [])
     if lsj:
         overrides["live.lsj"] = True
+    if unfreeze is not None:
+        overrides["live.unfreeze"] = list(words(unfreeze))
     if show_config:
         typer.echo(_config_text(preset, overrides, run=out if resume else None))
         return

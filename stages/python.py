@@ -146,6 +146,7 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     lsj: bool = False,
+    unfreeze: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     init: PathLike | None = None,
     resume: bool = False,
@@ -168,6 +169,7 @@ def train(
         lr: learning rate.
         seed: of weights, order and sampling.
         lsj: with `live`: large scale jitter, drawn anew whenever an image is seen.
+        unfreeze: with `live`: parts of the detector to train along, of `backbone`, `encoder`, `decoder`.
         settings: any configuration value by dotted key, as `--set` takes it: `{"head.width": 96}`.
         init: run directory or checkpoint to start from: tensors of equal names and shapes are taken.
         resume: go on with the run in `out`.
@@ -183,6 +185,8 @@ def train(
     overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})
     if lsj:
         overrides["live.lsj"] = True
+    if unfreeze:
+        overrides["live.unfreeze"] = list(unfreeze)
     return train_head(
         cache=None if cache is None else cache_path(cache),
         live=None if live is None else LiveData.of_options(live),

@@ -29,6 +29,7 @@ from frozen_cache.report.page import write_page
 from frozen_cache.report.run_page import run_page
 from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train_source import Source, ValidationData
+from frozen_cache.stages.tuned import save_tuned
 from frozen_cache.stages.validation import Validation
 from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
@@ -59,6 +60,10 @@ class TrainResult:
     """The last one."""
     box_ap: float | None = None
     """Of the detector's boxes, where `best_ap` was measured."""
+    box_ap_before: float | None = None
+    """Of a detector that trained along, before the first step."""
+    detector: str = ""
+    """The options that load it."""
     next_command: str = ""
 
     def text(self) -> str:
@@ -68,9 +73,12 @@ class TrainResult:
             lines[0] += f", training loss {self.loss:.4f}"
         if self.best_ap is not None:
             boxes = "" if self.box_ap is None else f" beside box AP {self.box_ap:.4f}"
+            boxes += "" if self.box_ap_before is None else f" (before: {self.box_ap_before:.4f})"
             lines.append(f"best mask AP {self.best_ap:.4f}{boxes}, at step {self.best_step:,}")
         best = "best.safetensors (best mask AP), " if self.best_ap is not None else ""
         lines.append(f"head in {self.out}: {best}last.safetensors, metrics.jsonl, plots.png, README.md")
+        if self.detector:
+            lines.append(f"its detector, fine-tuned: {self.detector}")
         lines.append(f"next: {self.next_command}")
         return "\n".join(lines)
 
@@ -117,7 +125,7 @@ def train_head(
     reader = source.reader
     if val_cache is None and there is not None:
         val_cache = there.val_cache
-    measured = source.validation(val_cache)
+    measured = source.validation(val_cache, tuned=bool(config.live.unfreeze))
     record = _record(source, measured, config, cache=cache, val_cache=val_cache, preset=preset)
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})
@@ -133,6 +141,7 @@ def train_head(
     head = MaskHead(config=config.head, inputs=record.inputs)
     begun = "" if run.last.is_file() else _begin(head, record)
     head.to(accelerator.device)
+    tuning = source.tuning(head, config, encoder_layer=record.encoder_layer)
     validation = None
     if measured is not None:
         validation = Validation(
@@ -153,7 +162,9 @@ def train_head(
             "cache_fingerprint": record.cache_fingerprint,
         },
         evaluate=validation,
+        tuning=tuning,
     )
+    options = ""
     objects = _objects(reader, trainer.indices, source.name)
     with Ownership(out) if accelerator.is_main_process else nullcontext() as owner:
         changed = []
@@ -183,6 +194,8 @@ def train_head(
                 write_page(run.path / "report.html", page)
             if start.from_step < trainer.total:
                 write_run_readme(run, record, start, progress, total=trainer.total)
+            if tuning is not None:
+                options = save_tuned(tuning.detector, out)
     return TrainResult(
         out=out,
         steps=progress.step,
@@ -191,6 +204,8 @@ def train_head(
         best_step=progress.best_step,
         loss=progress.loss,
         box_ap=progress.box_ap,
+        box_ap_before=progress.box_ap_before,
+        detector=options,
         next_command=next_command(run, record),
     )
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from frozen_cache.cache.hints import Hints, read_hints
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.detectors.tuning import as_tunable
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
+from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.live import LiveData, LiveReader, LiveStore
 from frozen_cache.training.batches import ViewStore
 from frozen_cache.training.config import LiveConfig, TrainConfig
+from frozen_cache.training.tuning import Tuning
 from frozen_cache.training.view_source import ViewSource
 
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
@@ -79,12 +82,35 @@ class Source:
             return LiveStore(self.live, encoder_layer=encoder_layer, c1=c1)
         return ViewStore(self.reader, encoder_layer=encoder_layer, c1=c1, memory_bytes=memory_bytes)
 
-    def validation(self, val_cache: CachePath | None) -> ValidationData | None:
+    def tuning(self, head: MaskHead, config: TrainConfig, *, encoder_layer: int) -> Tuning | None:
+        """The detector, where parts of it train along."""
+        if self.live is None or not config.live.unfreeze:
+            return None
+        return Tuning(
+            as_tunable(self.live.detector),
+            show=self.live.shown,
+            attributes=self.live.attributes,
+            config=config,
+            encoder_layer=encoder_layer,
+            c1=head.uses_c1,
+            roi_side=config.head.mask_side,
+            most_pixels=self.live.most_pixels,
+        )
+
+    def validation(self, val_cache: CachePath | None, *, tuned: bool) -> ValidationData | None:
         """A cache, or the images that a live training names for it; None for no validation.
 
+        Args:
+            tuned: the detector trains along, so that no cache knows what it gives.
+
         Raises:
-            UserError: both.
+            UserError: both, or a cache that does not do.
         """
+        if tuned and val_cache is not None:
+            raise UserError(
+                f"--unfreeze changes the detector, and {val_cache} holds what it gave before: validate with "
+                "--val-images and --val-annotations"
+            )
         beside = None if self.live is None else self.live.validation()
         if beside is not None and val_cache is not None:
             raise UserError("validate on a cache or on images, one of the two: leave out --val-cache or --val-images")

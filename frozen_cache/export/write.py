@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +17,9 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
 from frozen_cache.export.manifest import DETECTOR, DETECTOR_FILES, HEAD, MANIFEST, WEIGHTS, Manifest, file_facts
 from frozen_cache.inference.model import Model
+
+if TYPE_CHECKING:
+    from frozen_cache.detectors.hf import TransformersDetector
 
 ONE_FILE = "1000GB"
 
@@ -63,12 +66,7 @@ def _save_detector(detector: FrozenDetector, place: Path) -> dict[str, Any]:
     from frozen_cache.detectors.official import OfficialDetector
 
     if isinstance(detector, TransformersDetector):
-        model: Any = detector.model
-        model.save_pretrained(place, max_shard_size=ONE_FILE)
-        detector.processor.save_pretrained(place)
-        for entry in place.iterdir():
-            if entry.name not in DETECTOR_FILES["transformers"]:
-                entry.unlink()
+        save_transformers(detector, place)
         return {"kind": "transformers", "backbone_strides": detector.backbone_strides}
     if isinstance(detector, OfficialDetector):
         from frozen_cache.detectors.official.export import save_weights
@@ -82,19 +80,35 @@ def _save_detector(detector: FrozenDetector, place: Path) -> dict[str, Any]:
     )
 
 
+def save_transformers(detector: TransformersDetector, place: Path) -> None:
+    """Write a folder that `load_pretrained` reads."""
+    model: Any = detector.model
+    model.save_pretrained(place, max_shard_size=ONE_FILE)
+    detector.processor.save_pretrained(place)
+    for entry in place.iterdir():
+        if entry.name not in DETECTOR_FILES["transformers"]:
+            entry.unlink()
+
+
 @torch.inference_mode()
-def check_same(model: Model, again: Model, folder: Path) -> None:
-    """UserError where a model and what was read back from its folder differ on a picture of noise."""
-    rule = model.detector.spec.input
+def agree(detector: FrozenDetector, other: FrozenDetector) -> bool:
+    """Whether two detectors on the CPU give the same on a picture of noise."""
+    rule = detector.spec.input
     height, width = rule.resized_size(height=240, width=320)
     pixels = torch.randint(0, 256, (1, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    scale = model.detector.spec.backbone_scale
+    scale = detector.spec.backbone_scale
     finer = None if scale == 1 else pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    here, there = (run_detector(each.detector, pixels, finer, device=torch.device("cpu")) for each in (model, again))
+    here, there = (run_detector(each, pixels, finer, device=torch.device("cpu")) for each in (detector, other))
     pairs = [(here.queries, there.queries), (here.boxes, there.boxes), (here.scores, there.scores)]
-    pairs += zip(here.encoder[model.encoder_layer], there.encoder[model.encoder_layer], strict=True)
+    for layer, levels in here.encoder.items():
+        pairs += zip(levels, there.encoder[layer], strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+def check_same(model: Model, again: Model, folder: Path) -> None:
+    """UserError where a model and what was read back from its folder differ on a picture of noise."""
     state, other = model.head.state_dict(), again.head.state_dict()
-    if not all(torch.equal(*pair) for pair in pairs) or any(not torch.equal(state[key], other[key]) for key in state):
+    if not agree(model.detector, again.detector) or any(not torch.equal(state[key], other[key]) for key in state):
         raise UserError(
             f"the detector {model.detector.spec.name} read back from {folder} gives other outputs: its factory changes "
             "more than weights, which no folder can hold; hand on the run with the factory's file instead"

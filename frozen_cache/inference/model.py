@@ -11,11 +11,13 @@ from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
+from frozen_cache.detectors.tuning import with_weights
 from frozen_cache.errors import UserError
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.training.run_directory import RunRecord
+from frozen_cache.training.checkpoint import load_checkpoint
+from frozen_cache.training.run_directory import RunRecord, load_record
 from frozen_cache.training.source import RunSource
-from frozen_cache.training.trained_head import load_head
+from frozen_cache.training.trained_head import load_head, run_of
 
 AGAIN = "give it with --detector (and --weights, for a named one)"
 
@@ -44,6 +46,8 @@ def load_run(
 ) -> tuple[Model, RunRecord]:
     """The head of a run (or of one checkpoint in it) with the detector that it was trained on.
 
+    Where the detector trained along, the checkpoint holds the weights that differ from those it began with.
+
     Args:
         path: a run directory of train-head; its `best` checkpoint is taken, else `last`.
         detector: where the detector is now; None where the run says so itself.
@@ -52,8 +56,13 @@ def load_run(
     Raises:
         UserError: the detector is not where the run says, or is not the one that the head was trained on.
     """
-    head, record, _ = load_head(path)
+    head, record, file = load_head(path)
     found = _detector(path, record, detector, weights)
+    if detector_fingerprint(found.spec) != record.detector_fingerprint:
+        tuned, _ = load_checkpoint(file, prefix="detector.")
+        if tuned:
+            _check_detector(path, load_record(run_of(path)), found.spec)
+            found = with_weights(found, tuned)
     _check_detector(path, record, found.spec)
     source = record.source
     return Model(

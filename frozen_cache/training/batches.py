@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,15 +19,50 @@ from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
 from frozen_cache.masks.crop import crop_masks
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.rois import training_rois
-from frozen_cache.training.stored_group import StoredFeatures, StoredGroup, stored_groups
+from frozen_cache.training.stored_group import StoredFeatures, stored_groups
 from frozen_cache.training.view_source import ViewSource
+
+
+class FeatureGroup(Protocol):
+    """The maps of B views of equal shapes."""
+
+    def to(self, device: torch.device) -> FeatureGroup:
+        """The same on a device."""
+        ...
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds and that has to be copied."""
+        ...
+
+    def decoded(self) -> ImageGroup:
+        """What the head reads, float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class MadeGroup:
+    """Maps that were made on the device where they are used, with their gradients."""
+
+    made: ImageGroup
+
+    def to(self, device: torch.device) -> MadeGroup:
+        """They are there."""
+        return self
+
+    def tensors(self) -> list[Tensor]:
+        """Nothing to be copied."""
+        return []
+
+    def decoded(self) -> ImageGroup:
+        """As they were made."""
+        return self.made
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
     """The features of B views and the N RoIs to train on in them."""
 
-    groups: list[StoredGroup]
+    groups: Sequence[FeatureGroup]
     """Views of equal shapes each, in the order of the RoIs; views without RoIs are not among them."""
     rois: Rois
     """Labels are the objects' own categories."""
@@ -58,7 +94,7 @@ class TrainingBatch:
         """What the head reads, float32, made on the batch's device."""
         return [group.decoded() for group in self.groups]
 
-    def _each(self, change: Callable[[Tensor], Tensor], groups: list[StoredGroup]) -> TrainingBatch:
+    def _each(self, change: Callable[[Tensor], Tensor], groups: Sequence[FeatureGroup]) -> TrainingBatch:
         return TrainingBatch(
             groups=groups,
             rois=Rois(
@@ -160,14 +196,38 @@ def make_batch(
         pinned: in memory that a GPU copies from while the program goes on.
     """
     if not indices:
-        return _nothing(store.query_dim, roi_side, config.head.refine)
+        return no_batch(store.query_dim, roi_side, config.head.refine)
+    views = store.read_together(indices, seed=seed)
+    images = [store.features(view) for view in views]
+    batch = batch_of(
+        [view.rows for view in views],
+        lambda counts: stored_groups(images, counts, pinned=pinned),
+        config,
+        roi_side=roi_side,
+        seed=seed,
+    )
+    return batch.pinned() if pinned else batch
+
+
+def batch_of(
+    views: list[CachedView],
+    groups: Callable[[list[int]], Sequence[FeatureGroup]],
+    config: TrainConfig,
+    *,
+    roi_side: int,
+    seed: int,
+) -> TrainingBatch:
+    """The RoIs and targets of views, beside their maps.
+
+    Args:
+        views: without their maps.
+        groups: from the RoIs of each view to the maps of those that have any.
+    """
     generator = torch.Generator().manual_seed(seed)
-    images, queries, boxes, labels, image_index = [], [], [], [], []
+    queries, boxes, labels, image_index = [], [], [], []
     targets, fine_targets, box_areas, object_areas = [], [], [], []
-    for at, stored in enumerate(store.read_together(indices, seed=seed)):
-        view = stored.rows
+    for at, view in enumerate(views):
         chosen = training_rois(view, config.rois, generator=generator)
-        images.append(store.features(stored))
         image_index.append(torch.full((len(chosen.rows),), at))
         queries.append(view.queries[chosen.rows])
         boxes.append(chosen.boxes)
@@ -179,9 +239,8 @@ def make_batch(
             fine_targets.append(cut(side=config.head.refine))
         box_areas.append((pixels[:, 2] - pixels[:, 0]) * (pixels[:, 3] - pixels[:, 1]))
         object_areas.append(torch.from_numpy(view.truth.areas).float()[chosen.objects])
-    counts = [len(part) for part in boxes]
-    batch = TrainingBatch(
-        groups=stored_groups(images, counts, pinned=pinned),
+    return TrainingBatch(
+        groups=groups([len(part) for part in boxes]),
         rois=Rois(
             image_index=torch.cat(image_index),
             boxes=torch.cat(boxes),
@@ -193,10 +252,10 @@ def make_batch(
         object_areas=torch.cat(object_areas),
         fine_targets=torch.cat(fine_targets) if fine_targets else None,
     )
-    return batch.pinned() if pinned else batch
 
 
-def _nothing(query_dim: int, roi_side: int, fine_side: int | None) -> TrainingBatch:
+def no_batch(query_dim: int, roi_side: int, fine_side: int | None) -> TrainingBatch:
+    """Of no views."""
     whole, areas = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     rois = Rois(image_index=whole, boxes=torch.zeros(0, 4), queries=torch.zeros(0, query_dim), labels=whole)
     targets = torch.zeros(0, roi_side, roi_side)

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file each, written aside and renamed, so that a crash leaves the old one.
 
 Names within the file: `head.*` the weights to evaluate, `raw.*` the weights in training where `head.*` is their moving
-average, `optimizer.INDEX.*` AdamW's state. Metadata: `run`, a JSON object.
+average, `detector.*` the detector's weights that train along, `optimizer.INDEX.*` AdamW's state. Metadata: `run`, a
+JSON object.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from frozen_cache.durable import flush_file
 from frozen_cache.errors import NotFiniteError, UserError
+
+TUNED = "tuned"
+"""Key of the metadata: sha256 of the weights and fingerprint of the detector with its `detector.*`."""
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], *, run: dict[str, Any]) -> None:

@@ -108,6 +108,12 @@ class LiveConfig(BaseModel):
     lsj_scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.1, 2.0)
     """Least and greatest scale, in units of that which makes the image fit into the input."""
 
+    unfreeze: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
+    """Parts of the detector that train along with the head (Table 16); the paper says nothing of the detector's own
+    losses, and there are none."""
+    detector_lr: float = Field(default=0.1, gt=0)
+    """Their learning rate, in units of the head's."""
+
     @model_validator(mode="after")
     def _rising(self) -> LiveConfig:
         if self.lsj_scale[0] > self.lsj_scale[1]:

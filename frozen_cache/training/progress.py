@@ -23,7 +23,9 @@ class Progress:
     skipped: Annotated[int, Field(ge=0)] = 0
     """Steps in a row that the gradient scaler of float16 has skipped up to here."""
     box_ap: float | None = None
-    """Of the evaluation at `best_step`: the boxes are the detector's, and the same at every step."""
+    """Of the evaluation at `best_step`: the boxes are the detector's, and the same at every step while it is frozen."""
+    box_ap_before: float | None = None
+    """Of a detector that trains along, before the first step."""
 
 
 def read_progress(saved: dict[str, Any]) -> Progress:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
 from frozen_cache.training.batches import TrainingBatch, ViewStore, make_batch
 from frozen_cache.training.config import TrainConfig
+from frozen_cache.training.tuning import ShownBatch
 
 FIRST_WORKERS, MOST_WORKERS = 2, 16
 LONGEST_WAIT = 0.05
@@ -19,8 +21,9 @@ LONGEST_WAIT = 0.05
 LOOK_EVERY = 10
 """Steps between looks at the wait."""
 
-Made = tuple[int, list[int], TrainingBatch]
+Made = tuple[int, list[int], TrainingBatch | ShownBatch]
 """(step, views of all processes, this process's batch)."""
+Awaited = tuple[int, list[int], Future[TrainingBatch | ShownBatch]]
 
 
 class ReadAhead:
@@ -34,6 +37,7 @@ class ReadAhead:
         workers: threads; None starts with two and adds one as often as the training waits, up to the cores.
         share: (this process, processes): it reads every so many-th view of each step.
         pinned: in memory that a GPU copies from while the program goes on.
+        make: what makes a batch, called as `make_batch` is; None for that.
 
     Attributes:
         workers: threads at present.
@@ -50,7 +54,9 @@ class ReadAhead:
         workers: int | None = None,
         share: tuple[int, int] = (0, 1),
         pinned: bool = False,
+        make: Callable[..., Any] | None = None,
     ) -> None:
+        self._make = make or make_batch
         self._store, self._steps, self._config, self._roi_side = store, steps, config, roi_side
         self._share, self._pinned = share, pinned
         self.most = workers or max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // share[1]))
@@ -58,7 +64,7 @@ class ReadAhead:
         self.waited = 0.0
 
     def __iter__(self) -> Generator[Made, None, None]:
-        waiting: deque[tuple[int, list[int], Future[TrainingBatch]]] = deque()
+        waiting: deque[Awaited] = deque()
         with ThreadPoolExecutor(self.most) as pool:
             self._fill(pool, waiting)
             looked, waited_then, taken = time.perf_counter(), 0.0, 0
@@ -84,13 +90,13 @@ class ReadAhead:
         if wait > LONGEST_WAIT and self.workers < self.most:
             self.workers += 1
 
-    def _fill(self, pool: ThreadPoolExecutor, waiting: deque[tuple[int, list[int], Future[TrainingBatch]]]) -> None:
+    def _fill(self, pool: ThreadPoolExecutor, waiting: deque[Awaited]) -> None:
         """Ask for batches until one more is on its way than there are threads: what is made waits in memory."""
         rank, world = self._share
         while len(waiting) <= self.workers and (following := next(self._steps, None)) is not None:
             step, indices = following
             made = pool.submit(
-                make_batch,
+                self._make,
                 self._store,
                 indices[rank::world],
                 self._config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,10 @@ from frozen_cache.training.average import MovingAverage
 from frozen_cache.training.batches import TrainingBatch
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.objective import objective
+from frozen_cache.training.tuning import ShownBatch, Tuning
+
+SHARE = "share"
+"""Of a group of parameters: its learning rate in units of the head's."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,20 @@ class TrainingStep:
     """Forward, losses, backward, clipping, AdamW and the moving average of the weights.
 
     Attributes:
-        optimizer: AdamW over the head's parameters.
+        optimizer: AdamW over the head's parameters, and those of the detector that train along.
         average: of the weights, where the configuration asks for one.
     """
 
-    def __init__(self, *, head: MaskHead, config: TrainConfig, accelerator: Accelerator) -> None:
-        self.head, self.config, self.accelerator = head, config, accelerator
+    def __init__(
+        self, *, head: MaskHead, config: TrainConfig, accelerator: Accelerator, tuning: Tuning | None = None
+    ) -> None:
+        self.head, self.config, self.accelerator, self.tuning = head, config, accelerator, tuning
         optim = config.optim
+        groups: list[dict[str, Any]] = [{"params": list(head.parameters()), SHARE: 1.0}]
+        if tuning is not None:
+            groups.append({"params": list(tuning.parameters.values()), SHARE: config.live.detector_lr})
         self.optimizer = torch.optim.AdamW(
-            head.parameters(), lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
+            groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
         self.average = None if optim.ema_decay is None else MovingAverage(head, decay=optim.ema_decay)
         if config.recompute:
@@ -54,8 +64,12 @@ class TrainingStep:
         """Put the head and the optimizer in accelerate's hands; once, before the first step."""
         self._model, self._stepper = self.accelerator.prepare(self.head, self.optimizer)
 
-    def __call__(self, batch: TrainingBatch, *, rate: float, stop: bool = False) -> StepResult:
+    def __call__(self, batch: TrainingBatch | ShownBatch, *, rate: float, stop: bool = False) -> StepResult:
         """Train on a batch that is on the device, at the learning rate `rate`."""
+        if isinstance(batch, ShownBatch):
+            assert self.tuning is not None  # who else makes such batches
+            with self.accelerator.autocast():
+                batch = self.tuning.look(batch)
         rois, world = len(batch.rois.labels), self.accelerator.num_processes
         stops = None
         count: float | Tensor = float(max(rois, 1))
@@ -65,12 +79,14 @@ class TrainingStep:
             # Gradients are averaged over the processes, so each divides by its part of all RoIs.
             count, stops = shared[0].clamp(min=1) / world, shared[1]
         for group in self._stepper.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group[SHARE]
         self._model.train()
         losses = self.losses(batch, count=count)
         loss = torch.stack(list(losses.values())).sum()
         self._stepper.zero_grad()
         self.accelerator.backward(loss)
+        if self.tuning is not None and world > 1:
+            self.tuning.share_gradients(self.accelerator)
         norm = self._clip()
         self._stepper.step()
         if self.average is not None:
@@ -87,7 +103,8 @@ class TrainingStep:
     def _clip(self) -> Tensor:
         """The norm of all gradients, which are scaled down where it is larger than the configuration allows."""
         self.accelerator.unscale_gradients()
-        parameters = [parameter for parameter in self.head.parameters() if parameter.grad is not None]
+        trained = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        parameters = [parameter for parameter in trained if parameter.grad is not None]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         limit = self.config.optim.clip_grad_norm

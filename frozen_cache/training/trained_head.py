@@ -8,7 +8,7 @@ import torch
 
 from frozen_cache.errors import NotFiniteError, UserError
 from frozen_cache.head.mask_head import MaskHead
-from frozen_cache.training.checkpoint import load_checkpoint, shapes
+from frozen_cache.training.checkpoint import TUNED, load_checkpoint, shapes
 from frozen_cache.training.run_directory import RunRecord, load_record
 from frozen_cache.training.view_source import ViewSource
 
@@ -17,18 +17,30 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     """The head of a run directory (its `best` checkpoint, else `last`) or of one checkpoint file in a run directory.
 
     Returns:
-        The head in eval mode, the run's record, the checkpoint file.
+        The head in eval mode, the run's record (where the detector trained along, with the detector of then), the
+        checkpoint file.
     """
     folder = run_of(path)
     record = load_record(folder)
     file = checkpoint_of(path)
     _check_shapes(record, shapes(file, prefix="head."), file, folder)
-    tensors, _ = load_checkpoint(file, prefix="head.")
+    tensors, saved = load_checkpoint(file, prefix="head.")
     if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise NotFiniteError(f"{file} is worthless: `{bad[0]}` and {len(bad) - 1} more tensors are not finite")
     head = MaskHead(config=record.config.head, inputs=record.inputs)
     head.load_state_dict(tensors)
-    return head.eval(), record, file
+    return head.eval(), _as_tuned(record, saved.get(TUNED)), file
+
+
+def _as_tuned(record: RunRecord, tuned: dict[str, str] | None) -> RunRecord:
+    """The record, with the detector as it was when a checkpoint was written, where it trained along."""
+    if tuned is None:
+        return record
+    source = record.source
+    if source is not None:
+        spec = source.spec.model_copy(update={"weights_sha256": tuned["weights_sha256"]})
+        source = source.model_copy(update={"spec": spec})
+    return record.model_copy(update={"detector_fingerprint": tuned["fingerprint"], "source": source})
 
 
 def run_of(path: Path, *, option: str = "--head") -> Path:

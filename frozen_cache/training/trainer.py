@@ -18,7 +18,13 @@ from frozen_cache.errors import NotFiniteError, StoppedError, UserError
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.progress import progress_bar, say
 from frozen_cache.training.batches import TrainingBatch, ViewStore, epoch_batches
-from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from frozen_cache.training.checkpoint import (
+    TUNED,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.progress import Progress, read_progress
 from frozen_cache.training.reading import ReadAhead, on_device
@@ -26,6 +32,7 @@ from frozen_cache.training.run_directory import RunDirectory
 from frozen_cache.training.schedule import learning_rate
 from frozen_cache.training.step import TrainingStep
 from frozen_cache.training.stop_signals import StopSignals
+from frozen_cache.training.tuning import ShownBatch, Tuning
 from frozen_cache.training.watch import StepNumbers, Watch
 
 LOG_EVERY = 20
@@ -45,6 +52,8 @@ class Trainer:
     accelerator: Accelerator
     fingerprint: dict[str, Any]
     evaluate: Callable[[MaskHead], dict[str, dict[str, float]]] | None = None
+    tuning: Tuning | None = None
+    """The detector, where it trains along."""
     workers: int | None = None
     """Threads that read; None for as many as it takes."""
     check_owner: Callable[[], None] = lambda: None
@@ -59,7 +68,7 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(self.indices) / self.config.optim.batch_size)
         self.total = max(1, self.config.optim.min_steps, round(self.config.optim.epochs * self.steps_per_epoch))
         self.eval_steps = max(1, round(self.config.eval_every * self.steps_per_epoch))
-        self.step = TrainingStep(head=self.head, config=self.config, accelerator=self.accelerator)
+        self.step = TrainingStep(head=self.head, config=self.config, accelerator=self.accelerator, tuning=self.tuning)
         self.watch = Watch(
             precision=self.config.mixed_precision,
             run=self.run.path,
@@ -94,6 +103,8 @@ class Trainer:
         if self.step.average is not None:
             self.head.load_state_dict(_part(tensors, "raw."))
             self.step.average.updates = progress.step
+        if self.tuning is not None:
+            self.tuning.restore(_part(tensors, "detector."))
         restore_optimizer(self.step.optimizer, _part(tensors, "optimizer."))
         if self.accelerator.scaler is not None and "scaler" in saved:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
@@ -111,6 +122,9 @@ class Trainer:
 
     def _save(self, path: Path, tensors: dict[str, Tensor], more: dict[str, Any] | None = None) -> None:
         self.check_owner()
+        if self.tuning is not None:
+            tensors = tensors | self.tuning.tensors()
+            more = (more or {}) | {TUNED: self.tuning.facts()}
         self.progress.skipped = self.watch.skipped
         try:
             save_checkpoint(path, tensors, run=self.fingerprint | {"progress": vars(self.progress)} | (more or {}))
@@ -126,6 +140,7 @@ class Trainer:
             UserError: a whole pass over the views gave nothing to train on.
         """
         self.step.prepare()
+        self._look_before()
         main = self.accelerator.is_main_process
         writer = SummaryWriter(str(self.run.events), purge_step=self.progress.step) if main else None
         bar = progress_bar(
@@ -144,6 +159,7 @@ class Trainer:
             workers=self.workers,
             share=(self.accelerator.process_index, self.accelerator.num_processes),
             pinned=device.type == "cuda",
+            make=None if self.tuning is None else self.tuning.make_batch,
         )
         made = iter(reading)
         with StopSignals() as signals:
@@ -192,7 +208,7 @@ class Trainer:
                 )
             yield step, cached[1][at]
 
-    def _step(self, step: int, indices: list[int], batch: TrainingBatch, *, stop: bool) -> Tensor | None:
+    def _step(self, step: int, indices: list[int], batch: TrainingBatch | ShownBatch, *, stop: bool) -> Tensor | None:
         """One step; nothing is fetched from the device. Returns how many processes were asked to stop."""
         # Everything random in a step comes from its number, so that a resumed run needs no generator's state.
         torch.manual_seed(self.config.seed * 10_000_019 + step)
@@ -269,6 +285,15 @@ class Trainer:
         metrics = self.evaluate(self.step.evaluated_head.eval())
         self.progress.seconds += time.perf_counter() - started
         return metrics
+
+    def _look_before(self) -> None:
+        """What the boxes are worth before a detector trains along."""
+        if self.tuning is None or self.evaluate is None or self.progress.step:
+            return
+        metrics = self.evaluate(self.step.evaluated_head.eval())
+        if self.accelerator.is_main_process:
+            self.progress.box_ap_before = metrics["bbox"]["AP"]
+            say(f"before: box AP {metrics['bbox']['AP']:.4f}")
 
     def _note(self, writer: SummaryWriter, metrics: dict[str, dict[str, float]] | None) -> None:
         """Log a validation, and keep the head where it is the best so far."""

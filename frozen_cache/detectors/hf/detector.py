@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from frozen_cache.detectors.fingerprint import weights_sha256
 from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_levels, encoder_modules, layer_count
-from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of
+from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of, part_of
 from frozen_cache.detectors.hf.image_sizes import check_uneven_sizes, size_error
 from frozen_cache.detectors.hf.input_rule import rule_from_processor
 from frozen_cache.detectors.hf.rule_check import check_rule
@@ -102,10 +102,18 @@ class TransformersDetector:
         Every pixel counts as the image's: no padding. Autocast is the caller's choice; scores and boxes are float32.
         With a `backbone_scale` above 1 the same views enlarged by it are needed too; without them a ValueError.
         """
+        return self.outputs(images, enlarged)
+
+    def outputs(self, images: Tensor, enlarged: Tensor | None = None) -> DetectorOutput:
+        """As a call, with gradients where parameters are no longer frozen."""
         if (enlarged is None) != (self._scale == 1):
             raise ValueError(f"backbone_scale is {self._scale}: give `enlarged` images if and only if it is above 1")
         output, named = self._run(images, enlarged)
         return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
+
+    def part_of(self, name: str) -> Literal["backbone", "encoder", "decoder"]:
+        """The part that a parameter of `model` belongs to."""
+        return part_of(name, self.family)
 
     def stem(self) -> Stem | None:
         """What gives C1 and the added maps again from the image alone; None where there are none of either."""

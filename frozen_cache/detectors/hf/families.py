@@ -81,6 +81,16 @@ DEIMV2 = Family(
 LW_DETR = Family(class_head="class_embed", encoder="model.backbone.projector", encoder_kind="maps")
 RF_DETR = Family(class_head="class_embed", encoder="model.backbone.projector", encoder_kind="maps", top_k=None)
 
+BACKBONES = ("model.backbone.", "model.conv_encoder.")
+INTO_ENCODER = (
+    "model.encoder_input_proj.",
+    "model.conv_encoder.encoder_input_proj.",
+    "model.input_proj.",
+    "model.input_projection.",
+    "model.level_embed",
+)
+"""Prefixes of parameters, for all families."""
+
 FAMILIES: dict[str, Family] = {  # by `config.model_type`
     "detr": DETR,
     "conditional_detr": CONDITIONAL_DETR,
@@ -93,6 +103,13 @@ FAMILIES: dict[str, Family] = {  # by `config.model_type`
     "lw_detr": LW_DETR,
     "rf_detr": RF_DETR,
 }
+
+
+def part_of(name: str, family: Family) -> Literal["backbone", "encoder", "decoder"]:
+    """The part of the model that a parameter belongs to: what leads into the encoder is its own."""
+    if name.startswith((f"{family.encoder}.", *INTO_ENCODER)):
+        return "encoder"
+    return "backbone" if name.startswith(BACKBONES) else "decoder"
 
 
 def class_head_of(model: nn.Module, family: Family) -> nn.Module:

@@ -60,5 +60,8 @@ def inverse_sigmoid(x: Tensor, *, eps: float) -> Tensor:
 
 
 def level_references(boxes: Tensor, pyramid: Pyramid) -> Tensor:
-    """(B, Q, L, 4) of boxes (B, Q, 4) cxcywh in 0..1 of the valid image: in 0..1 of each level's padded size."""
-    return boxes[:, :, None] * pyramid.valid_ratios.repeat(1, 1, 2)[:, None]
+    """(B, Q, L, 4) of boxes (B, Q, 4) cxcywh in 0..1 of the valid image: in 0..1 of each level's padded size.
+
+    No gradient goes through them: each layer refines the boxes that it is given (Deformable DETR).
+    """
+    return boxes.detach()[:, :, None] * pyramid.valid_ratios.repeat(1, 1, 2)[:, None]

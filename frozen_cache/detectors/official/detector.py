@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,10 @@ class OfficialDetector:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> DetectorOutput:
         """Run on images (B, 3, H, W) float32, prepared by `spec.input`, on the detector's device."""
+        return self.outputs(images)
+
+    def outputs(self, images: Tensor) -> DetectorOutput:
+        """As a call, with gradients where parameters are no longer frozen."""
         raw = self.model(images, keep=self.spec.encoder_layers)
         return DetectorOutput(
             queries=raw.queries,
@@ -81,6 +87,12 @@ class OfficialDetector:
         self.model = self.model.to(device)
         self._labels = self._labels.to(device)
         return self
+
+    def part_of(self, name: str) -> Literal["backbone", "encoder", "decoder"]:
+        """The part that a parameter of `model` belongs to: what leads into the encoder is its own."""
+        if name.startswith(("input_proj.", "transformer.encoder.", "transformer.level_embed")):
+            return "encoder"
+        return "backbone" if name.startswith("backbone.") else "decoder"
 
     def stem(self) -> Stem | None:
         """What gives C1 again from the image alone; None where there is no C1."""

@@ -36,6 +36,9 @@ def propose(memory: Tensor, pyramid: Pyramid) -> tuple[Tensor, Tensor]:
 
 
 def best_boxes(scores: Tensor, boxes: Tensor, *, k: int) -> Tensor:
-    """(B, k, 4): the boxes (B, S, 4) of the k best scores (B, S), by falling score; fewer where S < k."""
+    """(B, k, 4): the boxes (B, S, 4) of the k best scores (B, S), by falling score; fewer where S < k.
+
+    No gradient goes through them, as in training.
+    """
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices
-    return boxes.gather(1, best[..., None].expand(-1, -1, 4))
+    return boxes.gather(1, best[..., None].expand(-1, -1, 4)).detach()
