@@ -5,6 +5,7 @@
 
 FOLDER is that of real_coco.py: its float16 caches `train-2x.zarr` and `val-2x.zarr` are written again in each other
 precision (reencode.py; no detector runs), the `small-data` preset is trained on the one and evaluated on the other.
+In these C1 is stored, so all maps are coded; the row with C1 recomputed is extracted from the images.
 NAME is a row of `ROWS` ("float16", "int8", "coded 1" ...); a training takes 12 minutes of a core at 2 epochs. The
 caches of a row (int8: 9 GB, coded: 1 to 3 GB) are removed when its seeds are done, unless --keep. All that is done
 stays done: the same command goes on where it stopped; other rows, seeds and epochs are added. The float16 row at 2
@@ -22,15 +23,15 @@ import os
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numcodecs import Zstd
-from real_coco import REAL, run_folder, trained
+from real_coco import REAL, VIEWS, extract, run_folder, trained
 from reencode import reencoded
 
-from frozen_cache.cache.attributes import Precision, best_packing
+from frozen_cache.cache.attributes import C1Choice, Precision, best_packing
 from frozen_cache.cache.layout import CHUNK_BYTES, ROW_COLUMNS, ZSTD_LEVEL
 from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.quantise import coded
@@ -42,10 +43,22 @@ from frozen_cache.training.config import exact_epochs, load_config
 
 RESULT = Path(__file__).with_suffix(".json")
 STEPS = (0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.0)
-ROWS: dict[str, tuple[Precision, float | None]] = {
-    "float16": ("float16", None),
-    "int8": ("int8", None),
-    **{f"coded {step:g}": ("coded", step) for step in STEPS},
+
+
+class Row(NamedTuple):
+    """How the caches of a row of the curve are stored."""
+
+    precision: Precision
+    step: float | None = None
+    c1: C1Choice = "stored"
+
+
+RECOMPUTED = "coded 1, C1 recomputed"
+ROWS: dict[str, Row] = {
+    "float16": Row("float16"),
+    "int8": Row("int8"),
+    **{f"coded {step:g}": Row("coded", step) for step in STEPS},
+    RECOMPUTED: Row("coded", 1.0, "recomputed"),
 }
 PROJECTED = ("hdetr-r50", "hdetr-swin-l", "dino-focalnet-l")
 TRAIN2017 = 118_287
@@ -54,10 +67,10 @@ TRAIN2017 = 118_287
 
 def bits(work: Path, name: str, *, views: int) -> dict[str, Any]:
     """Bits a value, MB a view, and the squared error of the maps as a part of each channel's variance."""
-    precision, step = ROWS[name]
+    form = ROWS[name]
     source = work / "val-2x.zarr"
     cache = work / "cache_size" / f"bits-{name.replace(' ', '-')}-{views}.zarr"
-    reencoded(source, cache, precision=precision, step=step, views=views)
+    reencoded(source, cache, precision=form.precision, step=form.step, views=views)
     sizes = cache_info(cache).as_json()
     row = {
         "name": name,
@@ -115,9 +128,9 @@ def projection(val: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         c1 = statistics.mean(_cells(size, 4) for size in resized) * (detector.c1_channels or 0)
         exact = detector.top_k * (len(ROW_COLUMNS) + detector.channels) * 4
         for row in rows:
-            precision, step = ROWS[row["name"]]
-            plain = {"float16": 16.0, "int8": 8.0}.get(precision)
-            level_bits = plain or normal_bits(step or 0)
+            form = ROWS[row["name"]]
+            plain = {"float16": 16.0, "int8": 8.0}.get(form.precision)
+            level_bits = plain or normal_bits(form.step or 0)
             stored = (levels * level_bits + c1 * (plain or row["bits"]["c1"])) / 8 + exact
             recomputed = levels * level_bits / 8 + exact + (statistics.mean(files) if c1 else 0)
             found.append(
@@ -140,22 +153,17 @@ def _cells(size: tuple[int, int], stride: int) -> int:
 
 def run(work: Path, name: str, *, epochs: float, seed: int) -> dict[str, Any]:
     """One training and its evaluation, both on caches of this precision."""
-    precision, step = ROWS[name]
     own = load_config(preset="small-data").optim.epochs
     whole = name == "float16" and epochs == own
     label = "small-data" if whole else f"cache-size {name} {epochs:g}"
     folder = run_folder(work, label, seed)
-    train, val = work / "train-2x.zarr", work / "val-2x.zarr"
-    if name != "float16":
-        out = caches_of(work, name)
-        val = reencoded(val, out / "val.zarr", precision=precision, step=step)
-        if not (folder / "measured.json").is_file():
-            train = reencoded(train, out / "train.zarr", precision=precision, step=step)
     if (folder / "cache_size.json").is_file():
         return json.loads((folder / "cache_size.json").read_text())
+    train, val = caches_for(work, name)
     overrides = {} if epochs == own else exact_epochs(epochs)
     found = trained(work, train, val, label, overrides, seed)
     sizes = cache_info(val).as_json()
+    train_sizes = cache_info(train).as_json()
     row = {
         "name": name,
         "epochs": epochs,
@@ -164,14 +172,31 @@ def run(work: Path, name: str, *, epochs: float, seed: int) -> dict[str, Any]:
         "mean_iou": found["mean_iou"],
         "train_minutes": found["train_minutes"],
         "mb_per_view": round(sizes["bytes"] / sizes["views"] / 1e6, 4),
+        "mb_per_train_view": round(train_sizes["bytes"] / train_sizes["views"] / 1e6, 4),
+        "bits": {key: each["bits_a_value"] for key, each in sizes["arrays"].items() if "bits_a_value" in each},
     }
     (folder / "cache_size.json").write_text(json.dumps(row))
     return row
 
 
+def caches_for(work: Path, name: str) -> tuple[Path, Path]:
+    """The caches of a row to train and to measure with: written again, or (C1 recomputed) extracted."""
+    form = ROWS[name]
+    if name == "float16":
+        return work / "train-2x.zarr", work / "val-2x.zarr"
+    made = []
+    for split, views in (("train", VIEWS), ("val", 1)):
+        made.append(caches_of(work, name) / f"{split}.zarr")
+        if form.c1 == "recomputed":
+            extract(made[-1], split, views=views, precision=form.precision, step=form.step, c1=form.c1)
+        else:
+            reencoded(work / f"{split}-2x.zarr", made[-1], precision=form.precision, step=form.step)
+    return made[0], made[1]
+
+
 def caches_of(work: Path, name: str) -> Path:
     """Where a row's caches lie."""
-    return work / "cache_size" / name.replace(" ", "-")
+    return work / "cache_size" / name.replace(", ", "-").replace(" ", "-")
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,6 +211,8 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "epochs": epochs,
                 "seeds": len(mine),
                 "mb_per_view": mine[0]["mb_per_view"],
+                "mb_per_train_view": mine[0]["mb_per_train_view"],
+                "bits": mine[0]["bits"],
                 "mask_ap": round(statistics.mean(aps), 4),
                 "mask_ap_range": [min(aps), max(aps)],
                 "mean_iou": round(statistics.mean(run["mean_iou"] for run in mine), 4),
@@ -207,6 +234,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.only or list(ROWS)
     if given.bits_only:
+        names = [name for name in names if ROWS[name].c1 == "stored"]
         report = load()
         for name in names:
             row = bits(given.work, name, views=given.views)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from frozen_cache.cache.attributes import Precision
+from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import matched_iou
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
@@ -53,7 +53,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def extract(
-    out: Path, split: str, *, views: int, backbone_scale: int = BACKBONE_SCALE, precision: Precision = "float16"
+    out: Path,
+    split: str,
+    *,
+    views: int,
+    backbone_scale: int = BACKBONE_SCALE,
+    precision: Precision = "float16",
+    step: float | None = None,
+    c1: C1Choice = "stored",
 ) -> ExtractSummary:
     """The cache of the train or val images."""
     return extract_features(
@@ -65,6 +72,8 @@ def extract(
         backbone_strides=BACKBONE_STRIDES,
         backbone_scale=backbone_scale,
         precision=precision,
+        step=step,
+        c1=c1,
     )
 
 
