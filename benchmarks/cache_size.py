@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numcodecs import Zstd
-from real_coco import REAL, VIEWS, extract, run_folder, trained
+from real_coco import BACKBONE_SCALE, REAL, VIEWS, extract, run_folder, trained
 from reencode import reencoded
 
 from frozen_cache.cache.attributes import C1Choice, Precision, best_packing
@@ -160,7 +160,9 @@ def run(work: Path, name: str, *, epochs: float, seed: int) -> dict[str, Any]:
     if (folder / "cache_size.json").is_file():
         return json.loads((folder / "cache_size.json").read_text())
     train, val = caches_for(work, name)
-    overrides = {} if epochs == own else exact_epochs(epochs)
+    overrides: dict[str, Any] = {} if epochs == own else exact_epochs(epochs)
+    if ROWS[name].c1 == "recomputed":
+        overrides["head.c1_scale"] = BACKBONE_SCALE
     found = trained(work, train, val, label, overrides, seed)
     sizes = cache_info(val).as_json()
     train_sizes = cache_info(train).as_json()
@@ -188,7 +190,15 @@ def caches_for(work: Path, name: str) -> tuple[Path, Path]:
     for split, views in (("train", VIEWS), ("val", 1)):
         made.append(caches_of(work, name) / f"{split}.zarr")
         if form.c1 == "recomputed":
-            extract(made[-1], split, views=views, precision=form.precision, step=form.step, c1=form.c1)
+            extract(
+                made[-1],
+                split,
+                views=views,
+                backbone_scale=1,
+                precision=form.precision,
+                step=form.step,
+                c1=form.c1,
+            )
         else:
             reencoded(work / f"{split}-2x.zarr", made[-1], precision=form.precision, step=form.step)
     return made[0], made[1]
