@@ -2,6 +2,7 @@
 
     python benchmarks/cache_size.py --work FOLDER --bits-only [--views 16]
     python benchmarks/cache_size.py --work FOLDER [--only NAME ...] [--epochs 2] [--seeds 0] [--keep]
+    python benchmarks/cache_size.py --work FOLDER --read-through [--only NAME ...]
 
 FOLDER is that of real_coco.py: its float16 caches `train-2x.zarr` and `val-2x.zarr` are written again in each other
 precision (reencode.py; no detector runs), the `small-data` preset is trained on the one and evaluated on the other.
@@ -12,6 +13,8 @@ stays done: the same command goes on where it stopped; other rows, seeds and epo
 epochs is the `small-data` run of real_coco.py.
 
 --bits-only takes a minute and `val-2x.zarr` alone, finished or not: bits a value, errors, and the projection.
+--read-through trains nothing: the head of the float16 row, seed 0, measured on the val cache of each row, two minutes
+each.
 Results, after each step: benchmarks/cache_size.json.
 """
 
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 from pathlib import Path
@@ -27,8 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from conditions import conditions
 from numcodecs import Zstd
-from real_coco import BACKBONE_SCALE, REAL, VIEWS, extract, run_folder, trained
+from real_coco import BACKBONE_SCALE, REAL, VIEWS, extract, mean_iou, run_folder, trained
 from reencode import reencoded
 
 from frozen_cache.cache.attributes import C1Choice, Precision, best_packing
@@ -39,6 +42,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.official.catalogue import catalogue
 from frozen_cache.detectors.official.detector import INPUT
 from frozen_cache.stages.cache_tools import cache_info
+from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.training.config import exact_epochs, load_config
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -69,14 +73,14 @@ def bits(work: Path, name: str, *, views: int) -> dict[str, Any]:
     """Bits a value, MB a view, and the squared error of the maps as a part of each channel's variance."""
     form = ROWS[name]
     source = work / "val-2x.zarr"
-    cache = work / "cache_size" / f"bits-{name.replace(' ', '-')}-{views}.zarr"
+    cache = work / "cache_size" / f"bits-{slug(name)}-{views}.zarr"
     reencoded(source, cache, precision=form.precision, step=form.step, views=views)
     sizes = cache_info(cache).as_json()
     row = {
         "name": name,
         "views": sizes["views"],
         "mb_per_view": round(sizes["bytes"] / sizes["views"] / 1e6, 4),
-        "bits": {key: each["bits_a_value"] for key, each in sizes["arrays"].items() if "bits_a_value" in each},
+        "bits": bits_of(sizes),
         "error": _errors(CacheReader(source, allow_incomplete=True), CacheReader(cache)),
     }
     shutil.rmtree(cache)
@@ -175,10 +179,37 @@ def run(work: Path, name: str, *, epochs: float, seed: int) -> dict[str, Any]:
         "train_minutes": found["train_minutes"],
         "mb_per_view": round(sizes["bytes"] / sizes["views"] / 1e6, 4),
         "mb_per_train_view": round(train_sizes["bytes"] / train_sizes["views"] / 1e6, 4),
-        "bits": {key: each["bits_a_value"] for key, each in sizes["arrays"].items() if "bits_a_value" in each},
+        "bits": bits_of(sizes),
     }
     (folder / "cache_size.json").write_text(json.dumps(row))
     return row
+
+
+def read_through(work: Path, name: str) -> dict[str, Any]:
+    """The head that was trained on float16, seed 0, measured on the val cache of this row: what the coding alone costs
+    a head that has never seen it."""
+    run, out = run_folder(work, "small-data", 0) / "run", work / "cache_size" / f"read-{slug(name)}"
+    if (out / "read.json").is_file():
+        return json.loads((out / "read.json").read_text())
+    form, val = ROWS[name], work / "val-2x.zarr"
+    if name != "float16":
+        val = reencoded(val, caches_of(work, name) / "val.zarr", precision=form.precision, step=form.step)
+    metrics = evaluate(cache=val, head=run, out=out).metrics
+    sizes = cache_info(val).as_json()
+    row = {
+        "name": name,
+        "mask_ap": metrics["segm"]["AP"],
+        "mean_iou": round(mean_iou(run, val), 4),
+        "mb_per_view": round(sizes["bytes"] / sizes["views"] / 1e6, 4),
+        "bits": bits_of(sizes),
+    }
+    (out / "read.json").write_text(json.dumps(row))
+    return row
+
+
+def bits_of(sizes: dict[str, Any]) -> dict[str, float]:
+    """Bits a value of the maps, of `cache_info`."""
+    return {key: each["bits_a_value"] for key, each in sizes["arrays"].items() if "bits_a_value" in each}
 
 
 def caches_for(work: Path, name: str) -> tuple[Path, Path]:
@@ -206,7 +237,12 @@ def caches_for(work: Path, name: str) -> tuple[Path, Path]:
 
 def caches_of(work: Path, name: str) -> Path:
     """Where a row's caches lie."""
-    return work / "cache_size" / name.replace(", ", "-").replace(" ", "-")
+    return work / "cache_size" / slug(name)
+
+
+def slug(name: str) -> str:
+    """A row's name as part of a file's name."""
+    return name.replace(", ", "-").replace(" ", "-")
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -236,6 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--bits-only", action="store_true")
+    parser.add_argument("--read-through", action="store_true")
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--only", nargs="*", choices=list(ROWS))
     parser.add_argument("--epochs", type=float, default=load_config(preset="small-data").optim.epochs)
@@ -243,41 +280,49 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
     names = given.only or list(ROWS)
-    if given.bits_only:
+    if given.bits_only or given.read_through:
         names = [name for name in names if ROWS[name].c1 == "stored"]
-        report = load()
+    if given.bits_only:
+        measure_bits(given.work, names, views=given.views)
+    elif given.read_through:
         for name in names:
-            row = bits(given.work, name, views=given.views)
-            print(f"{name}: {row['mb_per_view']:.3f} MB a view, bits {row['bits']}, error {row['error']}")
-            report["bits"] = ordered([*(old for old in report["bits"] if old["name"] != name), row])
-            write(report)
-        report["projection"] = projection(given.work / "val-2x.zarr", report["bits"])
-        write(report)
-        for line in report["projection"]:
-            print(line)
-    for name in [] if given.bits_only else names:
-        for seed in map(int, given.seeds.split(",")):
-            found = run(given.work, name, epochs=given.epochs, seed=seed)
-            print(f"{name}, {given.epochs:g} epochs, seed {seed}: mask AP {found['mask_ap']:.4f}")
-            report = load()
-            same = (name, given.epochs, seed)
-            others = [old for old in report["runs"] if (old["name"], old["epochs"], old["seed"]) != same]
-            report["runs"] = ordered([*others, found])
-            report["summary"] = summary(report["runs"])
-            write(report)
-        if not given.keep:
-            shutil.rmtree(caches_of(given.work, name), ignore_errors=True)
+            keep("read_through", read_through(given.work, name))
+    else:
+        for name in names:
+            for seed in map(int, given.seeds.split(",")):
+                keep("runs", run(given.work, name, epochs=given.epochs, seed=seed))
+            if not given.keep:
+                shutil.rmtree(caches_of(given.work, name), ignore_errors=True)
     print(f"written to {RESULT}")
 
 
-def ordered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """In the order of `ROWS`."""
-    return sorted(rows, key=lambda row: (list(ROWS).index(row["name"]), row.get("epochs", 0), row.get("seed", 0)))
+def measure_bits(work: Path, names: list[str], *, views: int) -> None:
+    """Bits and errors of rows, and the projection from them."""
+    for name in names:
+        keep("bits", bits(work, name, views=views))
+    report = load()
+    report["projection"] = projection(work / "val-2x.zarr", report["bits"])
+    write(report)
+    for line in report["projection"]:
+        print(line)
+
+
+def keep(part: str, row: dict[str, Any]) -> None:
+    """Print a row, and keep it in a part of the results, in the order of `ROWS`, in place of one of the same name."""
+    print(f"{part}: {row}", flush=True)
+    report = load()
+
+    def key(each: dict[str, Any]) -> tuple[int, float, int]:
+        return list(ROWS).index(each["name"]), each.get("epochs", 0), each.get("seed", 0)
+
+    report[part] = sorted([*(old for old in report.get(part, []) if key(old) != key(row)), row], key=key)
+    report["summary"] = summary(report["runs"])
+    write(report)
 
 
 def load() -> dict[str, Any]:
     """What has been measured so far."""
-    return json.loads(RESULT.read_text()) if RESULT.is_file() else {"bits": [], "projection": [], "runs": []}
+    return json.loads(RESULT.read_text()) if RESULT.is_file() else {"runs": []}
 
 
 def write(report: dict[str, Any]) -> None:
@@ -286,10 +331,8 @@ def write(report: dict[str, Any]) -> None:
         "detector": "DEIMv2-Atto, backbone maps of stride 8 and 16 and C1 from the image at twice the input size",
         "measured": "bits, error, mask AP and mean IoU, on coco_mini val; bits of normal noise in the projection",
         "arithmetic": "the projection's sizes of maps, from 800 / 1333 and the image sizes of coco_mini val",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "numpy": np.__version__,
-    }
+    } | conditions()
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -159,6 +159,11 @@ class RemotePath:
                 raise ValueError(f"{self} has more than {limit} bytes")
             return bytes(found.bytes())
 
+    def read_range(self, start: int, stop: int) -> bytes:
+        """The object's bytes from `start` to `stop`, by one request."""
+        with self._errors():
+            return bytes(_obstore().get_range(self.store, self.key, start=start, end=stop))
+
     def parts(self) -> Iterator[bytes]:
         """The object's content in parts of some megabytes."""
         with self._errors():

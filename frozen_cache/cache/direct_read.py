@@ -1,15 +1,14 @@
-"""A sharded array of a segment on a local disk, read without zarr: its chunks' byte ranges, each with its CRC-32C.
+"""A sharded array of a segment, read without zarr: its chunks' byte ranges, each with its CRC-32C.
 
-zarr takes a millisecond of CPU for each array and copies all data twice. What is read here lies where the shard's index
+zarr takes a millisecond of CPU for each array and copies all data twice, and of an object store it asks for the index
+of a shard each time, and for each chunk. What is read here lies where the shard's index
 says, as the sharding codec defines it, so that zarr reads the same; the segment has been opened, and its `zarr.json`
 compared with the layout, before.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -17,6 +16,8 @@ from numcodecs import Zstd
 
 from frozen_cache.cache.contents import NotWhole
 from frozen_cache.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES, ArrayLayout
+from frozen_cache.cache.ranges import Ranges, RemoteRanges, open_ranges
+from frozen_cache.remote import CachePath
 
 Check = Callable[[str], object]
 Content = Callable[[str, np.ndarray, int], object]
@@ -25,7 +26,7 @@ Content = Callable[[str, np.ndarray, int], object]
 class DirectArray:
     """One array. Reading is safe in several threads."""
 
-    def __init__(self, folder: Path, name: str, layout: ArrayLayout, *, check: Check, content: Content) -> None:
+    def __init__(self, folder: CachePath, name: str, layout: ArrayLayout, *, check: Check, content: Content) -> None:
         """
         Args:
             check: called with a file's name before it is read; raises where it is not as it must be.
@@ -39,6 +40,8 @@ class DirectArray:
         self._dtype = np.dtype(layout.dtype).newbyteorder("<")
         self._plain = layout.chunk * self._row_values * self._dtype.itemsize
         self._indices: dict[int, np.ndarray] = {}
+        self._kept: dict[int, RemoteRanges] = {}
+        """Shard -> its file, where that is small and has been fetched whole."""
 
     def __len__(self) -> int:
         return self._layout.shape[0]
@@ -67,31 +70,34 @@ class DirectArray:
         file = f"{self._name}/c/{shard}{'/0' * len(self._row_shape)}"
         self._check(file)
         chunk = self._layout.chunk
-        descriptor = os.open(self._folder / file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            index = self._index(descriptor, shard, file)
+        with self._opened(shard, file) as source:
+            index = self._index(source, shard, file)
             first = shard * self._shard_rows
-            for number in range((start - first) // chunk, -(-(stop - first) // chunk)):
+            numbers = range((start - first) // chunk, -(-(stop - first) // chunk))
+            mine = index[numbers.start : numbers.stop]
+            source.expect(int(mine[:, 0].min()), int(mine.sum(axis=1).max()))
+            for number in numbers:
                 low = first + number * chunk
                 before, after = max(start, low), min(stop, low + chunk)
                 to = out[before - start : after - start].reshape(-1)
                 whole = after - before == chunk
                 content = to if whole else np.empty(self._plain, dtype=np.uint8)
                 offset, size = index[number].tolist()
-                self._read_chunk(descriptor, file, offset, size, content)
+                self._read_chunk(source, file, offset, size, content)
                 if not whole:
                     row_bytes = len(content) // chunk
                     to[:] = content[(before - low) * row_bytes : (after - low) * row_bytes]
-        finally:
-            os.close(descriptor)
 
-    def _read_chunk(self, descriptor: int, file: str, offset: int, size: int, out: np.ndarray) -> None:
+    def _opened(self, shard: int, file: str) -> Ranges:
+        return self._kept.get(shard) or open_ranges(self._folder / file)
+
+    def _read_chunk(self, source: Ranges, file: str, offset: int, size: int, out: np.ndarray) -> None:
         """A chunk's content into `out`, (bytes,) uint8 of just its size."""
         stored = np.empty(size - CRC_BYTES, dtype=np.uint8) if self._layout.zstd else out
         if size != len(stored) + CRC_BYTES:
             raise NotWhole(f"{file} has a chunk of {size} bytes")
         ending = np.empty(CRC_BYTES, dtype=np.uint8)
-        if os.preadv(descriptor, [stored.data, ending.data], offset) != size:
+        if source.read([stored, ending], offset) != size:
             raise NotWhole(f"{file} is too short")
         self._guarded(file, stored, ending, offset)
         if self._layout.zstd:
@@ -102,15 +108,15 @@ class DirectArray:
             raise NotWhole(f"{file} has a chunk whose checksum is not its own")
         self._content(file, ending, offset + len(stored))
 
-    def _index(self, descriptor: int, shard: int, file: str) -> np.ndarray:
+    def _index(self, source: Ranges, shard: int, file: str) -> np.ndarray:
         """(chunks, 2) uint64, offset and size of each chunk in its file."""
         index = self._indices.get(shard)
         if index is None:
             chunks = self._shard_rows // self._layout.chunk
-            size = os.fstat(descriptor).st_size
+            size = source.size()
             stored, ending = np.empty(chunks * INDEX_ENTRY_BYTES, np.uint8), np.empty(CRC_BYTES, np.uint8)
             offset = size - len(stored) - CRC_BYTES
-            if offset < 0 or os.preadv(descriptor, [stored.data, ending.data], offset) != len(stored) + CRC_BYTES:
+            if offset < 0 or source.read([stored, ending], offset) != len(stored) + CRC_BYTES:
                 raise NotWhole(f"{file} is too short")
             self._guarded(file, stored, ending, offset)
             index = stored.view("<u8").reshape(chunks, 2)
@@ -119,4 +125,6 @@ class DirectArray:
             if (used > offset).any() or (used.sum(axis=1) > offset).any() or (used[:, 1] < CRC_BYTES).any():
                 raise NotWhole(f"{file} has chunks outside of itself")
             self._indices[shard] = index
+            if isinstance(source, RemoteRanges) and source.is_whole:
+                self._kept[shard] = source
         return index

@@ -89,11 +89,10 @@ class SegmentReader:
         check_files(record, self._folder, growing)
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
-        if isinstance(self._folder, Path):
-            for name, layout in growing.items():
-                self._direct[name] = DirectArray(
-                    self._folder, name, layout, check=self._check_size, content=self._check_content
-                )
+        for name, layout in growing.items():
+            self._direct[name] = DirectArray(
+                self._folder, name, layout, check=self._check_size, content=self._check_content
+            )
         if self._attributes.stem is not None:
             self._spans = self._read("image_spans", slice(None))
             check_spans(record, self._spans)

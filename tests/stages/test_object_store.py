@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from frozen_cache.cache import ranges
 from frozen_cache.cache import writer as writer_module
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import read_hints
@@ -224,18 +225,51 @@ def test_subset_merge_and_relabel_work_there(made: Path, folder: tuple[Path, Pat
         cache_subset(there, out=RemotePath(f"{there}/"))
 
 
+@pytest.mark.parametrize(("small", "requests"), [(ranges.SMALL_BYTES, 0), (0, 7)], ids=["small arrays", "large arrays"])
+def test_a_view_takes_a_request_an_array_and_none_where_they_are_small(
+    folder: tuple[Path, Path],
+    bucket: RemotePath,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small: int,
+    requests: int,
+) -> None:
+    import obstore
+
+    on_disk, there = tmp_path / "x.zarr", bucket / "x.zarr"
+    extract(folder, on_disk, precision="coded")
+    cache_copy(on_disk, there)
+    monkeypatch.setattr(ranges, "SMALL_BYTES", small)
+    reader = CacheReader(there)
+    reader.read(0)  # opens the segment; the indices of its shards are known from here on
+    counted = []
+    for name in ("get", "get_range", "get_async", "get_range_async", "head", "list"):
+        call = getattr(obstore, name)
+
+        def counting(*arguments: Any, call: Any = call, **options: Any) -> Any:
+            counted.append(arguments)
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(obstore, name, counting)
+    view = reader.read(2)
+    assert len(counted) == requests, counted  # rows, objects, boxes, rle, C1, two encoder layers
+    assert view.truth.masks and view.c1 is not None and len(view.encoder) == 2
+    assert_same_views(there, on_disk)
+
+
 def test_a_store_that_fails_is_no_damage(made: Path, bucket: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
 
     there = bucket / "x.zarr"
     cache_copy(made, there)
+    monkeypatch.setattr(ranges, "SMALL_BYTES", 0)
     reader = CacheReader(there)
     reader.read(0)
 
-    async def fails(*arguments: Any, **options: Any) -> None:
+    def fails(*arguments: Any, **options: Any) -> None:
         raise obstore.exceptions.GenericError("the wire is cut")
 
-    for name in ("get_async", "get_range_async"):
+    for name in ("get_async", "get_range_async", "get_range"):
         monkeypatch.setattr(obstore, name, fails)
     with pytest.raises(OSError, match="the wire is cut") as caught:
         reader.read(1)

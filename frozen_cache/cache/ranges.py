@@ -1,0 +1,109 @@
+"""Byte ranges of one file: of a disk as they are asked for, of an object store in as few requests as may be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from frozen_cache.remote import CachePath, RemotePath
+
+SMALL_BYTES = 128 << 10
+"""Objects up to here are fetched whole and kept: a request takes as long as a megabyte."""
+
+
+class Ranges(Protocol):
+    """A file that is opened for reading."""
+
+    def size(self) -> int:
+        """Bytes of the file."""
+
+    def expect(self, start: int, stop: int) -> None:
+        """Tell what will be read next."""
+
+    def read(self, parts: list[np.ndarray], offset: int) -> int:
+        """Fill `parts`, each (bytes,) uint8, with what follows from `offset` on; how many bytes there were."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_ranges(path: CachePath) -> Ranges:
+    """Open a file; FileNotFoundError where there is none. OSErrors of what is done with it name it."""
+    return RemoteRanges(path) if isinstance(path, RemotePath) else LocalRanges(path)
+
+
+class LocalRanges:
+    """Of a disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._descriptor).st_size
+
+    def expect(self, start: int, stop: int) -> None:
+        """Nothing."""
+
+    def read(self, parts: list[np.ndarray], offset: int) -> int:
+        """As `Ranges.read`."""
+        return os.preadv(self._descriptor, [part.data for part in parts], offset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+class RemoteRanges:
+    """Of an object store: one request for what is expected, and for whatever else is asked for one each."""
+
+    def __init__(self, path: RemotePath) -> None:
+        self._path = path
+        self._start, self._content = 0, np.empty(0, np.uint8)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the object is here."""
+        return len(self._content) == self.size()
+
+    def size(self) -> int:
+        """Bytes of the object, as it was listed."""
+        return self._path.size()
+
+    def expect(self, start: int, stop: int) -> None:
+        """Fetch it, or the whole of a small object."""
+        if not self._has(start, stop):
+            start, stop = (0, self.size()) if self.size() <= SMALL_BYTES else (start, stop)
+            self._start, self._content = start, np.frombuffer(self._path.read_range(start, stop), np.uint8)
+
+    def read(self, parts: list[np.ndarray], offset: int) -> int:
+        """As `Ranges.read`."""
+        self.expect(offset, offset + sum(map(len, parts)))
+        first = at = offset - self._start
+        for part in parts:
+            found = self._content[at : at + len(part)]
+            part[: len(found)] = found
+            at += len(found)
+        return at - first
+
+    def _has(self, start: int, stop: int) -> bool:
+        return self._start <= start and stop <= self._start + len(self._content)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is to be closed."""
