@@ -124,12 +124,7 @@ def extract_features(
     shard = shard or process_share(without_launcher="or give --shard I/N")
     if update and shard != (0, 1):
         raise UserError("--update is one process's work: run it without --shard and without torchrun")
-    if isinstance(out, Path):
-        finish_interrupted(out)
-    elif update:
-        raise UserError(
-            f"--update needs a cache on a disk: `cache copy {out}` there, update it, and copy it to a new URL"
-        )
+    finish_interrupted(out)
     plan = plan_extraction(
         detector=detector,
         images=images,
@@ -182,7 +177,7 @@ def extract_features(
     if plan.is_new and not skip_broken:
         _check_images(plan.found.images, images, reader, workers)
     replacing = None
-    if there is not None and changes is not None and plan.out != out and isinstance(out, Path):
+    if there is not None and changes is not None and plan.out != out:
         replacing = Update(out, there, changes, plan)
         if not skip_broken:
             _check_images([view.image for view in changes.to_extract if view.view == 0], images, reader, workers)

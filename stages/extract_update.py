@@ -2,7 +2,8 @@
 
 The next state of a cache is a cache of its own beside it, `.NAME.update`: segments that stay whole are linked, views
 that stay of others are copied, the rest is extracted. When it is whole it takes the place of the old one. A killed
-update leaves the old cache as it was, or (between the last two renames) neither in its place until the next call.
+update leaves the old cache as it was, or (between the last two renames) neither in its place until the next call. In an
+object store the store copies what stays, and `cache/replacing.py` tells how the next state takes the old one's place.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from frozen_cache.cache.attributes import CacheAttributes, differences, read_att
 from frozen_cache.cache.changes import Changes, compare_views
 from frozen_cache.cache.dealing import dealt_out
 from frozen_cache.cache.ledger import read_record
-from frozen_cache.cache.locks import SegmentLocks
+from frozen_cache.cache.locks import segment_locks
+from frozen_cache.cache.replacing import finish_replacing, replace_cache
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.durable import move_durably, remove_tree
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
+from frozen_cache.remote import CachePath, RemotePath
 from frozen_cache.stages.extract_plan import ExtractPlan
 
 UPDATE_LOCK = 2**40
 """The byte of the cache's lock file that stands for its update."""
 
 
-def next_path(out: Path) -> Path:
+def next_path(out: CachePath) -> CachePath:
     """Where the next state of a cache is made: beside it, where a link leads to it beside what the link names."""
     real = out.resolve()
     return real.parent / f".{real.name}.update"
@@ -69,8 +72,7 @@ def refuse_changes(plan: ExtractPlan, changes: Changes) -> None:
 
 
 def updated_plan(plan: ExtractPlan, changes: Changes) -> ExtractPlan:
-    """The plan of the next state, beside the cache, which lies on a disk."""
-    assert isinstance(plan.out, Path)
+    """The plan of the next state, beside the cache."""
     kept = [view for view, _ in changes.kept_views]
     by_key = {(view.image.id, view.view): view for view in plan.planned}
     dealt = [
@@ -93,12 +95,12 @@ def update_text(changes: Changes) -> str:
 class Update:
     """Makes the next state of one cache; one process at a time does."""
 
-    def __init__(self, out: Path, there: CacheAttributes, changes: Changes, plan: ExtractPlan) -> None:
+    def __init__(self, out: CachePath, there: CacheAttributes, changes: Changes, plan: ExtractPlan) -> None:
         """`plan` is the updated one. UserError where another process updates this cache, as far as locks tell."""
-        if os.path.ismount(out):
+        if isinstance(out, Path) and os.path.ismount(out):
             raise UserError(f"{out} is a mount point, whose place nothing can take: have the cache in a folder in it")
         self._out, self._there, self._changes, self._plan = out, there, changes, plan
-        self._locks = SegmentLocks(out)
+        self._locks = segment_locks(out)
         if not self._locks.claim(UPDATE_LOCK):
             raise UserError(f"another process updates {out}: let it finish")
         try:
@@ -129,12 +131,19 @@ class Update:
 
     def put_in_place(self) -> None:
         """The whole next state takes the place of the cache."""
+        following = next_path(self._out)
+        if isinstance(self._out, RemotePath):
+            assert isinstance(following, RemotePath)
+            replace_cache(self._out, following, fingerprint=self._there.fingerprint)
+            self.close()
+            return
         if read_attributes(self._out).fingerprint != self._there.fingerprint:
             raise UserError(f"{self._out} was changed by another process while it was updated: run it again")
         place, before = self._out.resolve(), _before(self._out)
         remove_tree(before)
         place.rename(before)
-        move_durably(next_path(self._out), place)
+        assert isinstance(following, Path)
+        move_durably(following, place)
         self.close()
         remove_tree(before)
 
@@ -153,6 +162,9 @@ class Update:
                     "folder": place.name,
                 }
             )
+            if isinstance(source.folder, RemotePath):
+                place.copy_of, place.record = source.folder, record
+                return
             offsets = source.stored("offsets")
             place.record = write_linked(
                 place.folder, source, writer.attributes, record=record, arrays={}, offsets=offsets
@@ -173,12 +185,18 @@ class Update:
         return SegmentReader(self._out, read_record(self._out, number, self._there.fingerprint), self._there)
 
 
-def finish_interrupted(out: Path) -> None:
+def finish_interrupted(out: CachePath) -> None:
     """Finish an update that was killed while the next state took its place, and clear what it left."""
+    following = next_path(out)
+    if isinstance(out, RemotePath):
+        assert isinstance(following, RemotePath)
+        finish_replacing(out, following)
+        return
     before = _before(out)
     if before.exists():
         if not out.exists():  # the next state was whole before the old one went
-            move_durably(next_path(out), out.resolve())
+            assert isinstance(following, Path)
+            move_durably(following, out.resolve())
         remove_tree(before)
 
 

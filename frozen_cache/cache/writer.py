@@ -42,6 +42,8 @@ class SegmentPlace:
     """Under `staging`."""
     record: SegmentRecord | None = None
     """Its line, once it is whole and flushed."""
+    copy_of: RemotePath | None = None
+    """What the object store is to copy, in place of `folder`."""
 
 
 class CacheWriter:
@@ -129,7 +131,11 @@ class CacheWriter:
                 record = making.record
                 assert record is not None
                 self._compare(record)
-                move_durably(aside, place)
+                if making.copy_of is None:
+                    move_durably(aside, place)
+                else:
+                    assert isinstance(place, RemotePath)
+                    making.copy_of.copy_below(place)
             if not self._commit(record):
                 remove_tree(place)
         except NotWhole as error:

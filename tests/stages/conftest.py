@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from frozen_cache.demo import DETECTOR_DIR
+from frozen_cache.remote import RemotePath
 from frozen_cache.stages.extract import extract_features
 
 FAKE = Path(__file__).parent / "fake_detector.py"
@@ -62,3 +66,27 @@ def stored(extract_scenes: Callable[..., Path]) -> Path:
 def recomputed(extract_scenes: Callable[..., Path]) -> Path:
     """Such a cache with image files and a stem. Not to be changed."""
     return extract_scenes("recomputed", c1="recomputed")
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """The address of a server of the S3 protocol of our own, on a port that is free."""
+    pytest.importorskip("obstore", reason="caches in object stores need the extra `remote` (obstore)")
+    server = pytest.importorskip("moto.server", reason="the S3 server of these tests comes with the extra `dev` (moto)")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> RemotePath:
+    """A bucket of this test alone; what obstore is told comes from the environment, as for a user."""
+    given = {"ENDPOINT_URL": endpoint, "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
+    for name, value in (given | {"REGION": "us-east-1"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    name = f"b{uuid.uuid4().hex}"
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+    return RemotePath(f"s3://{name}/some/where")

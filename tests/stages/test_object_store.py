@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import urllib.request
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,32 +34,7 @@ from frozen_cache.training.run_directory import load_record
 from .test_cache_relabel import assert_same_views
 from .test_extract import FAKE, tree
 
-pytest.importorskip("obstore", reason="caches in object stores need the extra `remote` (obstore)")
-server = pytest.importorskip("moto.server", reason="the S3 server of these tests comes with the extra `dev` (moto)")
-
 SMALL = {"head.width": 16, "head.roi_size": 16, "head.image_layers": 0, "head.box_layers": 1, "loss.points": 16}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a server of our own, on a port that is free."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
-    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> RemotePath:
-    """A bucket of this test alone; what obstore is told comes from the environment, as for a user."""
-    given = {"ENDPOINT_URL": endpoint, "ALLOW_HTTP": "true", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
-    for name, value in (given | {"REGION": "us-east-1"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    name = f"b{uuid.uuid4().hex}"
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
-    return RemotePath(f"s3://{name}/some/where")
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +109,6 @@ def test_extraction_there_ends_with_the_bytes_of_one_on_the_disk(
     extract(folder, tmp_path / "disk.zarr")
     assert tree(downloaded(there, tmp_path / "seen.zarr")) == tree(tmp_path / "disk.zarr")
     assert not verify_cache(there).strange
-    assert exit_code([*command, "--update"]) == 2
-    assert "cache copy" in capsys.readouterr().err
 
 
 def test_the_first_line_wins_and_the_other_segment_is_removed(
