@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,17 @@ from frozen_cache.remote import CachePath
 from frozen_cache.report.chips import draw_chips
 from frozen_cache.report.colours import class_colours
 from frozen_cache.report.evaluation_page import evaluation_page
-from frozen_cache.report.gallery import MISTAKES, Gallery
-from frozen_cache.report.page import write_page
+from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
+from frozen_cache.report.page import Block, Section, write_page
+from frozen_cache.report.page import Gallery as Pictures
 from frozen_cache.report.photographs import photographs
 from frozen_cache.stages.segmenter import all_heads, cache_for, check_choice, make_segmenter
 
 FOLDERS = ("best", "worst", "mistakes", "probabilities")
 INSTANCES = 8
 """Probability maps an image."""
+SHOWN = 4
+"""Images whose maps the page shows; the folder has all."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,24 @@ def visualize(
                 written += 1
         wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
         plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
+        blocks: list[Block] = []
         for image_id in wanted:
-            sheet = probability_sheet(reader, plain[image_id], segmenter, gallery)
-            sheet.save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
+            tiles = probability_tiles(reader, plain[image_id], segmenter, gallery)
+            sheet(list(tiles.values())).save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
             written += 1
-        metrics = summary(evaluation, reader, of=of)
-        write_page(out / "index.html", evaluation_page(metrics, gallery, reader.attributes))
+            if len(blocks) < SHOWN:
+                shown = [as_picture(tile, alt=f"{label} in image {image_id}") for label, tile in tiles.items()]
+                blocks.append(Pictures(shown, caption=f"Image {image_id}:"))
+        page = evaluation_page(summary(evaluation, reader, of=of), gallery, reader.attributes)
+        maps = Section("probabilities", "Probabilities", blocks, "How sure the head is of every pixel.")
+        at = next(at for at, section in enumerate(page.sections) if section.name == "pictures") + 1
+        write_page(out / "index.html", replace(page, sections=[*page.sections[:at], maps, *page.sections[at:]]))
     return VisualizeResult(out=out, pictures=written, note=pictures.note)
 
 
-def probability_sheet(reader: CacheReader, at: int, segmenter: Segmenter, gallery: Gallery) -> Image.Image:
-    """The picture, and beside it one map for each of its best instances: how sure the head is of every pixel, as in the
-    paper's Figures 4 and 8."""
+def probability_tiles(reader: CacheReader, at: int, segmenter: Segmenter, gallery: Gallery) -> dict[str, Image.Image]:
+    """The picture, and one map for each of its best instances: how sure the head is of every pixel, as in the paper's
+    Figures 4 and 8. All by what they show."""
     layer = segmenter.encoder_layer
     view = reader.read(at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32)
     found = segmenter(view)
@@ -109,18 +119,23 @@ def probability_sheet(reader: CacheReader, at: int, segmenter: Segmenter, galler
     maps = paste_masks(found.masks[best].numpy(), boxes, size, threshold=None)
     names = [category["name"] for category in reader.attributes.categories]
     colours = class_colours(names)
-    tiles = [picture]
-    for row, probability in zip(best, maps, strict=True):
-        tile = heat(picture, probability)
-        name = names[int(view.labels[row])]
+    tiles = {"picture": picture}
+    for number, (row, probability) in enumerate(zip(best, maps, strict=True), start=1):
+        name, score = names[int(view.labels[row])], f"{float(found.scores[row]):.2f}"
         box = tuple(to_pixels(view.boxes[row : row + 1], size)[0].tolist())
-        tiles.append(draw_chips(tile, [(box, f"{name} {float(found.scores[row]):.2f}", colours[name])]))
-    columns = min(3, len(tiles))
-    lines, gap = -(-len(tiles) // columns), 6
-    sheet = Image.new("RGB", (columns * (size[1] + gap) - gap, lines * (size[0] + gap) - gap), (24, 24, 27))
+        tile = draw_chips(heat(picture, probability), [(box, f"{name} {score}", colours[name])])
+        tiles[f"{number}: {name} {score}"] = tile
+    return tiles
+
+
+def sheet(tiles: Sequence[Image.Image], *, columns: int = 3, gap: int = 6) -> Image.Image:
+    """Pictures of one size side by side, row by row."""
+    columns = min(columns, len(tiles))
+    width, height = (side + gap for side in tiles[0].size)
+    whole = Image.new("RGB", (columns * width - gap, -(-len(tiles) // columns) * height - gap), (24, 24, 27))
     for place, tile in enumerate(tiles):
-        sheet.paste(tile, (place % columns * (size[1] + gap), place // columns * (size[0] + gap)))
-    return sheet
+        whole.paste(tile, (place % columns * width, place // columns * height))
+    return whole
 
 
 def heat(picture: Image.Image, probability: np.ndarray) -> Image.Image:

@@ -75,3 +75,13 @@ def test_project_files_of_the_pages_are_understood(page: Path, tmp_path: Path) -
 def test_every_page_is_in_the_site_and_every_entry_has_a_page() -> None:
     entries = re.findall(r"'([\w-]+\.md)'", str(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
     assert sorted(entries) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_site_has_no_stop_of_the_keyboard_that_nobody_sees_and_may_be_dark() -> None:
+    """As seen in Chromium: a palette without a button is an unseen stop, and its scheme is never put on; a link on each
+    line of code is such a stop too."""
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    palettes = project["theme"]["palette"]
+    assert all(palette["toggle"]["name"] and palette["toggle"]["icon"] for palette in palettes)
+    assert {palette.get("scheme") for palette in palettes} == {None, "default", "slate"}
+    assert "anchor_linenums" not in project["markdown_extensions"]["pymdownx"]["highlight"]

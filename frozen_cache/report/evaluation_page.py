@@ -10,7 +10,7 @@ from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.evaluation.coco import METRICS, RECALLS
 from frozen_cache.evaluation.compare import Compared
 from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict
-from frozen_cache.report.cells import percent, ratio
+from frozen_cache.report.cells import percent, ratio, short_names
 from frozen_cache.report.data_section import data_section
 from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
 from frozen_cache.report.page import Block, Facts, Page, Section, Table
@@ -54,7 +54,7 @@ def evaluation_page(
         Section("made-from", "Made from", [Facts(_facts(of, attributes)), *head]),
     ]
     return Page(
-        title=f"Evaluation of {of['name']}",
+        title=f"Evaluation of {short_names([of['name']], least=2)[0]}",
         lead=f"{of['images']:,} images and {objects:,} objects of {of['annotations']}, detector {of['detector']}.",
         cards=[
             ("Mask AP", percent(metrics["segm"]["AP"]), "mean over IoU 0.5 to 0.95"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared
-from frozen_cache.report.cells import percent, ratio
+from frozen_cache.report.cells import percent, ratio, short_names
 from frozen_cache.report.data_section import MANY
 from frozen_cache.report.figures import line_plot
 from frozen_cache.report.gallery import Gallery, as_picture
@@ -37,9 +36,7 @@ def class_section(metrics: dict[str, Any], compared: Sequence[Compared] = ()) ->
         rows.append(row + [percent(other.classes[entry["id"]]) for other in others])
         shades[line, 2] = round(100 * max(0.0, entry["segm"]["AP"]))
     head = ["class", "objects", *(f"mask {name}" if name == "AP" else name for name in METRICS), "box AP", "mask / box"]
-    short = [Path(other.name).name for other in others]
-    distinct = len(set(short)) == len(short)
-    head += [f"AP, {name if distinct else other.name}" for name, other in zip(short, others, strict=True)]
+    head += [f"AP, {name}" for name in short_names([other.name for other in others])]
     table = Table(head, rows, caption=f"{len(rows)} classes", shades=shades, folded=len(rows) > MANY)
     return Section("classes", "Classes", [table], "AP of each class, the most frequent first.")
 
@@ -82,11 +79,11 @@ def comparison_table(rows: Sequence[Compared]) -> Table:
     """What was compared, with intervals."""
     head = ["", *METRICS, "95 % of AP", "difference", "95 % of it"]
     lines = []
-    for row in rows:
+    for name, row in zip(short_names([row.name for row in rows]), rows, strict=True):
         other = row.difference
         differs = ["", ""] if other is None else [f"{100 * other.value:+.1f}", _range(other.low, other.high, "+.1f")]
         values = [percent(row.metrics[name]) for name in METRICS]
-        lines.append([row.name, *values, _range(row.ap.low, row.ap.high, ".1f"), *differs])
+        lines.append([name, *values, _range(row.ap.low, row.ap.high, ".1f"), *differs])
     caption = "Compared on the same images; intervals by paired bootstrap over images"
     return Table(head, lines, caption=caption, strong=0)
 

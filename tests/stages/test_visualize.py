@@ -19,7 +19,10 @@ def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path):
     assert result.pictures == len(files) and result.note == ""
     assert {file.parent.name for file in files} == {"best", "worst", "mistakes", "probabilities"}
     assert len(list((out / "worst").iterdir())) == 2
-    assert "<h1>" in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert "<h1>" in page
+    maps = page[page.index('<section id="probabilities"') :].split("</section>")[0]
+    assert maps.count('alt="picture in image') == 2 and 'alt="1: ' in maps
     with pytest.raises(UserError, match="not an empty folder"):
         visualize(cache=cache, out=out, baseline="box")
     folder[0].rename(tmp_path / "moved")
