@@ -40,10 +40,19 @@ RECIPE = (
 )
 DETECTORS = {"R50": "hdetr-r50", "Swin-L": "hdetr-swin-l", "FocalNet-L": "dino-focalnet-l"}
 COCO_TABLES = ("table7", "table8")
-LIVE_TABLES = ("table11", "table16")
 LIVE = (
-    "frozen-cache train-head --live --preset paper --detector DETECTOR --images train2017 --annotations FILE --out run"
+    "frozen-cache ablate --live --detector {} --weights FILE --images train2017 --annotations FILE "
+    "--val-images val2017 --val-annotations FILE --out OUT --grid {}"
 )
+LIVE_GRIDS = {
+    "table11": [("table11", "hdetr-r50", "")],
+    "table16": [
+        ("table16", "hdetr-r50", ""),
+        ("table16-large", "hdetr-swin-l", ""),
+        ("table16-large", "dino-focalnet-l", " --set head.image_layers=3"),
+    ],
+}
+"""Grids of a table that needs the detector in the loop, one after the other: name, detector, further options."""
 
 
 def counted() -> list[dict[str, Any]]:
@@ -95,8 +104,15 @@ def _commands(name: str, rows: list[list[Any]], columns: list[str]) -> list[str]
             else "another method"
             for row in rows
         ]
-    if name in LIVE_TABLES:
-        return [LIVE] * len(rows)
+    if name in LIVE_GRIDS:
+        found = [
+            f"{LIVE.format(detector, grid)}{more}    # row `{variant.name}`"
+            for grid, detector, more in LIVE_GRIDS[name]
+            for variant in load_grid(grid).variants()
+        ]
+        if len(found) != len(rows):
+            raise ValueError(f"{name} has {len(rows)} rows, its grids {len(found)}")
+        return found
     beside = BESIDE_GRIDS.get(name, [])
     left = len(rows) - len(beside)
     if not left:

@@ -8,8 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from frozen_cache.cli.extract import words
-from frozen_cache.cli.numbers import whole_numbers
-from frozen_cache.cli.paths import need_cache, need_inputs
+from frozen_cache.cli.live import (
+    Annotations,
+    BackboneStrides,
+    Detector,
+    Images,
+    Labels,
+    Live,
+    Map,
+    Only,
+    ValAnnotations,
+    ValImages,
+    Views,
+    Weights,
+    live_data,
+)
+from frozen_cache.cli.paths import need_cache
 from frozen_cache.cli.stopping import says_how_to_go_on
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
@@ -25,19 +39,13 @@ def train_head(
     val_cache: Annotated[
         Path | None, typer.Option(parser=cache_path, help="Cache to evaluate on; picks the best checkpoint.")
     ] = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="No cache: the detector runs on each image in every epoch. Slow.")
-    ] = False,
-    detector: Annotated[
-        str | None, typer.Option(help="With --live: a name, hf:DIR_OR_HUB_ID, FILE.py:FACTORY.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="With --live: checkpoint of a named detector.")] = None,
-    images: Annotated[Path | None, typer.Option(help="With --live: folder of the images.")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="With --live: COCO instances file.")] = None,
-    val_images: Annotated[
-        Path | None, typer.Option(help="With --live: images to evaluate on, in place of --val-cache.")
-    ] = None,
-    val_annotations: Annotated[Path | None, typer.Option(help="With --live: their COCO instances file.")] = None,
+    live: Live = False,
+    detector: Detector = None,
+    weights: Weights = None,
+    images: Images = None,
+    annotations: Annotations = None,
+    val_images: ValImages = None,
+    val_annotations: ValAnnotations = None,
     lsj: Annotated[
         bool, typer.Option("--lsj", help="With --live: large scale jitter, drawn anew whenever an image is seen.")
     ] = False,
@@ -45,15 +53,11 @@ def train_head(
         str | None,
         typer.Option(help="With --live: parts of the detector to train along: backbone,encoder,decoder (Table 16)."),
     ] = None,
-    views: Annotated[int, typer.Option(help="With --live: views per image, as of extract-features.")] = 1,
-    backbone_strides: Annotated[
-        str | None, typer.Option(help="With --live: backbone maps to add as encoder levels, by stride.")
-    ] = None,
-    only: Annotated[str | None, typer.Option(help="With --live: only these categories, by name or id.")] = None,
-    labels: Annotated[str | None, typer.Option(help="With --live: names of the detector's labels.")] = None,
-    map_: Annotated[
-        list[str] | None, typer.Option("--map", help="With --live: CATEGORY=LABEL; or a TOML file with such lines.")
-    ] = None,
+    views: Views = 1,
+    backbone_strides: BackboneStrides = None,
+    only: Only = None,
+    labels: Labels = None,
+    map_: Map = None,
     preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Views per step.")] = None,
@@ -79,16 +83,8 @@ def train_head(
             raise UserError(
                 "train-head needs --cache, or --live, and --out; `--show-config` alone prints the configuration"
             )
-        if live and (detector is None or images is None or annotations is None):
-            raise UserError("--live needs --detector, --images and --annotations")
-        if (val_images is None) != (val_annotations is None):
-            raise UserError("--val-images and --val-annotations go together")
         if live and cache is not None:
             raise UserError("train from a cache or live, one of the two: leave out --cache or --live")
-        if live and detector is not None and images is not None and annotations is not None:
-            need_inputs(detector, images, annotations)
-            if val_images is not None and val_annotations is not None:
-                need_inputs(detector, val_images, val_annotations)
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
@@ -105,12 +101,9 @@ def train_head(
         typer.echo(_config_text(preset, overrides, run=out if resume else None))
         return
     assert out is not None
-    from frozen_cache.stages.live import LiveData
-    from frozen_cache.stages.train import train_head as stage
-
     data = None
-    if live and detector is not None and images is not None and annotations is not None:
-        data = LiveData(
+    if live:
+        data = live_data(
             detector=detector,
             weights=weights,
             images=images,
@@ -118,11 +111,12 @@ def train_head(
             val_images=val_images,
             val_annotations=val_annotations,
             views=views,
-            backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
-            only=words(only),
-            labels=words(labels),
-            label_map=tuple(map_ or ()),
+            backbone_strides=backbone_strides,
+            only=only,
+            labels=labels,
+            map_=map_,
         )
+    from frozen_cache.stages.train import train_head as stage
 
     with says_how_to_go_on():
         result = stage(

@@ -6,13 +6,12 @@ import csv
 import json
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.finite_json import finite_json
@@ -23,8 +22,11 @@ from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.ablation_page import Variant, ablation_page
 from frozen_cache.report.page import write_page
+from frozen_cache.stages.ablate_measure import Measured
 from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
+from frozen_cache.stages.train_source import check_live
 from frozen_cache.training.config import load_config
 from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Grid, Row, load_grid
@@ -50,8 +52,9 @@ class AblationResult:
 
 def ablate(
     *,
-    cache: CachePath,
-    val_cache: CachePath,
+    cache: CachePath | None = None,
+    live: LiveData | None = None,
+    val_cache: CachePath | None = None,
     grid: str,
     out: Path,
     preset: str | None = None,
@@ -65,9 +68,14 @@ def ablate(
     table, while the others wait for the next variant or, after the last one, are done: their result has no rows.
 
     Args:
+        live: in place of `cache`: train with the detector in the loop.
+        val_cache: to evaluate on; None for the validation images of `live`, of which a cache is made: one by the
+            detector as it is, and one for a moment by each that trained along.
         preset: the recipe under the variants; None for the grid's own.
         overrides: by dotted key, over every variant (fewer epochs for a quick look).
     """
+    if cache is not None and val_cache is None:
+        raise UserError("ablate evaluates every variant: give --val-cache")
     rank, processes = process_share()
     parsed = load_grid(grid)
     if preset is not None:
@@ -75,19 +83,21 @@ def ablate(
     variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
     for variant in variants:  # a mistake in the last row should not wait for the first ones to train
         config = load_config(preset=parsed.preset, overrides=variant.set)
+        check_live(config, live=live is not None, val_cache=val_cache)
         for line in without_effect(config, list(variant.set)) if rank == 0 else ():
             say(f"warning: {variant.name}: {line}")
     finished: list[Variant] = []
     with Ownership(out) if rank == 0 else nullcontext() as owner:
         if owner is not None:
             _prepare_out(out, parsed)
-        reader = CacheReader(val_cache)
+        measured = Measured(live, val_cache, out=out, device=device)
         for at, variant in enumerate(variants):
             folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
             if owner is not None:
                 say(f"[{at + 1}/{len(variants)}] {variant.name}")
             trained = train_head(
                 cache=cache,
+                live=None if live is None else replace(live, val_images=None, val_annotations=None),
                 out=folder / "run",
                 preset=parsed.preset,
                 overrides=variant.set,
@@ -97,7 +107,7 @@ def ablate(
             )
             if owner is None:
                 continue
-            finished.append(_finished(variant, folder, trained, reader, out=out, val_cache=val_cache, device=device))
+            finished.append(_finished(variant, folder, trained, measured, out=out, device=device))
             owner.check()
             _write(out, parsed.title, finished)
     if owner is None:
@@ -109,23 +119,23 @@ def _finished(
     variant: Row,
     folder: Path,
     trained: TrainResult,
-    reader: CacheReader,
+    measured: Measured,
     *,
     out: Path,
-    val_cache: CachePath,
     device: str,
 ) -> Variant:
     """What one trained variant comes to; it is evaluated unless an earlier call did."""
     metrics_file = folder / "results" / "metrics.json"
     if not metrics_file.is_file():
-        evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
+        with measured.cache_for(folder) as val_cache:
+            evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
     metrics = json.loads(metrics_file.read_text())
     record = load_record(folder / "run")
     described = describe_head(
         config=record.config.head,
         inputs=record.inputs,
-        image_size=reader.resized_size(0),
-        boxes=reader.attributes.top_k,
+        image_size=measured.reader.resized_size(0),
+        boxes=measured.reader.attributes.top_k,
     )
     row = {"variant": variant.name, "GMACs": described.macs / 1e9, "parameters": described.parameters}
     row |= {name: metrics["segm"][name] for name in METRICS} | {"minutes": trained.seconds / 60}

@@ -125,7 +125,7 @@ def train_head(
     reader = source.reader
     if val_cache is None and there is not None:
         val_cache = there.val_cache
-    measured = source.validation(val_cache, tuned=bool(config.live.unfreeze))
+    measured = source.validation(val_cache, config)
     record = _record(source, measured, config, cache=cache, val_cache=val_cache, preset=preset)
     if there is not None and preset is None:
         record = record.model_copy(update={"preset": there.preset})

@@ -25,6 +25,17 @@ AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 """A training's precision as the detector's autocast."""
 
 
+def check_live(config: TrainConfig, *, live: bool, val_cache: CachePath | None) -> None:
+    """UserError where a configuration wants of the detector in the loop what no cache can give."""
+    if not live and config.live != LiveConfig():
+        raise UserError("the configuration's `live` section needs --live: a cache holds its views as they are")
+    if config.live.unfreeze and val_cache is not None:
+        raise UserError(
+            f"--unfreeze changes the detector, and {val_cache} holds what it gave before: validate with --val-images "
+            "and --val-annotations"
+        )
+
+
 @dataclass(frozen=True)
 class ValidationData:
     """What the best checkpoint is chosen by."""
@@ -57,8 +68,7 @@ class Source:
             UserError: neither or both of a cache and a live detector, or a choice that only the other one has.
         """
         if live is None and cache is not None:
-            if config.live != LiveConfig():
-                raise UserError("the configuration's `live` section needs --live: a cache holds its views as they are")
+            check_live(config, live=False, val_cache=None)
             return cls(CacheReader(cache, c1_scale=config.head.c1_scale), read_hints(cache), str(cache), None)
         if live is None or cache is not None:
             raise UserError("train from a cache or live, one of the two")
@@ -97,20 +107,13 @@ class Source:
             most_pixels=self.live.most_pixels,
         )
 
-    def validation(self, val_cache: CachePath | None, *, tuned: bool) -> ValidationData | None:
+    def validation(self, val_cache: CachePath | None, config: TrainConfig) -> ValidationData | None:
         """A cache, or the images that a live training names for it; None for no validation.
-
-        Args:
-            tuned: the detector trains along, so that no cache knows what it gives.
 
         Raises:
             UserError: both, or a cache that does not do.
         """
-        if tuned and val_cache is not None:
-            raise UserError(
-                f"--unfreeze changes the detector, and {val_cache} holds what it gave before: validate with "
-                "--val-images and --val-annotations"
-            )
+        check_live(config, live=self.live is not None, val_cache=val_cache)
         beside = None if self.live is None else self.live.validation()
         if beside is not None and val_cache is not None:
             raise UserError("validate on a cache or on images, one of the two: leave out --val-cache or --val-images")

@@ -51,3 +51,21 @@ def test_recipes_vary_what_their_table_varies(tables: dict[str, Any], table: str
     grid = load_grid(table)
     configs = [load_config(preset=grid.preset, overrides=variant.set) for variant in grid.variants()]
     assert [getattr(config.optim, key) for config in configs] == [row[0] for row in tables[table]["rows"]]
+
+
+def test_live_tables_vary_jitter_and_the_parts_that_train_along(tables: dict[str, Any]) -> None:
+    def configs(name: str) -> list[Any]:
+        grid = load_grid(name)
+        return [load_config(preset=grid.preset, overrides=variant.set) for variant in grid.variants()]
+
+    assert [config.live.lsj for config in configs("table11")] == [row[0] for row in tables["table11"]["rows"]]
+    detectors = {"H-DETR R50": "hdetr-r50", "H-DETR Swin-L": "hdetr-swin-l", "DINO FocalNet-L": "dino-focalnet-l"}
+    found = [entry for entry in commands(tables) if entry["table"] == "16"]
+    assert all(f"--detector {detectors[entry['row']['detector']]} " in entry["command"] for entry in found)
+    # The more trains, the longer it takes, and a head without encoders takes less than one with them.
+    for name, rows in (("table16", slice(0, 5)), ("table16-large", slice(5, 8)), ("table16-large", slice(8, 11))):
+        parts = [len(config.live.unfreeze) for config in configs(name)]
+        hours = [row[2] for row in tables["table16"]["rows"][rows]]
+        encoders = [config.head.box_encoder != "none" for config in configs(name)]
+        assert parts == ([0, 2, 3, 2, 3] if name == "table16" else [0, 2, 3]) and hours == sorted(hours)
+        assert encoders == ([True, False, False, True, True] if name == "table16" else [True] * 3)

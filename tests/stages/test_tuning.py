@@ -17,6 +17,7 @@ from frozen_cache.detectors.load import load_detector
 from frozen_cache.errors import UserError
 from frozen_cache.inference.model import load_run
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.stages.ablate import ablate
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.export import export_model
 from frozen_cache.stages.extract import extract_features
@@ -172,3 +173,21 @@ def test_what_cannot_be_tuned_is_one_line(scenes, scene_cache, fake, folder, tmp
         train_head(live=data_of(scenes), val_cache=scene_cache, out=tmp_path / "b", overrides=settings, device="cpu")
     with pytest.raises(UserError, match=r"live\.unfreeze"):
         train_head(live=data_of(scenes), out=tmp_path / "c", overrides=SMALL | {"live.unfreeze": ["neck"]})
+
+
+def test_an_ablation_trains_the_detector_along_in_some_rows(scenes, tmp_path):
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        'title = "t"\n[[rows]]\nname = "frozen"\n[[rows]]\nname = "decoder"\nset = { "live.unfreeze" = ["decoder"] }\n'
+    )
+    overrides = SMALL | {"optim.epochs": 1}
+    with pytest.raises(UserError, match="`live` section needs --live"):
+        ablate(cache=tmp_path, val_cache=tmp_path, grid=str(grid), out=tmp_path / "no", overrides=overrides)
+    data, out = data_of(scenes, validated=True), tmp_path / "out"
+    found = ablate(live=data, grid=str(grid), out=out, overrides=overrides, device="cpu")
+    assert [row["variant"] for row in found.rows] == ["frozen", "decoder"]
+    boxes = [json.loads(file.read_text())["bbox"]["AP"] for file in sorted(out.glob("variants/*/results/metrics.json"))]
+    assert len(boxes) == 2 and boxes[0] > 0 and (out / "val.zarr").is_dir()
+    assert not list(out.glob("variants/*/val.zarr")), "the cache of a tuned detector serves one evaluation"
+    again = ablate(live=data, grid=str(grid), out=out, overrides=overrides, device="cpu")
+    assert again.rows == found.rows

@@ -1,0 +1,72 @@
+"""Options of commands that can train with the detector in the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from frozen_cache.cli.extract import words
+from frozen_cache.cli.numbers import whole_numbers
+from frozen_cache.cli.paths import need_inputs
+from frozen_cache.errors import UserError
+
+if TYPE_CHECKING:
+    from frozen_cache.stages.live import LiveData
+
+Live = Annotated[bool, typer.Option("--live", help="No cache: the detector runs on each image in every epoch. Slow.")]
+Detector = Annotated[str | None, typer.Option(help="With --live: a name, hf:DIR_OR_HUB_ID, FILE.py:FACTORY.")]
+Weights = Annotated[Path | None, typer.Option(help="With --live: checkpoint of a named detector.")]
+Images = Annotated[Path | None, typer.Option(help="With --live: folder of the images.")]
+Annotations = Annotated[Path | None, typer.Option(help="With --live: COCO instances file.")]
+ValImages = Annotated[Path | None, typer.Option(help="With --live: images to evaluate on, in place of --val-cache.")]
+ValAnnotations = Annotated[Path | None, typer.Option(help="With --live: their COCO instances file.")]
+Views = Annotated[int, typer.Option(help="With --live: views per image, as of extract-features.")]
+BackboneStrides = Annotated[
+    str | None, typer.Option(help="With --live: backbone maps to add as encoder levels, by stride.")
+]
+Only = Annotated[str | None, typer.Option(help="With --live: only these categories, by name or id.")]
+Labels = Annotated[str | None, typer.Option(help="With --live: names of the detector's labels.")]
+Map = Annotated[
+    list[str] | None, typer.Option("--map", help="With --live: CATEGORY=LABEL; or a TOML file with such lines.")
+]
+
+
+def live_data(
+    *,
+    detector: str | None,
+    weights: Path | None,
+    images: Path | None,
+    annotations: Path | None,
+    val_images: Path | None,
+    val_annotations: Path | None,
+    views: int,
+    backbone_strides: str | None,
+    only: str | None,
+    labels: str | None,
+    map_: list[str] | None,
+) -> LiveData:
+    """What a live training reads; a UserError where something is missing or surely wrong."""
+    if detector is None or images is None or annotations is None:
+        raise UserError("--live needs --detector, --images and --annotations")
+    need_inputs(detector, images, annotations)
+    if (val_images is None) != (val_annotations is None):
+        raise UserError("--val-images and --val-annotations go together")
+    if val_images is not None and val_annotations is not None:
+        need_inputs(detector, val_images, val_annotations)
+    from frozen_cache.stages.live import LiveData
+
+    return LiveData(
+        detector=detector,
+        weights=weights,
+        images=images,
+        annotations=annotations,
+        val_images=val_images,
+        val_annotations=val_annotations,
+        views=views,
+        backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
+        only=words(only),
+        labels=words(labels),
+        label_map=tuple(map_ or ()),
+    )
