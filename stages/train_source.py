@@ -29,6 +29,8 @@ def check_live(config: TrainConfig, *, live: bool, val_cache: CachePath | None) 
     """UserError where a configuration wants of the detector in the loop what no cache can give."""
     if not live and config.live != LiveConfig():
         raise UserError("the configuration's `live` section needs --live: a cache holds its views as they are")
+    if config.live.detector_loss and not config.live.unfreeze:
+        raise UserError("live.detector_loss needs parts of the detector that train along: --unfreeze")
     if config.live.unfreeze and val_cache is not None:
         raise UserError(
             f"--unfreeze changes the detector, and {val_cache} holds what it gave before: validate with --val-images "

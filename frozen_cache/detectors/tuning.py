@@ -32,6 +32,15 @@ class TunableDetector(FrozenDetector, Protocol):
         ...
 
 
+@runtime_checkable
+class DetectorWithLoss(TunableDetector, Protocol):
+    """One that has losses of its own."""
+
+    def outputs_and_loss(self, images: Tensor, labels: list[dict[str, Tensor]]) -> tuple[DetectorOutput, Tensor]:
+        """The outputs, and the loss for labels: of each image `class_labels` (N,) and `boxes` (N, 4) cxcywh in 0..1."""
+        ...
+
+
 def as_tunable(detector: FrozenDetector) -> TunableDetector:
     """The same detector; a UserError where it is code of the user's own, which nobody can look into."""
     if isinstance(detector, TunableDetector):
@@ -42,10 +51,11 @@ def as_tunable(detector: FrozenDetector) -> TunableDetector:
     )
 
 
-def thaw(detector: TunableDetector, parts: tuple[Part, ...]) -> dict[str, nn.Parameter]:
-    """Let the parameters of these parts train that what a head reads depends on; they by name.
+def thaw(detector: TunableDetector, parts: tuple[Part, ...], *, own_loss: bool = False) -> dict[str, nn.Parameter]:
+    """Let the parameters of these parts train; they by name.
 
-    Heads for classes and boxes, for instance, lead to nothing that the mask loss sees, and stay as they are.
+    Heads for classes and boxes, for instance, lead to nothing that the mask loss sees: what a head reads does not
+    depend on them, and without the detector's own loss they stay as they are.
     """
     chosen = {name: value for name, value in detector.model.named_parameters() if detector.part_of(name) in parts}
     for part in parts:
@@ -53,6 +63,8 @@ def thaw(detector: TunableDetector, parts: tuple[Part, ...]) -> dict[str, nn.Par
             raise UserError(f"--unfreeze {part}: {detector.spec.name} has no part of this kind")
     for value in chosen.values():
         value.requires_grad_(True)
+    if own_loss:
+        return chosen
     device = next(iter(chosen.values())).device
     output = detector.outputs(torch.zeros(1, 3, *(detector.spec.input.size or TRIAL_SIZE), device=device))
     seen = [output.queries, *(level for levels in output.encoder.values() for level in levels)]

@@ -109,10 +109,12 @@ class LiveConfig(BaseModel):
     """Least and greatest scale, in units of that which makes the image fit into the input."""
 
     unfreeze: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
-    """Parts of the detector that train along with the head (Table 16); the paper says nothing of the detector's own
-    losses, and there are none."""
+    """Parts of the detector that train along with the head (Table 16)."""
     detector_lr: float = Field(default=0.1, gt=0)
     """Their learning rate, in units of the head's."""
+    detector_loss: float = Field(default=0.0, ge=0)
+    """Weight of the detector's own losses, as transformers has them for its families; the paper says nothing of them,
+    and 0 leaves them out."""
 
     @model_validator(mode="after")
     def _rising(self) -> LiveConfig:

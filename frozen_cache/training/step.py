@@ -66,10 +66,11 @@ class TrainingStep:
 
     def __call__(self, batch: TrainingBatch | ShownBatch, *, rate: float, stop: bool = False) -> StepResult:
         """Train on a batch that is on the device, at the learning rate `rate`."""
+        own = None
         if isinstance(batch, ShownBatch):
             assert self.tuning is not None  # who else makes such batches
             with self.accelerator.autocast():
-                batch = self.tuning.look(batch)
+                batch, own = self.tuning.look(batch)
         rois, world = len(batch.rois.labels), self.accelerator.num_processes
         stops = None
         count: float | Tensor = float(max(rois, 1))
@@ -82,6 +83,8 @@ class TrainingStep:
             group["lr"] = rate * group[SHARE]
         self._model.train()
         losses = self.losses(batch, count=count)
+        if own is not None:
+            losses["detector"] = own
         loss = torch.stack(list(losses.values())).sum()
         self._stepper.zero_grad()
         self.accelerator.backward(loss)

@@ -10,9 +10,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from frozen_cache.boxes import to_unit
 from frozen_cache.cache.attributes import CacheAttributes, detector_fingerprint
 from frozen_cache.detectors.fingerprint import weights_sha256
-from frozen_cache.detectors.tuning import TunableDetector, put_weights, thaw
+from frozen_cache.detectors.output import DetectorOutput
+from frozen_cache.detectors.tuning import DetectorWithLoss, TunableDetector, put_weights, thaw
+from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import ImageGroup
 from frozen_cache.training.batches import MadeGroup, TrainingBatch, ViewStore, batch_of, no_batch
 from frozen_cache.training.config import TrainConfig
@@ -76,7 +79,12 @@ class Tuning:
         """
         self.detector, self.attributes, self.config, self._show = detector, attributes, config, show
         self._layer, self._c1, self._roi_side, self._most = encoder_layer, c1, roi_side, most_pixels
-        self.parameters = thaw(detector, config.live.unfreeze)
+        self.parameters = thaw(detector, config.live.unfreeze, own_loss=config.live.detector_loss > 0)
+        self._losing: DetectorWithLoss | None = None
+        if config.live.detector_loss > 0:
+            if not isinstance(detector, DetectorWithLoss):
+                raise UserError(f"live.detector_loss: {detector.spec.name} has no losses here: leave it 0")
+            self._losing = detector
 
     def make_batch(
         self, store: ViewStore, indices: list[int], config: TrainConfig, *, roi_side: int, seed: int, pinned: bool
@@ -86,12 +94,16 @@ class Tuning:
         pixels = [torch.stack([view.pixels for view in batch]) for batch in views]
         return ShownBatch(views, [each.pin_memory() if pinned else each for each in pixels], seed)
 
-    def look(self, shown: ShownBatch) -> TrainingBatch:
-        """What the detector, as it is now, makes of the images: RoIs and features through which gradients go back."""
+    def look(self, shown: ShownBatch) -> tuple[TrainingBatch, Tensor | None]:
+        """What the detector, as it is now, makes of the images: RoIs and features through which gradients go back.
+
+        Returns:
+            The batch, and the detector's own loss with its weight, where the configuration gives it one.
+        """
         if not shown.views:
-            return no_batch(self.attributes.detector.query_dim, self._roi_side, self.config.head.refine)
-        rule, device = self.attributes.detector.input, shown.pixels[0].device
-        outputs = [self.detector.outputs(rule.normalise(pixels)) for pixels in shown.pixels]
+            return no_batch(self.attributes.detector.query_dim, self._roi_side, self.config.head.refine), None
+        device = shown.pixels[0].device
+        outputs, loss = self._detected(shown)
         rows = []
         for output, views in zip(outputs, shown.views, strict=True):
             told = replace(
@@ -115,7 +127,23 @@ class Tuning:
                     )
             return made
 
-        return batch_of(rows, groups, self.config, roi_side=self._roi_side, seed=shown.seed).to(device)
+        batch = batch_of(rows, groups, self.config, roi_side=self._roi_side, seed=shown.seed)
+        return batch.to(device), loss
+
+    def _detected(self, shown: ShownBatch) -> tuple[list[DetectorOutput], Tensor | None]:
+        """The outputs for each size, and the loss as a mean over all views."""
+        rule = self.attributes.detector.input
+        images = [rule.normalise(pixels) for pixels in shown.pixels]
+        if self._losing is None:
+            return [self.detector.outputs(each) for each in images], None
+        outputs, losses = [], []
+        for each, views in zip(images, shown.views, strict=True):
+            labels = [box_labels(view, self.attributes, each.device) for view in views]
+            output, loss = self._losing.outputs_and_loss(each, labels)
+            outputs.append(output)
+            losses.append(loss * len(views))
+        total = torch.stack(losses).sum() / sum(map(len, shown.views))
+        return outputs, self.config.live.detector_loss * total
 
     def share_gradients(self, accelerator: Accelerator) -> None:
         """The mean over all processes, in one message; one without any object has none of its own."""
@@ -140,6 +168,16 @@ class Tuning:
         weights = weights_sha256(self.detector.model.state_dict())
         spec = self.detector.spec.model_copy(update={"weights_sha256": weights})
         return {"weights_sha256": weights, "fingerprint": detector_fingerprint(spec)}
+
+
+def box_labels(view: ShownView, attributes: CacheAttributes, device: torch.device) -> dict[str, Tensor]:
+    """The objects of a view as a detector's own losses take them: no crowds, and none of a class that it lacks."""
+    of_category = {category: label for label, category in sorted(attributes.label_to_category.items(), reverse=True)}
+    ids = [category["id"] for category in attributes.categories]
+    labels = torch.tensor([of_category.get(ids[at], -1) for at in view.truth.categories.tolist()], dtype=torch.int64)
+    kept = (labels >= 0) & ~torch.from_numpy(view.truth.crowd)
+    boxes = to_unit(torch.from_numpy(view.truth.boxes).float(), view.transform.crop_size)
+    return {"class_labels": labels[kept].to(device), "boxes": boxes[kept].to(device)}
 
 
 def _group(

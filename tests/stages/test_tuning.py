@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from frozen_cache.cache.reader import CacheReader
@@ -191,3 +192,35 @@ def test_an_ablation_trains_the_detector_along_in_some_rows(scenes, tmp_path):
     assert not list(out.glob("variants/*/val.zarr")), "the cache of a tuned detector serves one evaluation"
     again = ablate(live=data, grid=str(grid), out=out, overrides=overrides, device="cpu")
     assert again.rows == found.rows
+
+
+def test_the_detector_s_own_loss_is_transformers_and_moves_its_heads(scenes, tmp_path):
+    settings: dict[str, Any] = {"optim__epochs": 0.01, "live__detector_loss": 0.5, "optim__batch_size": 3}
+    train(scenes, tmp_path / "run", **settings)
+    [line] = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    before: Any = load_detector(f"hf:{DETECTOR_DIR}")
+    content = json.loads((scenes / "annotations.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    label_of = {name: label for label, name in before.spec.label_names.items()}
+    labels, pixels = [], []
+    for image in content["images"]:
+        objects = [each for each in content["annotations"] if (each["image_id"], each["iscrowd"]) == (image["id"], 0)]
+        x, y, w, h = torch.tensor([each["bbox"] for each in objects]).T
+        boxes = torch.stack([x + w / 2, y + h / 2, w, h], -1)
+        size = torch.tensor([image["width"], image["height"]] * 2)
+        classes = torch.tensor([label_of[names[each["category_id"]]] for each in objects])
+        labels.append({"class_labels": classes, "boxes": boxes / size})
+        picture, rule = Image.open(scenes / "images" / image["file_name"]).convert("RGB"), before.spec.input
+        pixels.append(
+            rule.normalise(rule.resize_image(picture, rule.resized_size(height=picture.height, width=picture.width)))
+        )
+    with torch.no_grad():
+        wanted = before.model(pixel_values=torch.stack(pixels), labels=labels).loss
+    assert line["detector"] == pytest.approx(0.5 * float(wanted), rel=1e-3)
+    assert line["loss"] == pytest.approx(sum(line[name] for name in ("bce", "dice", "scoring", "detector")), rel=1e-4)
+    after: Any = load_run(tmp_path / "run")[0].detector
+    old, new = before.model.state_dict(), after.model.state_dict()
+    assert any("class_embed" in name for name in old if not torch.equal(old[name], new[name]))
+    with pytest.raises(UserError, match="needs parts of the detector that train along"):
+        overrides = SMALL | {"live.detector_loss": 1.0}
+        train_head(live=data_of(scenes), out=tmp_path / "none", overrides=overrides, device="cpu")

@@ -104,12 +104,22 @@ class TransformersDetector:
         """
         return self.outputs(images, enlarged)
 
+    def outputs_and_loss(self, images: Tensor, labels: list[dict[str, Tensor]]) -> tuple[DetectorOutput, Tensor]:
+        """The outputs, and the family's own loss as transformers has it, both with gradients.
+
+        Args:
+            labels: of each image `class_labels` (N,) int64, the detector's own, and `boxes` (N, 4) cxcywh in 0..1.
+        """
+        output, named, loss = self._run(images, None, labels)
+        assert loss is not None  # labels were given
+        return _with_levels(output, named), loss
+
     def outputs(self, images: Tensor, enlarged: Tensor | None = None) -> DetectorOutput:
         """As a call, with gradients where parameters are no longer frozen."""
         if (enlarged is None) != (self._scale == 1):
             raise ValueError(f"backbone_scale is {self._scale}: give `enlarged` images if and only if it is above 1")
-        output, named = self._run(images, enlarged)
-        return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
+        output, named, _ = self._run(images, enlarged)
+        return _with_levels(output, named)
 
     def part_of(self, name: str) -> Literal["backbone", "encoder", "decoder"]:
         """The part that a parameter of `model` belongs to."""
@@ -134,12 +144,12 @@ class TransformersDetector:
         )
 
     def _run(
-        self, images: Tensor, enlarged: Tensor | None
-    ) -> tuple[DetectorOutput, dict[int, list[tuple[str, Tensor]]]]:
-        """The output without levels, and the levels with the names of their sources."""
+        self, images: Tensor, enlarged: Tensor | None, labels: list[dict[str, Tensor]] | None = None
+    ) -> tuple[DetectorOutput, dict[int, list[tuple[str, Tensor]]], Tensor | None]:
+        """The output without levels, the levels with the names of their sources, and with labels the family's loss."""
         stages = {name: self.backbone.get_submodule(name) for name in self._stages.values()} if self.backbone else {}
         with Taps(self._modules | stages, with_inputs=(HEAD, ENCODER)) as taps:
-            outputs = self.model(pixel_values=images)
+            outputs = self.model(pixel_values=images, labels=labels)
         maps = {stride: self._stage_map(taps, name) for stride, name in self._stages.items()}
         added = [(_added(stride, 1), maps[stride]) for stride in self._added]
         if enlarged is not None and self.backbone is not None:
@@ -162,7 +172,7 @@ class TransformersDetector:
         named = {
             layer: _finest_first([*((source, level) for level in found), *added]) for layer, found in levels.items()
         }
-        return output, named
+        return output, named, outputs.loss
 
     def _stage_map(self, taps: Taps, name: str) -> Tensor:
         found = stage_map(taps.outputs[name], self.backbone) if self.backbone is not None else None
@@ -187,7 +197,7 @@ class TransformersDetector:
             )
         finer = (size[0] * self._scale, size[1] * self._scale)
         enlarged = torch.zeros(1, 3, *finer, device=device) if self._scale > 1 else None
-        output, named = self._run(torch.zeros(1, 3, *size, device=device), enlarged)
+        output, named, _ = self._run(torch.zeros(1, 3, *size, device=device), enlarged)
         names = names_from_config(getattr(self.model.config, "id2label", None), output.scores.shape[-1])
         num_queries, query_dim = output.queries.shape[1:]
         of_scale = f" of {self._scale} x" if self._scale > 1 else ""
@@ -232,6 +242,10 @@ class TransformersDetector:
         if stride is None:
             raise UserError(f"{source} gives a map of {_size(level)} for an image of {size}: not one stride")
         return FeatureSpec(channels=level.shape[1], stride=stride, source=source)
+
+
+def _with_levels(output: DetectorOutput, named: dict[int, list[tuple[str, Tensor]]]) -> DetectorOutput:
+    return replace(output, encoder={layer: [level for _, level in levels] for layer, levels in named.items()})
 
 
 def _added(stride: int, scale: int) -> str:
