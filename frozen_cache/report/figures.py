@@ -10,7 +10,9 @@ from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 44
+LEFT, RIGHT, TOP, BOTTOM = 70, 16, 34, 44
+LINE, LETTER = 20, 7.2
+"""Height of a line of the legend, usual width of a letter."""
 DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 5")
 """Series differ in their dashes as well as in colour."""
 MOST_DIGITS = 5
@@ -28,9 +30,10 @@ def line_plot(
     """Lines over a common axis, with a legend above; series without points are left out."""
     drawn = {name: list(points) for name, points in series.items() if points}
     frame = _Frame.around([point for points in drawn.values() for point in points], y_limits)
-    parts = [frame.axes(x_label, y_label), _legend(list(drawn))]
+    legend, above = _legend(list(drawn))
+    parts = [frame.axes(x_label, y_label), legend]
     for at, points in enumerate(drawn.values()):
-        colour, dash = f"var(--s{at % 5})", DASHES[at % len(DASHES)]
+        colour, dash = _style(at)
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(frame.place, points))
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" '
@@ -39,7 +42,7 @@ def line_plot(
         if marked:
             places = [frame.place(point) for point in points]
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-    return _svg(title, parts)
+    return _svg(title, parts, above=above)
 
 
 def scatter_plot(points: dict[str, Point], *, title: str, x_label: str, y_label: str) -> Markup:
@@ -119,20 +122,33 @@ def _widened(low: float, high: float, room: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _legend(names: list[str]) -> str:
-    parts, x = [], float(LEFT)
-    for at, name in enumerate(names):
+def _style(at: int) -> tuple[str, str]:
+    """Colour and dashes of a series: no two of 25 have both in common."""
+    return f"var(--s{at % 5})", DASHES[(at + at // 5) % len(DASHES)]
+
+
+def _legend(names: list[str]) -> tuple[str, int]:
+    """Names with their lines, and by how much these reach above the usual height: of many there are several rows."""
+    places, row, x = [], 0, float(LEFT)
+    for name in names:
+        width = 44 + LETTER * len(name)
+        if x > LEFT and x + width - 16 > WIDTH:
+            row, x = row + 1, float(LEFT)
+        places.append((row, x))
+        x += width
+    parts = []
+    for at, (name, (line, x)) in enumerate(zip(names, places, strict=True)):
+        colour, dash = _style(at)
+        y = 14 - LINE * (row - line)
         parts.append(
-            f'<path d="M{x:.0f} 14h22" stroke="var(--s{at % 5})" stroke-width="2.5" '
-            f'stroke-dasharray="{DASHES[at % len(DASHES)]}"/>'
-            f'<text x="{x + 28:.0f}" y="18">{escape(name)}</text>'
+            f'<path d="M{x:.0f} {y}h22" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>'
+            f'<text x="{x + 28:.0f}" y="{y + 4}">{escape(name)}</text>'
         )
-        x += 44 + 7.2 * len(name)
-    return "".join(parts)
+    return "".join(parts), LINE * row
 
 
-def _svg(title: str, parts: Sequence[str]) -> Markup:
+def _svg(title: str, parts: Sequence[str], *, above: int = 0) -> Markup:
     return Markup(
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 {-above} {WIDTH} {HEIGHT + above}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )

@@ -34,6 +34,11 @@ class Figure:
     svg: Markup
     caption: str = ""
 
+    @property
+    def title(self) -> Markup:
+        """What the plot shows, as it says itself."""
+        return Markup(self.svg.partition("<title>")[2].partition("</title>")[0])
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -15,8 +15,8 @@ from frozen_cache.report.page import Block, Figure, Section, Table
 from frozen_cache.report.page import Gallery as Pictures
 
 KINDS = (("masks", "segm"), ("boxes", "bbox"))
-SHOWN = 4
-"""Best and worst images."""
+SHOWN = 3
+"""Best and worst images: a row of each."""
 
 
 def class_section(metrics: dict[str, Any], compared: Sequence[Compared] = ()) -> Section:

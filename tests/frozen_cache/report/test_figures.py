@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 
-from frozen_cache.report.figures import LEFT, line_plot, tick_texts, ticks
+from frozen_cache.report.figures import LEFT, LETTER, WIDTH, line_plot, tick_texts, ticks
 
 
 @pytest.mark.parametrize("low", [0.0, -0.3, 0.0123, 70.0])
@@ -31,3 +32,19 @@ def test_texts_of_a_learning_rate_keep_clear_of_the_axis_name():
     svg = line_plot({"rate": [(0, 9.5e-4), (300, 1e-8)]}, title="t", x_label="step", y_label="rate")
     beside = re.findall(rf'<text x="{LEFT - 8}"[^>]*>([^<]*)</text>', svg)
     assert len(beside) >= 4 and max(map(len, beside)) <= 6
+    [middle] = re.findall(r'translate\((\d+) [^>]*rotate\(-90\)"[^>]*>rate<', svg)
+    assert LEFT - 8 - LETTER * max(map(len, beside)) > int(middle) + 4  # in Chromium they overlapped
+
+
+def test_a_long_legend_takes_more_rows_and_no_two_lines_look_alike():
+    series = {f"head.roi_size={size} seed=0": [(0.0, 1.0), (1.0, float(size))] for size in range(10)}
+    svg = line_plot(series, title="t", x_label="step", y_label="loss")
+    names = [(float(x), float(y)) for x, y in re.findall(r'<text x="([\d.]+)" y="(-?[\d.]+)">head', svg)]
+    assert len(names) == len(set(names)) == 10
+    assert all(x + LETTER * len("head.roi_size=0 seed=0") <= WIDTH for x, _ in names)
+    top = int(re.search(r'viewBox="0 (-?\d+) ', svg)[1])
+    assert top < min(y for _, y in names) - 10 and max(y for _, y in names) == 18
+    lines = re.findall(r'stroke="(var\(--s\d\))" stroke-width="2" [^>]*stroke-dasharray="([^"]*)"', svg)
+    assert len(lines) == len(set(lines)) == 10
+    for (x, y), (other, below) in pairwise(names):
+        assert below > y or other - 28 > x + LETTER * len("head.roi_size=0 seed=0")

@@ -62,6 +62,7 @@ def test_what_scrolls_sideways_is_reached_by_keyboard_and_has_a_name():
     for name in (".scroll", ".plot"):
         found = [attributes for _, attributes, _ in tags.found if attributes.get("class") == name[1:]]
         assert found and all(each["tabindex"] == "0" and each["aria-label"] for each in found)
+    assert '<figure class="plot" tabindex="0" aria-label="A line">' in text
 
 
 def test_focus_is_seen_and_never_switched_off_but_for_the_target_of_a_jump():
