@@ -8,8 +8,8 @@ weights, which change no speed), `paste` (masks at the picture's own size), `wri
 Each detector is measured with all its pairs (`every pair`: the most that masks can cost) and with those of a score of
 0.3 and above, where its weights are trained. A named detector without `--weights` has random ones, which change no
 speed, and boxes of usual sizes in place of its own. Medians over rounds; masks are compared with the faster of the two
-measurements of the detector, since other work on the machine may slow either. Results are added to benchmarks/predict.json,
-of which benchmarks/fill_pages.py makes a table of docs/figures.md.
+measurements of the detector, since other work on the machine may slow either. Results are added to
+benchmarks/predict.json, of which benchmarks/fill_pages.py makes a table of docs/figures.md.
 """
 
 from __future__ import annotations
