@@ -6,7 +6,8 @@ Both train the paper's head on one image with seven objects, in turn, in one pro
 threads that torch is given. A step is reading the view (from a float16 cache, or the image file and the detector),
 making the batch, forward, backward and AdamW. Seconds are of the process's own processor time, which hardly feels who
 else uses the machine, and the least of all rounds. `ratio` is live over cached. The named detectors have random
-weights: numbers cost what they cost whatever they are. Results of detectors that were not run again are kept.
+weights: numbers cost what they cost whatever they are. `peak_gb` is that of the process up to then, so of the largest
+detector so far. Results of detectors that were not run again are kept.
 """
 
 from __future__ import annotations

@@ -178,6 +178,25 @@ def onnx_gap(measured: dict[str, Any], where: str) -> str:
     return f"{max(gaps.values()):.0e}" if gaps else ""
 
 
+def live_table() -> str:
+    """What a training step costs from a cache and with the detector in the loop."""
+    found = load("cached_vs_live")
+    rows = [
+        (
+            name,
+            " x ".join(map(str, row["input"])),
+            f"{row['cached_seconds']:.1f}",
+            f"{row['live_seconds']:.1f}",
+            f"{row['ratio']:.1f}",
+            "" if row["goal"] is None else f"{row['goal']:.1f}",
+        )
+        for name, row in found.items()
+    ]
+    return "Processor seconds of a training step of one image, on a CPU in float32, the detector frozen:\n\n" + table(
+        ("detector", "input", "cached", "live", "live / cached", "goal"), rows
+    )
+
+
 def predict_table() -> str:
     """What masks on pictures cost beside the detector."""
     parts = ("read", "detector", "head", "paste", "write", "plain detector")
@@ -229,6 +248,7 @@ MAKERS = {
     "cost-table": cost_table,
     "onnx-table": onnx_table,
     "predict-table": predict_table,
+    "live-table": live_table,
 }
 """Section -> what makes it from the results."""
 
