@@ -6,19 +6,19 @@ The detector has random weights, as no trained ones are at hand: sizes of maps a
 that is stored exactly, are those of any H-DETR R50; the bits a value of its coded levels are not those of trained
 weights. Beside them stands what the view takes where the levels are coded like normal noise, which nothing exceeds.
 The first N images by id are extracted once, in float16 (15 seconds of a core each; all 206 unless N says less), and
-written again at each step. Called again, it goes on. Results: benchmarks/cache_size_r50.json.
+written again at each step. Called again, it goes on; with a larger N the cache grows (`--update`). Results:
+benchmarks/cache_size_r50.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from cache_size import normal_bits
+from conditions import conditions
 from extract import make_detector
 from real_coco import REAL
 from reencode import reencoded
@@ -49,6 +49,7 @@ def extract(out: Path, *, images: int) -> None:
         segment_views=16,
         limit=images,
         device="cpu",
+        update=out.exists(),
         force=True,  # random weights find nothing
     )
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=206)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    source = given.work / f"r50-{given.images}.zarr"
+    source = given.work / "r50.zarr"
     extract(source, images=given.images)
     rows = [row(source)]
     for step in STEPS:
@@ -102,8 +103,7 @@ def main() -> None:
         "rows": rows,
         "goal_mb": GOAL,
         "moonshot_mb": MOONSHOT,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "conditions": conditions(),
     }
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
     for each in rows:
