@@ -1,0 +1,79 @@
+"""docs/cache-size.svg: mask AP over MB a view, from the results of `cache_size.py`.
+
+python benchmarks/cache_size_plot.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+HERE = Path(__file__).parent
+PLOT = HERE.parent / "docs" / "cache-size.svg"
+TICKS = (0.2, 0.5, 1, 2, 4, 8)
+"""MB a view."""
+
+
+def drawn(size: dict[str, Any], seeds: dict[str, Any]) -> Figure:
+    """The curve; `size` of cache_size.json, `seeds` the row of the same recipe in real_coco.json."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhspan(
+        seeds["mask_ap_min"],
+        seeds["mask_ap_max"],
+        color="0.9",
+        label=f"float16, {seeds['seeds']} seeds of an earlier run",
+    )
+    read = sorted(size["read_through"], key=lambda row: row["mb_per_view"])
+    axes.plot(
+        [row["mb_per_view"] for row in read],
+        [row["mask_ap"] for row in read],
+        "o-",
+        color="tab:blue",
+        markerfacecolor="white",
+        label="one head, trained on float16, read through the coding",
+    )
+    axes.plot(
+        [row["mb_per_view"] for row in size["summary"]],
+        [row["mask_ap"] for row in size["summary"]],
+        "D",
+        color="tab:orange",
+        label="heads trained on what they read",
+    )
+    for row in [*read, *(row for row in size["summary"] if "C1" in row["name"])]:
+        axes.annotate(
+            row["name"].replace("coded ", "S = "),
+            (row["mb_per_view"], row["mask_ap"]),
+            xytext=(0, -13),
+            textcoords="offset points",
+            ha="center",
+            fontsize="small",
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(TICKS)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.08, y=0.15)
+    axes.set_xlabel("MB a view (DEIMv2-Atto, coco_mini val)")
+    axes.set_ylabel("mask AP")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def main() -> None:
+    """Draw."""
+    size = json.loads((HERE / "cache_size.json").read_text())
+    recipes = {row["recipe"]: row for row in json.loads((HERE / "real_coco.json").read_text())["summary"]}
+    with matplotlib.rc_context({"svg.hashsalt": "frozen-cache", "svg.fonttype": "none"}):  # the same results, the same bytes
+        drawn(size, recipes["small-data"]).savefig(PLOT, metadata={"Date": None})
+    print(f"written to {PLOT}")
+
+
+if __name__ == "__main__":
+    main()
