@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from conditions import conditions
 from numcodecs import Zstd
 from torch import Tensor
 
@@ -178,13 +178,11 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=16)
     given = parser.parse_args()
     rows = measured(CacheReader(given.work / "val-2x.zarr", allow_incomplete=True), views=given.views)
-    conditions = {
+    told = {
         "detector": "DEIMv2-Atto, backbone maps of stride 8 and 16 and C1 from the image at twice the input size",
         "data": f"coco_mini val: basis from {BASIS_VIEWS} views, measured on the next {given.views}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
     }
-    RESULT.write_text(json.dumps({"conditions": conditions, "maps": rows}, indent=2) + "\n")
+    RESULT.write_text(json.dumps({"conditions": told | conditions(), "maps": rows}, indent=2) + "\n")
     for row in rows:
         print(row["map"])
         for way, found in row["ways"].items():

@@ -137,6 +137,76 @@ def memory_rows(result: Any) -> list[tuple[str, str]]:
     ]
 
 
+def size_table() -> str:
+    """What each precision costs in bytes and mask AP, on real maps."""
+    found = load("cache_size")
+    bits = {row["name"]: row for part in ("bits", "read_through", "runs") for row in found[part]}
+    read = {row["name"]: row["mask_ap"] for row in found["read_through"]}
+    trained = {row["name"]: row for row in found["summary"]}
+    rows = []
+    for name, row in bits.items():
+        levels = row["bits"].get("encoder/1")
+        ap = trained.get(name)
+        rows.append(
+            (
+                coding(name),
+                f"{row['bits']['c1']:.1f}" if "c1" in row["bits"] else "recomputed",
+                f"{levels:.1f}",
+                f"{row['mb_per_view']:.2f}",
+                "" if name not in read else f"{read[name]:.4f}",
+                "" if ap is None else f"{ap['mask_ap']:.4f}",
+                "" if ap is None else f"{ap['mean_iou']:.4f}",
+            )
+        )
+    seeds = next(row for row in load("real_coco")["summary"] if row["recipe"] == "small-data")
+    spread = seeds["mask_ap_max"] - seeds["mask_ap_min"]
+    head = ("precision", "bits a value: C1", "other maps", "MB a view", "mask AP, read through", "trained on it", "IoU")
+    return (
+        "Measured with DEIMv2-Atto and the `small-data` recipe, heads trained on coco_mini train, 206 images of its "
+        "val. *Read through*: one head, trained on float16, that sees other precisions only then. *Trained on it*: a "
+        f"head of its own, one seed each; {seeds['seeds']} seeds of float16 lie {spread:.3f} apart:\n\n"
+        + table(head, rows)
+    )
+
+
+def coding(name: str) -> str:
+    """A row of the curve as the command line names it."""
+    return re.sub(r"coded ([0-9.]+)", r"`coded`, `--step \1`", name) if "coded" in name else f"`{name}`"
+
+
+SHOWN = ("float16", "int8", "coded 1", "coded 1.5")
+"""Rows of the projection."""
+
+
+def projection_table() -> str:
+    """MB a view and GB of train2017 of three official detectors."""
+    found = [row for row in load("cache_size")["projection"] if row["name"] in SHOWN]
+    rows = [
+        (
+            row["detector"],
+            coding(row["name"]),
+            f"{row['mb_c1_stored']:.1f}",
+            f"{row['gb_train2017_c1_stored']:,}",
+            f"{row['mb_c1_recomputed']:.1f}",
+            f"{row['gb_train2017_c1_recomputed']:,}",
+        )
+        for row in found
+    ]
+    head = ("detector", "precision", "MB a view, C1 stored", "GB", "MB a view, C1 recomputed", "GB")
+    r50 = load("cache_size_r50")
+    one = next(row for row in r50["rows"] if row["step"] == 1)
+    return (
+        "By arithmetic, one view of each of the 118,287 images of train2017 at 800 / 1333: sizes of maps for images as "
+        "large as those of coco_mini, whose files are taken too; bits a value of the encoder's levels those of normal "
+        "noise as zstd packs it (what ends in a LayerNorm is near that), of C1 those measured above:\n\n"
+        + table(head, rows)
+        + f"\n\nMeasured is H-DETR R50 with random weights, on {r50['views']} images, C1 recomputed, step 1: "
+        f"{one['mb_per_view']:.2f} MB a view ({one['mb_per_view_levels_as_noise']:.2f} with levels like normal noise), "
+        f"{one['mb_of']['images']:.2f} of it the image's file and {one['mb_of']['rows']:.2f} queries and boxes. The "
+        f"bits a value of its levels ({one['bits']['encoder/4']:.1f}) are not those of trained weights."
+    )
+
+
 def onnx_table() -> str:
     """Which small models become a graph that gives torch's results, and why the others do not."""
     found = load("onnx_families")
@@ -247,6 +317,8 @@ MAKERS = {
     "masks-table": masks_table,
     "cost-table": cost_table,
     "onnx-table": onnx_table,
+    "size-table": size_table,
+    "projection-table": projection_table,
     "predict-table": predict_table,
     "live-table": live_table,
 }
