@@ -6,7 +6,7 @@ import argparse
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def read_checkpoint(path: Path, *, places: tuple[str, ...] = PLACES) -> Checkpoi
         except (SafetensorError, OSError) as error:
             raise UserError(f"weights {path}: not a readable safetensors file, truncated perhaps ({error})") from None
     else:
-        content = _torch_load(path)
+        content = opened(path)
     arguments = content.get("args") if isinstance(content, dict) else None
     return Checkpoint(
         path=path,
@@ -56,14 +56,23 @@ def read_checkpoint(path: Path, *, places: tuple[str, ...] = PLACES) -> Checkpoi
     )
 
 
-def _torch_load(path: Path) -> Any:
-    """What the file holds; plain data, tensors and `argparse.Namespace` only."""
+def _load_plain(path: Path) -> Any:
+    """Plain data, tensors and `argparse.Namespace` only."""
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def opened(path: Path, load: Callable[[Path], Any] = _load_plain) -> Any:
+    """What a PyTorch file holds.
+
+    Raises:
+        UserError: a damaged or foreign file, or one that `load` refuses.
+    """
     with path.open("rb") as file:
         if file.read(2) == b"PK" and not zipfile.is_zipfile(path):
             raise UserError(f"weights {path}: the file is truncated ({path.stat().st_size} bytes); fetch it again")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return load(path)
     except pickle.UnpicklingError as error:
         refused = re.search(r"(?:GLOBAL|global|function|class) `?([\w.]+\.[\w.]+)", str(error))
         if refused is not None and "Weights only load failed" in str(error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
+from frozen_cache.detectors.hf.official_keys.hgnet import hgnet_config
 from frozen_cache.detectors.hf.official_keys.names import Rules
 from frozen_cache.detectors.hf.official_keys.rt_detr import (
     DECODER,
@@ -41,37 +42,6 @@ REFINEMENT: Rules = (
 )
 
 
-def _hgnet(weights: OfficialWeights, levels: int) -> Any:
-    """HGNetV2; kernels, light blocks and channels are those of each stage's first block."""
-    from transformers import HGNetV2Config
-
-    stages = range(weights.count("backbone.stages"))
-    names = [f"backbone.stages.{i}" for i in stages]
-    light = [f"{name}.blocks.0.layers.0.conv1.conv.weight" in weights for name in names]
-    convolutions = [
-        weights.shape(f"{name}.blocks.0.layers.0.{'conv2.' if light[i] else ''}conv.weight")
-        for i, name in enumerate(names)
-    ]
-    out = [weights.rows(f"{name}.blocks.0.aggregation.1.conv.weight") for name in names]
-    stem = [weights.rows(f"backbone.stem.{part}.conv.weight") for part in ("stem1", "stem4")]
-    config = HGNetV2Config(
-        stem_channels=[3, *stem],
-        hidden_sizes=out,
-        stage_in_channels=[stem[-1], *out[:-1]],
-        stage_mid_channels=[shape[0] for shape in convolutions],
-        stage_out_channels=out,
-        stage_num_blocks=[weights.count(f"{name}.blocks") for name in names],
-        stage_downsample=[f"{name}.downsample.conv.weight" in weights for name in names],
-        stage_light_block=light,
-        stage_kernel_size=[shape[-1] for shape in convolutions],
-        stage_numb_of_layers=[weights.count(f"{name}.blocks.0.layers") for name in names],
-        depths=[weights.count(f"{name}.blocks") for name in names],
-        use_learnable_affine_block="backbone.stem.stem1.lab.scale" in weights,
-    )
-    config.out_indices = [index + 1 for index in stages][-levels:]
-    return config
-
-
 def _config(weights: OfficialWeights) -> Any:
     from transformers import DFineConfig
 
@@ -80,7 +50,7 @@ def _config(weights: OfficialWeights) -> Any:
     samples = weights.rows("decoder.decoder.layers.0.cross_attn.attention_weights.bias")
     inner = weights.rows("encoder.fpn_blocks.0.cv4.conv.weight"), weights.rows("encoder.fpn_blocks.0.cv2.1.conv.weight")
     sizes: dict[str, Any] = encoder | decoder_sizes(weights)
-    sizes["backbone_config"] = _hgnet(weights, len(encoder["encoder_in_channels"]))
+    sizes["backbone_config"] = hgnet_config(weights, levels=len(encoder["encoder_in_channels"]))
     sizes["hidden_expansion"] = 2 * inner[1] / inner[0]
     sizes["depth_mult"] = weights.count("encoder.fpn_blocks.0.cv2.0.bottlenecks") / 3
     sizes["num_feature_levels"] = len(points)

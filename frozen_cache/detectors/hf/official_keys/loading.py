@@ -16,11 +16,9 @@ from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.official_keys.named import BY_NAME, NamedWeights
 from frozen_cache.detectors.hf.official_keys.names import COUNTER, Piece, layout, listed, official_shapes
 from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
-from frozen_cache.detectors.official.checkpoint import read_checkpoint
+from frozen_cache.detectors.official.checkpoint import Checkpoint
 from frozen_cache.errors import UserError
 
-PLACES = ("ema.module", "ema_model", "ema", "model", "state_dict")
-"""Where these repositories put the weights: the average over training first."""
 PROFILERS = re.compile(r"(^|\.)(total_ops|total_params)$")
 COCO: list[str] = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 """COCO's names by category id, from torchvision."""
@@ -47,7 +45,7 @@ def load_by_name(
         UserError: an unreadable file, one of another family or size, weights that are missing or left over.
     """
     named = BY_NAME[name]
-    checkpoint = read_checkpoint(file, places=PLACES)
+    checkpoint = _read(named, file)
     kept = {key: each for key, each in checkpoint.weights.items() if not _unneeded(key, named)}
     weights = OfficialWeights(checkpoint.weights, f"weights {file}", checkpoint.arguments)
     if not named.family.knows(weights):
@@ -60,7 +58,8 @@ def load_by_name(
     if named.evaluated is not None:
         config.decoder_layers = min(config.decoder_layers, named.evaluated)
         kept = {key: each for key, each in kept.items() if _layer(key) < config.decoder_layers}
-    model = _filled(_labelled(config, weights.rows(named.family.classes)), kept, named, file)
+    labelled = _labelled(config, weights.rows(named.family.classes), checkpoint.arguments.get("names"))
+    model = _filled(labelled, kept, named, file)
     return TransformersDetector(
         model,
         _processor(named, named.family.input_size(weights)),
@@ -69,6 +68,17 @@ def load_by_name(
         backbone_strides=backbone_strides,
         backbone_scale=backbone_scale,
     )
+
+
+def _read(named: NamedWeights, file: Path) -> Checkpoint:
+    """The checkpoint; where it is ultralytics' and another was named, a line that says so."""
+    try:
+        return named.family.read(file)
+    except UserError as error:
+        if "`ultralytics." not in str(error):
+            raise
+        theirs = [name for name, each in BY_NAME.items() if each.family.preprocessing == "ultralytics"]
+        raise UserError(f"weights {file}: this is a checkpoint of ultralytics: write --detector {theirs[0]}") from None
 
 
 def _unneeded(name: str, named: NamedWeights) -> bool:
@@ -104,12 +114,14 @@ def _check_variant(name: str, named: NamedWeights, config: Any, file: Path) -> N
         raise UserError(f"weights {file}: these are {others[0]}'s, not {name}'s: write --detector {others[0]}")
 
 
-def _labelled(config: Any, classes: int) -> Any:
-    """The configuration with COCO's names for 80 labels, or 91 that are COCO's ids; none for another number."""
+def _labelled(config: Any, classes: int, own: Mapping[int, str] | None) -> Any:
+    """The configuration with the file's own names, else COCO's: 80 labels, or 91 that are COCO's ids; else none."""
     by_id = ["N/A", *COCO[1:]]
     coco = [name for name in by_id if name != "N/A"]
     named = {len(names): names for names in (coco, by_id)}
     names = named.get(classes, [f"LABEL_{label}" for label in range(classes)])
+    if own is not None and sorted(own) == list(range(classes)) and len(set(own.values())) == classes:
+        names = [str(own[label]) for label in range(classes)]
     config.id2label = dict(enumerate(names))
     config.label2id = {name: label for label, name in enumerate(names)}
     return config
@@ -158,4 +170,6 @@ def _processor(named: NamedWeights, size: int) -> Any:
     from transformers import RfDetrImageProcessor, RTDetrImageProcessor
 
     square = {"height": size, "width": size}
-    return RfDetrImageProcessor(size=square) if named.family.normalised else RTDetrImageProcessor(size=square)
+    if named.family.preprocessing == "plain":
+        return RTDetrImageProcessor(size=square)
+    return RfDetrImageProcessor(size=square, do_normalize=named.family.preprocessing == "imagenet")

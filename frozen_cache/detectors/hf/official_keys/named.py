@@ -8,6 +8,7 @@ from frozen_cache.detectors.hf.official_keys.d_fine import D_FINE
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
 from frozen_cache.detectors.hf.official_keys.rf_detr import RF_DETR
 from frozen_cache.detectors.hf.official_keys.rt_detr import RT_DETR, RT_DETR_V2
+from frozen_cache.detectors.hf.official_keys.ultralytics import ULTRALYTICS_L, ULTRALYTICS_X
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,12 @@ def _rf_detr(size: str) -> dict[str, NamedWeights]:
     return {f"rfdetr-{size}": NamedWeights(title=f"RF-DETR {size}", family=RF_DETR, variant=size, weights=place)}
 
 
+def _ultralytics(size: str, family: OfficialFamily) -> dict[str, NamedWeights]:
+    place = "github.com/ultralytics/assets (its package fetches rtdetr-SIZE.pt)"
+    title = f"RT-DETR-{size.upper()} of ultralytics, HGNetV2"
+    return {f"ultralytics-rtdetr-{size}": NamedWeights(title=title, family=family, variant=size, weights=place)}
+
+
 BY_NAME: dict[str, NamedWeights] = {
     **_rt_detr("r18", "ResNet-18"),
     **_rt_detr("r34", "ResNet-34"),
@@ -71,6 +78,8 @@ BY_NAME: dict[str, NamedWeights] = {
     **_d_fine("m"),
     **_d_fine("l"),
     **_d_fine("x"),
+    **_ultralytics("l", ULTRALYTICS_L),
+    **_ultralytics("x", ULTRALYTICS_X),
     **_rf_detr("nano"),
     **_rf_detr("small"),
     **_rf_detr("medium"),

@@ -123,5 +123,5 @@ RF_DETR = OfficialFamily(
     classes="class_embed.bias",
     input_size=_input_size,
     variant=_variant,
-    normalised=True,
+    preprocessing="imagenet",
 )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+import types
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import transformers as hf
-from torch import Tensor
+from torch import Tensor, nn
 
 from frozen_cache.detectors.hf.official_keys import BY_NAME
 from frozen_cache.detectors.hf.official_keys.names import layout, official_shapes
@@ -88,6 +91,23 @@ def _d_fine() -> Any:
     return _rt_detr(hf.DFineConfig, backbone, 0.5, **points)
 
 
+def _ultralytics() -> Any:
+    """Its large layout, with few channels."""
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, 8, 16],
+        hidden_sizes=[32, 48, 64, 96],
+        stage_in_channels=[16, 32, 48, 64],
+        stage_mid_channels=[8, 8, 16, 16],
+        stage_out_channels=[32, 48, 64, 96],
+        stage_num_blocks=[1, 1, 3, 1],
+        stage_numb_of_layers=[2, 2, 2, 2],
+        depths=[1, 1, 3, 1],
+        use_learnable_affine_block=False,
+        out_indices=[2, 3, 4],
+    )
+    return _rt_detr(hf.RTDetrConfig, backbone, 1.0)
+
+
 def _rf_detr() -> Any:
     """Windows of 4 x 4 patches, two of four stages."""
     backbone = hf.RfDetrDinov2Config(
@@ -124,6 +144,9 @@ SMALL = {
     ),
     "dfine": Small("dfine-s", _d_fine),
     "deim-dfine": Small("deim-dfine-s", _d_fine),
+    "ultralytics": Small(
+        "ultralytics-rtdetr-l", _ultralytics, {"imgsz": 128, "names": {0: "cat", 1: "dog", 2: "person"}}
+    ),
     "rfdetr": Small("rfdetr-nano", _rf_detr, {"out_feature_indexes": [2, 4], "resolution": 128}),
 }
 
@@ -145,12 +168,52 @@ def _state(case: str) -> dict[str, Tensor]:
     return {name: kept.get(name, rule(name, shape)) for name, shape in official_shapes(own, pieces).items()}
 
 
+class _Module(nn.Module):
+    """Takes the name of a class that this machine does not have, while a file is written."""
+
+
+def save_as_ultralytics(
+    file: Path,
+    state: dict[str, Tensor],
+    *,
+    kind: str = "RTDETRDetectionModel",
+    imgsz: int = 640,
+    names: dict[int, str] | None = None,
+    place: str = "ema",
+    part: str = "Conv",
+) -> Path:
+    """A `.pt` as ultralytics' trainer writes it: the module itself, of classes that cannot be imported here."""
+    module = types.ModuleType("ultralytics.nn.tasks")
+    for name in (kind, part):
+        setattr(module, name, type(name, (_Module,), {"__module__": module.__name__, "__qualname__": name}))
+    root = getattr(module, kind)()
+    for name, tensor in state.items():
+        *path, leaf = name.split(".")
+        parent = root
+        for number, child in enumerate(path):
+            norm = number == len(path) - 1 and f"{'.'.join(path)}.running_var" in state
+            if child not in parent._modules:
+                parent.add_module(child, nn.BatchNorm2d(1, eps=1e-3) if norm else getattr(module, part)())
+            parent = parent._modules[child]  # type: ignore[assignment]
+        if leaf.startswith("running_") or not tensor.is_floating_point():
+            parent._buffers[leaf] = tensor
+        else:
+            parent._parameters[leaf] = nn.Parameter(tensor)
+    root.names = names
+    names_of_modules = {name: types.ModuleType(name) for name in ("ultralytics", "ultralytics.nn")}
+    with mock.patch.dict(sys.modules, {**names_of_modules, module.__name__: module}):
+        content = {"epoch": -1, "model": None, "ema": None, "train_args": {"imgsz": imgsz}}
+        torch.save(content | {place: root}, file)
+    return file
+
+
 @dataclass(frozen=True)
 class Kit:
     """What the tests of this folder share."""
 
     small = SMALL
     expected = staticmethod(expected)
+    save_as_ultralytics = staticmethod(save_as_ultralytics)
 
     def state(self, case: str) -> dict[str, Tensor]:
         """A whole official state dict of a small model."""
@@ -160,6 +223,8 @@ class Kit:
         self, folder: Path, state: dict[str, Any], place: str = "ema.module", arguments: dict[str, Any] | None = None
     ) -> Path:
         """A checkpoint file with the state at a dotted place, and the arguments of its run."""
+        if any(name.startswith("model.0.stem1.") for name in state):
+            return save_as_ultralytics(folder / "best.pt", state, **arguments or {})
         content: Any = state
         for key in reversed(place.split(".") if place else []):
             content = {key: content}

@@ -99,6 +99,30 @@ def rf_detr(
     return hf.RfDetrConfig(backbone_config=backbone, decoder_layers=layers, decoder_n_points=2, num_labels=91)
 
 
+def ultralytics(stem: list[int], mid: list[int], blocks: list[int], width: int, feed_forward: int) -> hf.RTDetrConfig:
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, *stem],
+        hidden_sizes=[128, 512, 1024, 2048],
+        stage_in_channels=[stem[-1], 128, 512, 1024],
+        stage_mid_channels=mid,
+        stage_out_channels=[128, 512, 1024, 2048],
+        stage_num_blocks=blocks,
+        stage_numb_of_layers=[6] * 4,
+        depths=blocks,
+        use_learnable_affine_block=False,
+        out_indices=[2, 3, 4],
+    )
+    return hf.RTDetrConfig(
+        backbone_config=backbone,
+        encoder_in_channels=[512, 1024, 2048],
+        encoder_hidden_dim=width,
+        encoder_ffn_dim=feed_forward,
+        decoder_in_channels=[width] * 3,
+        num_labels=80,
+        num_denoising=0,
+    )
+
+
 B0 = ([16, 16], [16, 32, 64, 128], [64, 256, 512, 1024], [1, 1, 2, 1], 3)
 B2 = ([24, 32], [32, 64, 128, 256], [96, 384, 768, 1536], [1, 1, 3, 1], 4)
 B4 = ([32, 48], [48, 96, 192, 384], [128, 512, 1024, 2048], [1, 1, 3, 1], 6)
@@ -119,6 +143,8 @@ PUBLISHED: dict[str, Any] = {
     "dfine-m": lambda: d_fine(*B2, decoder=4, depth=2, expansion=1.0),
     "dfine-l": lambda: d_fine(*B4, decoder=6, depth=3, expansion=1.0),
     "dfine-x": lambda: d_fine(*B5, decoder=6, depth=3, expansion=1.0, width=384, encoder_ffn_dim=2048, reg_scale=8.0),
+    "ultralytics-rtdetr-l": lambda: ultralytics([32, 48], [48, 96, 192, 384], [1, 1, 3, 1], 256, 1024),
+    "ultralytics-rtdetr-x": lambda: ultralytics([32, 64], [64, 128, 256, 512], [1, 2, 5, 2], 384, 2048),
     "rfdetr-nano": lambda: rf_detr(16, 24, 2, 2),
     "rfdetr-small": lambda: rf_detr(16, 32, 2, 3),
     "rfdetr-medium": lambda: rf_detr(16, 36, 2, 4),
@@ -165,8 +191,8 @@ def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
         key: value for key, value in config.to_dict().items() if key not in UNREAD
     }
     assert family.variant(read) == BY_NAME[name].variant
-    assert weights.rows(family.classes) == (91 if family.normalised else 80)
-    assert family.input_size(weights) == (INPUT[BY_NAME[name].variant] if family.normalised else 640)
+    assert weights.rows(family.classes) == (91 if family.preprocessing == "imagenet" else 80)
+    assert family.input_size(weights) == (INPUT[BY_NAME[name].variant] if family.preprocessing == "imagenet" else 640)
     assert family.knows(weights)
     knowing = {each.variant for each in BY_NAME.values() if each.family.knows(weights)}
     assert knowing == {each.variant for each in BY_NAME.values() if each.family is family}
