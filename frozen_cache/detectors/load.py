@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import sys
@@ -75,7 +76,11 @@ class _Taps:
 
 def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
     if name not in known_names():
-        raise UserError(f"no detector is named {name}; give {_forms()}")
+        near = difflib.get_close_matches(name, known_names(), n=3)
+        advice = (
+            f": did you mean {' or '.join(near)}? `frozen-cache detectors` lists all" if near else f"; give {_forms()}"
+        )
+        raise UserError(f"no detector is named {name}{advice}")
     if weights is None:
         raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
     if not weights.is_file():
@@ -169,13 +174,13 @@ def _by_name() -> list[str]:
 
 
 def _forms() -> str:
-    return f"one of {', '.join(known_names()) or '(no names yet)'}, or hf:DIR_OR_HUB_ID, or FILE.py:FACTORY"
+    return "a name (`frozen-cache detectors` lists them), or hf:DIR_OR_HUB_ID, or FILE.py:FACTORY"
 
 
 def _refuse_weights(spec: str, weights: Path | None) -> None:
     if weights is not None:
         raise UserError(
-            f"--weights goes with a named detector ({', '.join(known_names())}); {spec} has its own weights"
+            f"--weights goes with a named detector (`frozen-cache detectors` lists them); {spec} has its own weights"
         )
 
 

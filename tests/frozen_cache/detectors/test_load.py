@@ -274,10 +274,15 @@ def test_a_pointer_instead_of_weights_is_named_as_such(saved: Path) -> None:
 
 def test_weights_and_strides_go_only_where_they_make_sense(saved: Path) -> None:
     _fails(f"hf:{saved}", "--weights goes with a named detector", weights=Path("w.pth"))
-    _fails(
-        "no-such-detector", "no detector is named no-such-detector; give one of .*hf:DIR_OR_HUB_ID, or FILE.py:FACTORY"
-    )
-    _fails("", "--detector is empty; give one of ")
+    _fails("no-such-detector", "named no-such-detector; give a name .*hf:DIR_OR_HUB_ID, or FILE.py:FACT")
+    _fails("", "--detector is empty; give a name ")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("hdetr-r5", "hdetr-r50"), ("rtdetr_r50", "rtdetr-r50"), ("dfine-xl", "dfine-x")]
+)
+def test_a_name_that_is_nearly_right_gets_the_right_one(written: str, meant: str) -> None:
+    _fails(written, rf"no detector is named {written}: did you mean ([\w-]+ or )*{meant}( or |\?)")
 
 
 @pytest.mark.skipif(not known_names(), reason="no named detectors in this tree")

@@ -22,9 +22,9 @@ def test_names_size_and_weights_come_from_the_file(tmp_path: Path, kit: Any) -> 
     state = {name: each.half() for name, each in kit.state("ultralytics").items()}
     state["model.28.denoising_class_embed.weight"] = torch.zeros(4, 32)
     state["model.0.stem1.bn.num_batches_tracked"] = torch.tensor(7)
-    file = kit.save_as_ultralytics(tmp_path / "best.pt", state, imgsz=96, names=names, place="model")
+    file = kit.save_as_ultralytics(tmp_path / "best.pt", state, imgsz=160, names=names, place="model")
     detector: Any = load_detector(NAME, weights=file)
-    assert detector.spec.label_names == names and detector.spec.input.size == (96, 96)
+    assert detector.spec.label_names == names and detector.spec.input.size == (160, 160)
     assert detector.spec.input.resample == "torchvision_float", "OpenCV resizes without antialiasing"
     assert "ultralytics" not in sys.modules
     norm = detector.model.model.backbone.model.embedder.stem1.normalization
