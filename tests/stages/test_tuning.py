@@ -24,6 +24,7 @@ from frozen_cache.stages.export import export_model
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
+from frozen_cache.training.config import all_keys
 from frozen_cache.training.run_directory import load_record
 
 SMALL = {
@@ -76,6 +77,29 @@ def test_the_named_parts_change_and_nothing_else(trained, scenes):
     assert after.spec.weights_sha256 != before.spec.weights_sha256
     head = sum("optimizer." in name and name.endswith(".exp_avg") for name in load_file(run / "last.safetensors"))
     assert head >= len(saved), "moments of the detector's weights are kept"
+
+
+def test_every_key_of_the_live_section_changes_the_weights(scenes, tmp_path):
+    jitter = {"live.lsj": True}
+    changes: dict[str, tuple[Any, dict[str, Any]]] = {
+        "live.lsj": (True, {}),
+        "live.lsj_scale": ([0.5, 0.6], jitter),
+        "live.unfreeze": (["decoder"], {}),
+        "live.detector_lr": (0.5, {}),
+        "live.detector_loss": (1.0, {}),
+    }
+    assert set(changes) == {key for key in all_keys() if key.startswith("live.")}
+
+    def weights(name: str, overrides: dict[str, Any]) -> dict[str, torch.Tensor]:
+        once = SMALL | {"optim.epochs": 0.01, "live.unfreeze": PARTS}
+        train_head(live=data_of(scenes), out=tmp_path / name, overrides=once | overrides, device="cpu")
+        saved = load_file(tmp_path / name / "last.safetensors")
+        return {key: value for key, value in saved.items() if key.startswith(("head.", "detector."))}
+
+    bases = {str(besides): weights(f"base{len(besides)}", besides) for besides in ({}, jitter)}
+    for key, (value, besides) in changes.items():
+        base, changed = bases[str(besides)], weights(key, besides | {key: value})
+        assert base.keys() != changed.keys() or any(not torch.equal(base[name], changed[name]) for name in base), key
 
 
 def test_the_result_says_what_became_of_the_boxes(trained):

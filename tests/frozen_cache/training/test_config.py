@@ -46,7 +46,7 @@ def test_a_wrong_key_or_value_is_one_clear_line(overrides, said):
         ("head.roi_sise", "did you mean head.roi_size"),
         ("wdith", "did you mean head.width"),
         ("loss.zzzzz", "known are loss.supervision, loss.points"),
-        ("zzzzz", "known are head, rois, loss, optim, seed"),
+        ("zzzzz", "known are head, rois, loss, optim, live, seed"),
     ],
 )
 def test_a_key_that_does_not_exist_is_answered_with_those_that_may_be_meant(key, meant):
