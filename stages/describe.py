@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stem_files import read_stem
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.describe import HeadDescription, describe_head
@@ -34,7 +40,10 @@ def describe(
         raise UserError(f"an image of {image_size[0]} x {image_size[1]} with {boxes} boxes: each must be at least 1")
     dotted = {f"head.{key}" if key in HeadConfig.model_fields else key: at for key, at in (overrides or {}).items()}
     config = load_config(preset=preset, overrides=dotted).head
-    return describe_head(config=config, inputs=_inputs(detector_shapes, config), image_size=image_size, boxes=boxes)
+    found = describe_head(config=config, inputs=_inputs(detector_shapes, config), image_size=image_size, boxes=boxes)
+    if config.zoom is None or detector_shapes in DETECTOR_SHAPES:
+        return found
+    return replace(found, zoom_macs=boxes * _stem_macs(detector_shapes, config.zoom))
 
 
 def _inputs(name: str, config: HeadConfig) -> HeadInputs:
@@ -44,7 +53,17 @@ def _inputs(name: str, config: HeadConfig) -> HeadInputs:
         raise UserError(
             f"no detector shapes `{name}`: known are {', '.join(DETECTOR_SHAPES)}, or give a cache NAME.zarr"
         )
-    from frozen_cache.cache.reader import CacheReader
-
     reader = CacheReader(Path(name), c1_scale=config.c1_scale)
+    if config.zoom is not None:
+        reader.check_zoom()
     return reader.head_inputs(resolve_encoder_layer(config, reader.attributes.detector.encoder_layers))
+
+
+def _stem_macs(cache: str, side: int) -> int:
+    """Multiply-adds of a cache's stem on one crop."""
+    record = CacheReader(Path(cache)).attributes.stem
+    assert record is not None
+    stem = read_stem(Path(cache), record)
+    with FlopCounterMode(display=False) as counter:
+        stem.c1(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops() // 2

@@ -182,6 +182,13 @@ class LiveReader:
             return lsj_size(self.attributes.detector.input)
         return self._planned[index].transform.resized_size
 
+    def check_zoom(self) -> None:
+        """UserError: crops of the original pixels lie in caches alone."""
+        raise UserError(
+            "head.zoom reads crops of the images, which a live training does not keep: train from a cache made with "
+            "--c1 recomputed, or leave head.zoom out"
+        )
+
     def matched(self, index: int) -> int:
         """Objects of a view's image that are no crowds: which of them get a query is known only underway."""
         return sum(not annotation.crowd for annotation in self._planned[index].image.annotations)
@@ -196,8 +203,12 @@ class LiveReader:
             num_classes=len(self.attributes.categories),
         )
 
-    def read_stored(self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True) -> StoredView:
+    def read_stored(
+        self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True, close_up: bool = False
+    ) -> StoredView:
         """One view alone, as `read_together`."""
+        if close_up:
+            self.check_zoom()
         return self.read_together([index], encoder_layers=encoder_layers, c1=c1)[0]
 
     def read(
@@ -207,9 +218,11 @@ class LiveReader:
         encoder_layers: Sequence[int] | None = None,
         c1: bool = True,
         device: torch.device | None = None,
+        close_up: bool = False,
     ) -> CachedView:
         """One view alone with its maps on a device, as an evaluation takes it."""
-        return self.read_stored(index, encoder_layers=encoder_layers, c1=c1).to(device or "cpu").decoded()
+        stored = self.read_stored(index, encoder_layers=encoder_layers, c1=c1, close_up=close_up)
+        return stored.to(device or "cpu").decoded()
 
     def read_together(
         self, indices: Sequence[int], *, encoder_layers: Sequence[int] | None = None, c1: bool = True, seed: int = 0

@@ -134,6 +134,9 @@ def train_head(
     elif init is not None:
         given = StartFrom.find(init)
         record = record.model_copy(update={"init": given.sha256, "init_from": given.file})
+    if config.head.zoom is not None:
+        for views in [reader, *([] if measured is None else [measured.reader])]:
+            views.check_zoom()
     if measured is not None:
         check_fits(record, measured.reader, head=out, cache=measured.name)
     accelerator = _accelerator(config, device)
@@ -152,7 +155,12 @@ def train_head(
         )
     trainer = Trainer(
         head=head,
-        store=source.store(encoder_layer=record.encoder_layer, c1=head.uses_c1, memory_bytes=memory_bytes),
+        store=source.store(
+            encoder_layer=record.encoder_layer,
+            c1=head.uses_c1,
+            memory_bytes=memory_bytes,
+            close_up=config.head.zoom is not None,
+        ),
         config=config,
         run=run,
         accelerator=accelerator,

@@ -88,11 +88,11 @@ class Source:
         )
         return cls(reader, reader.hints, f"{live.annotations}, live", reader)
 
-    def store(self, *, encoder_layer: int, c1: bool, memory_bytes: int) -> ViewStore:
+    def store(self, *, encoder_layer: int, c1: bool, memory_bytes: int, close_up: bool = False) -> ViewStore:
         """The views for batches; those of a cache are kept in memory as long as they fit."""
         if self.live is not None:
             return LiveStore(self.live, encoder_layer=encoder_layer, c1=c1)
-        return ViewStore(self.reader, encoder_layer=encoder_layer, c1=c1, memory_bytes=memory_bytes)
+        return ViewStore(self.reader, encoder_layer=encoder_layer, c1=c1, memory_bytes=memory_bytes, close_up=close_up)
 
     def tuning(self, head: MaskHead, config: TrainConfig, *, encoder_layer: int) -> Tuning | None:
         """The detector, where parts of it train along."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 from PIL import Image
 
@@ -16,7 +15,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.mistakes import THRESHOLD
-from frozen_cache.evaluation.segmenters import Segmenter
+from frozen_cache.evaluation.segmenters import Segmenter, read_for
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.ownership import Ownership, content_names
@@ -109,8 +108,7 @@ def visualize(
 def probability_tiles(reader: CacheReader, at: int, segmenter: Segmenter, gallery: Gallery) -> dict[str, Image.Image]:
     """The picture, and one map for each of its best instances: how sure the head is of every pixel, as in the paper's
     Figures 4 and 8. All by what they show."""
-    layer = segmenter.encoder_layer
-    view = reader.read(at, encoder_layers=() if layer is None else (layer,), c1=layer is not None, dtype=torch.float32)
+    view = read_for(segmenter, reader, at)
     found = segmenter(view)
     best = [int(row) for row in found.scores.argsort(descending=True) if found.scores[row] >= THRESHOLD][:INSTANCES]
     picture, _ = gallery.picture(view.image_id)

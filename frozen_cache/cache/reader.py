@@ -96,6 +96,7 @@ class CacheReader:
         c1: bool = True,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
+        close_up: bool = False,
     ) -> CachedView:
         """One view, its maps made floats.
 
@@ -104,23 +105,37 @@ class CacheReader:
             c1: whether to read C1.
             dtype: of C1 and the encoder levels.
             device: where the maps are made and lie; None for the CPU.
+            close_up: whether to read the view's own pixels, too.
 
         Raises:
             UserError: a layer that the cache does not hold.
             DamagedCacheError: naming segment and image, where the data is not what was written.
         """
-        stored = self.read_stored(index, encoder_layers=encoder_layers, c1=c1)
+        stored = self.read_stored(index, encoder_layers=encoder_layers, c1=c1, close_up=close_up)
         return (stored if device is None else stored.to(device)).decoded(dtype)
 
-    def read_stored(self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True) -> StoredView:
+    def read_stored(
+        self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True, close_up: bool = False
+    ) -> StoredView:
         """As `read`, the maps left as they are stored."""
+        if close_up:
+            self.check_zoom()
         layers = self._layers(encoder_layers)
         segment, row = self._index.place(index)
         try:
             opened = self._segment(segment)
         except DamagedCacheError as error:
             raise DamagedCacheError(f"image {self.views[index][0]} cannot be read: {error}", error.what) from error
-        return opened.read(row, layers=layers, c1=c1)
+        return opened.read(row, layers=layers, c1=c1, close_up=close_up)
+
+    def check_zoom(self) -> None:
+        """UserError where the cache has no images, or no stem that makes C1 of them."""
+        stem = self.attributes.stem
+        if stem is None or stem.config.c1 is None:
+            raise UserError(
+                f"head.zoom reads crops of the images by the detector's stem, and the cache {self.path} does not hold "
+                "both: extract it with --c1 recomputed, or leave head.zoom out"
+            )
 
     def picture(self, index: int) -> Image.Image | None:
         """The image that a view shows, RGB and upright, whole; None where the cache holds no images."""

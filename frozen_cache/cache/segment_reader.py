@@ -13,10 +13,12 @@ import numpy as np
 import torch
 import zarr
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.checked_store import checked_store
 from frozen_cache.cache.chunk_sums import ATTRIBUTE, ChunkSums
+from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.contents import (
     MAX_PIXELS,
     NotWhole,
@@ -49,7 +51,7 @@ from frozen_cache.data.images import ImageReader
 from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.data.views import apply_view
+from frozen_cache.data.views import in_frame
 from frozen_cache.remote import CachePath, listed
 
 
@@ -97,15 +99,15 @@ class SegmentReader:
             self._spans = self._read("image_spans", slice(None))
             check_spans(record, self._spans)
 
-    def read(self, row: int, *, layers: Iterable[int], c1: bool) -> StoredView:
-        """One view, its maps as they are stored.
+    def read(self, row: int, *, layers: Iterable[int], c1: bool, close_up: bool = False) -> StoredView:
+        """One view, its maps as they are stored; with its own pixels where a `close_up` is asked for.
 
         Raises:
             DamagedCacheError: naming segment and image, where its data is not what was written.
             OSError: naming the file, where it cannot be read, which says nothing about what is in it.
         """
         with self._damage(row):
-            return self._view(row, layers=layers, c1=c1)
+            return self._view(row, layers=layers, c1=c1, close_up=close_up)
 
     def picture(self, row: int) -> Image.Image | None:
         """The whole image of a view, RGB and upright; None where the cache holds no images. Errors as in `read`."""
@@ -147,7 +149,7 @@ class SegmentReader:
         except Exception as error:  # what the codecs raise on a wrong checksum, and what follows from one
             raise self._damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, row) from error
 
-    def _view(self, row: int, *, layers: Iterable[int], c1: bool) -> StoredView:
+    def _view(self, row: int, *, layers: Iterable[int], c1: bool, close_up: bool) -> StoredView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
         shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
         rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
@@ -165,6 +167,7 @@ class SegmentReader:
         level_shapes = shapes[1:] if self._has_c1 else shapes
         c1_channels = shapes[0][0] if self._has_c1 else 0
         channels = sum(shape[0] for shape in level_shapes)
+        image, near = self._from_picture(row, transform, c1=c1, levels=bool(layers), close_up=close_up)
         return StoredView(
             rows=CachedView(
                 image_id=meta["image_id"],
@@ -189,21 +192,31 @@ class SegmentReader:
                 )
                 for layer in layers
             },
-            image=self._image(row, transform, c1=c1, levels=bool(layers)),
+            image=image,
+            close_up=near,
         )
 
-    def _image(self, row: int, transform: ViewTransform, *, c1: bool, levels: bool) -> FromImage | None:
-        """What the maps that are asked for and not stored are made of; None where there are none."""
+    def _from_picture(
+        self, row: int, transform: ViewTransform, *, c1: bool, levels: bool, close_up: bool
+    ) -> tuple[FromImage | None, CloseUp | None]:
+        """What the maps that are asked for and not stored are made of, and the view's own pixels; None where there are
+        none, or nobody asked."""
         stem = self._attributes.stem
         if stem is None or self._stem is None or self._images is None:
-            return None
+            return None, None
         c1 = c1 and stem.config.c1 is not None
-        if not c1 and not (levels and stem.config.levels):
-            return None
-        image = self._decoded(self._images, row, transform.original_size)
-        rule = self._attributes.detector.input
-        pixels = {scale: apply_view(image, transform, rule, scale=scale)[None] for scale in stem.config.scales}
-        return FromImage(pixels=pixels, stem=self._stem, c1=c1)
+        maps = c1 or (levels and bool(stem.config.levels))
+        if not maps and not close_up:
+            return None, None
+        image = in_frame(self._decoded(self._images, row, transform.original_size), transform)
+        near = CloseUp(pil_to_tensor(image), self._stem) if close_up else None
+        if not maps:
+            return None, near
+        rule, (height, width) = self._attributes.detector.input, transform.resized_size
+        pixels = {
+            scale: rule.resize_image(image, (scale * height, scale * width))[None] for scale in stem.config.scales
+        }
+        return FromImage(pixels=pixels, stem=self._stem, c1=c1), near
 
     def _decoded(self, images: ImageReader, row: int, size: tuple[int, int]) -> Image.Image:
         name = Path(f"the file of image {self._record.image_ids[row]}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.from_image import FromImage, MadeMaps
 from frozen_cache.cache.quantise import dequantised
 from frozen_cache.cache.view import CachedView
@@ -58,12 +59,14 @@ class StoredView:
     """Encoder layer -> levels, finest first; those that are stored."""
     image: FromImage | None = None
     """What the maps that are not stored are made of."""
+    close_up: CloseUp | None = None
+    """Where it was asked for."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the maps in memory."""
         maps = [each for levels in self.encoder.values() for each in levels]
-        return sum(each.nbytes for each in (*maps, self.c1, self.image) if each is not None)
+        return sum(each.nbytes for each in (*maps, self.c1, self.image, self.close_up) if each is not None)
 
     def to(self, device: torch.device | str) -> StoredView:
         """The view with its maps on a device, still small; its rows stay where they are."""
@@ -72,6 +75,7 @@ class StoredView:
             c1=None if self.c1 is None else self.c1.to(device),
             encoder={layer: [level.to(device) for level in levels] for layer, levels in self.encoder.items()},
             image=None if self.image is None else self.image.to(device),
+            close_up=None if self.close_up is None else self.close_up.to(device),
         )
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> CachedView:
@@ -83,4 +87,5 @@ class StoredView:
             encoder={
                 layer: made.among([level.decoded(dtype) for level in levels]) for layer, levels in self.encoder.items()
             },
+            close_up=self.close_up,
         )

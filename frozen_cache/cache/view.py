@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 
@@ -34,6 +35,8 @@ class CachedView:
     encoder: dict[int, list[Tensor]]
     """Kept encoder layer -> levels, finest first, each (C, H, W)."""
     truth: GroundTruth
+    close_up: CloseUp | None = None
+    """The view's own pixels, where it was asked for."""
 
     def take(self, rows: Tensor) -> CachedView:
         """The view with these rows only, (K,) int64, all of them selected."""

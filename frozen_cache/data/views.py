@@ -59,13 +59,16 @@ def make_view(
 
 def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule, *, scale: int = 1) -> Tensor:
     """(3, scale H, scale W) uint8 of the view of an RGB image of `view.original_size`."""
+    height, width = view.resized_size
+    return rule.resize_image(in_frame(image, view), (scale * height, scale * width))
+
+
+def in_frame(image: Image.Image, view: ViewTransform) -> Image.Image:
+    """What a view shows of an RGB image of `view.original_size`, mirrored as it is, in the original's own pixels."""
     height, width = view.original_size
     if view.crop != (0, 0, width, height):
         image = image.crop(view.crop)
-    if view.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    height, width = view.resized_size
-    return rule.resize_image(image, (scale * height, scale * width))
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else image
 
 
 def _not_empty(size: tuple[int, int]) -> tuple[int, int]:

@@ -74,6 +74,10 @@ class FinerDetector:
                 encoder[layer].insert(index, made[index])
         return replace(output, c1=c1, encoder=encoder)
 
+    def stem(self) -> Stem:
+        """What gives C1 and the added maps again, on the CPU."""
+        return Stem(self._stem.config, self._stem.tensors)
+
     def to(self, device: torch.device | str) -> FinerDetector:
         """Move to a device and return itself."""
         self.detector, self._stem = self.detector.to(device), self._stem.to(device)

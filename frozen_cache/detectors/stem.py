@@ -127,6 +127,18 @@ class Stem:
         c1 = None if self.config.c1 is None else found[self.config.c1]
         return c1, {index: found[each] for index, each in self.config.levels.items()}
 
+    @torch.no_grad()
+    def c1(self, images: Tensor) -> Tensor:
+        """C1 alone (B, C, H / 4, W / 4) of prepared images (B, 3, H, W), whatever the scale it has otherwise.
+
+        Raises:
+            UserError: a stem that gives no C1.
+        """
+        if self.config.c1 is None:
+            raise UserError("the stem gives no C1")
+        stage = self.config.c1.module
+        return self._run({stage}, images)[stage]
+
     def _run(self, stages: set[str], images: Tensor) -> dict[str, Tensor]:
         try:
             return run_stages(self.backbone, stages, images)

@@ -14,7 +14,7 @@ from frozen_cache.boxes import carried
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.segmenters import FeatureSegmenter, Segmentation, Segmenter
+from frozen_cache.evaluation.segmenters import FeatureSegmenter, Segmentation, Segmenter, read_for
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.masks.resample import cell_centres, resampled
 
@@ -48,6 +48,11 @@ class MeanSegmenter:
     def mask_depends_on_query_alone(self) -> bool:
         """Whether that is so of all of them."""
         return all(member.mask_depends_on_query_alone for member in self.members)
+
+    @property
+    def zooms(self) -> bool:
+        """Whether one of them does."""
+        return any(member.zooms for member in self.members)
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
@@ -92,14 +97,18 @@ class ViewsSegmenter:
         """Where features are read."""
         return self.segmenter.device
 
+    @property
+    def zooms(self) -> bool:
+        """Whether the segmenter does."""
+        return self.segmenter.zooms
+
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the plain view's selected pairs."""
         plain = self.segmenter(view)
         masks, scores = plain.masks.clone(), plain.scores.clone()
         cells, times = torch.ones_like(masks), torch.ones_like(scores)
         for at in self._further[view.image_id]:
-            layers = () if self.encoder_layer is None else (self.encoder_layer,)
-            other = self.reader.read(at, encoder_layers=layers, c1=self.encoder_layer is not None, device=self.device)
+            other = read_for(self.segmenter, self.reader, at)
             boxes = carried(view.boxes[: view.selected], other.transform)
             rows, partners = _same(view, boxes, other)
             if not len(rows):

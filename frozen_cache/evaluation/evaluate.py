@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from pycocotools.coco import COCO
 
 from frozen_cache.cache.attributes import CacheAttributes
@@ -28,13 +27,13 @@ from frozen_cache.evaluation.object_iou import ObjectIou
 from frozen_cache.evaluation.outcome import ImageOutcome, ImageTask, MatchedMasks, image_outcome
 from frozen_cache.evaluation.result_store import ResultStore
 from frozen_cache.evaluation.scorers import CocoApi, make_scorer
-from frozen_cache.evaluation.segmenters import Segmenter
+from frozen_cache.evaluation.segmenters import ReadableViews, Segmenter, read_for
 from frozen_cache.evaluation.spread import chosen_workers, spread
 from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.progress import progress_bar
 
 
-class EvaluatedViews(Protocol):
+class EvaluatedViews(ReadableViews, Protocol):
     """What is evaluated: a cache, or images that a detector sees only then."""
 
     @property
@@ -50,17 +49,6 @@ class EvaluatedViews(Protocol):
     @property
     def views(self) -> Sequence[tuple[int, int]]:
         """(image id, view index) of each view."""
-        ...
-
-    def read(
-        self,
-        index: int,
-        *,
-        encoder_layers: Sequence[int] | None = None,
-        c1: bool = True,
-        device: torch.device | None = None,
-    ) -> CachedView:
-        """One view with its maps as float32 on a device."""
         ...
 
 
@@ -161,11 +149,9 @@ def _tasks(
     ladder: bool,
 ) -> Iterator[ImageTask]:
     """Each image read and segmented."""
-    layer = segmenter.encoder_layer
-    layers = () if layer is None else (layer,)
     categories = [category["id"] for category in reader.attributes.categories]
     for at in plain:
-        view = reader.read(at, encoder_layers=layers, c1=layer is not None, device=segmenter.device)
+        view = read_for(segmenter, reader, at)
         segmentation = segmenter(view)
         height, width = view.transform.original_size
         yield ImageTask(

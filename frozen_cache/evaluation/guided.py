@@ -32,6 +32,11 @@ class GuidedSegmenter:
         """Where features are read."""
         return self.segmenter.device
 
+    @property
+    def zooms(self) -> bool:
+        """Whether the segmenter does."""
+        return self.segmenter.zooms
+
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the plain view's selected pairs.
 

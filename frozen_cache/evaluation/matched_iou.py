@@ -9,7 +9,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.object_iou import ObjectIou, compare_object
-from frozen_cache.evaluation.segmenters import Segmenter
+from frozen_cache.evaluation.segmenters import Segmenter, read_for
 from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.inference.instances import Instances
 
@@ -19,13 +19,10 @@ def matched_iou(reader: CacheReader, segmenter: Segmenter) -> float:
 
     Class scores play no part, so it measures masks alone; nan where nothing is matched.
     """
-    layer = segmenter.encoder_layer
-    layers = () if layer is None else (layer,)
     found: list[ObjectIou] = []
     for at, (_, number) in enumerate(reader.views):
         if number == 0:
-            view = reader.read(at, encoder_layers=layers, c1=layer is not None, device=segmenter.device)
-            found += view_object_ious(view, segmenter)
+            found += view_object_ious(read_for(segmenter, reader, at), segmenter)
     return sum(entry.iou for entry in found) / len(found) if found else float("nan")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from frozen_cache.cache.close_up import zoomed_c1
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import NotFiniteError
 from frozen_cache.head.inputs import HeadOutput, ImageFeatures, Rois
@@ -43,6 +45,11 @@ class Segmenter(Protocol):
         """Where it reads them; None where it reads none."""
         ...
 
+    @property
+    def zooms(self) -> bool:
+        """Whether it reads a view's own pixels, too."""
+        ...
+
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
         ...
@@ -56,11 +63,17 @@ class FeatureSegmenter:
         self.model = model.to(device).eval()
         self.encoder_layer: int | None = encoder_layer
         self.device = device
+        self._zoom = model.config.zoom if isinstance(model, MaskHead) else None
 
     @property
     def mask_depends_on_query_alone(self) -> bool:
         """Whether RoIs of equal query and box have equal masks, whatever their labels and neighbours are."""
         return self.model.mask_depends_on_query_alone
+
+    @property
+    def zooms(self) -> bool:
+        """Whether the head reads crops of the boxes."""
+        return self._zoom is not None
 
     @torch.inference_mode()
     def __call__(self, view: CachedView) -> Segmentation:
@@ -68,11 +81,20 @@ class FeatureSegmenter:
         images, rois = _inputs(view, self.encoder_layer, self.device)
         boxes = self.model.boxes(rois).cpu()
         if not self.model.mask_depends_on_query_alone:
-            return _segmentation(view, self.model(images, rois), boxes)
+            return _segmentation(view, self.model(images, self._zoomed(view, rois)), boxes)
         distinct, pair = _distinct(rois)
-        output = self.model(images, distinct)
+        output = self.model(images, self._zoomed(view, distinct))
         iou = None if output.iou is None else output.iou[pair]
         return _segmentation(view, HeadOutput(mask_logits=output.mask_logits[pair], iou=iou), boxes)
+
+    def _zoomed(self, view: CachedView, rois: Rois) -> Rois:
+        """With C1 of crops of the boxes, where the head wants it."""
+        if self._zoom is None or not len(rois.boxes):
+            return rois
+        if view.close_up is None:
+            raise ValueError(f"image {view.image_id}: the head zooms; read the view with close_up=True")
+        near = [view.close_up.to(rois.boxes.device)]
+        return replace(rois, zoomed=zoomed_c1(near, [self.model.boxes(rois)], side=self._zoom))
 
 
 class BoxSegmenter:
@@ -80,12 +102,38 @@ class BoxSegmenter:
 
     encoder_layer: int | None = None
     device: torch.device | None = None
+    zooms = False
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the view's selected pairs."""
         # A mask fades out over half a cell at its border, so one cell would round the whole box.
         masks = torch.ones(view.selected, 1, 1).expand(-1, 64, 64)
         return Segmentation(masks=masks, boxes=view.boxes[: view.selected], scores=view.scores[: view.selected])
+
+
+class ReadableViews(Protocol):
+    """Numbered views of a cache, or of images with the detector in the loop."""
+
+    def read(
+        self,
+        index: int,
+        *,
+        encoder_layers: Sequence[int] | None = None,
+        c1: bool = True,
+        device: torch.device | None = None,
+        close_up: bool = False,
+    ) -> CachedView:
+        """One view with its maps as float32 on a device; with its own pixels where a `close_up` is asked for."""
+        ...
+
+
+def read_for(segmenter: Segmenter, reader: ReadableViews, index: int) -> CachedView:
+    """A view with what a segmenter reads of it, where it reads it."""
+    layer = segmenter.encoder_layer
+    layers = () if layer is None else (layer,)
+    return reader.read(
+        index, encoder_layers=layers, c1=layer is not None, device=segmenter.device, close_up=segmenter.zooms
+    )
 
 
 def _inputs(view: CachedView, layer: int | None, device: torch.device) -> tuple[list[ImageFeatures], Rois]:

@@ -40,6 +40,11 @@ class SegmenterGraph(nn.Module):
                 "head.refine cannot become ONNX: no graph holds the boundary stage yet; export a folder "
                 "(`frozen-cache export` without --onnx), or train a head without it"
             )
+        if model.head.config.zoom is not None:
+            raise UserError(
+                "head.zoom cannot become ONNX: no graph holds the stem on crops of the original image; export a folder "
+                "(`frozen-cache export` without --onnx), or train a head without it"
+            )
         if gather and model.head.config.roi_sampling == 0:
             raise UserError(
                 "head.roi_sampling=0 takes as many samples as a bin has pixels, which gather arithmetic cannot: "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from frozen_cache.head.inputs import HeadInputs, ImageFeatures, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.head.query_encoder import QueryEncoder
 
+STEM_STRIDE = 4
+"""Of C1 in pixels of what the stem runs on."""
 CONTAINERS = (FeatureMap, DeformableImageEncoder, FinestLevelEncoder, BoxEncoder, QueryEncoder, nn.ModuleList)
 
 
@@ -49,6 +51,9 @@ class HeadDescription:
     macs: int
     """Multiply-adds of one image."""
     modules: tuple[ModuleCost, ...]
+    zoom_macs: int | None = None
+    """Multiply-adds of the detector's frozen stem on the crops that the head reads, beside `macs`; None without zoom,
+    and where the detector is not at hand."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -64,6 +69,8 @@ class HeadDescription:
         rows.append(("total", "", "", f"{self.parameters:,}", f"{self.macs / 1e9:.3f}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if self.zoom_macs is not None:
+            lines.append(f"and the detector's stem on {self.boxes} crops: {self.zoom_macs / 1e9:.3f} GMACs")
         height, width = self.image_size
         return "\n".join([f"one image of {height} x {width} pixels, {self.boxes} boxes", *lines])
 
@@ -82,6 +89,9 @@ def describe_head(
     with torch.device("meta"):
         head = MaskHead(config=config, inputs=inputs).eval()
     images, rois = _one_image(inputs, image_size, boxes)
+    if config.zoom is not None and inputs.c1 is not None:
+        cells = math.ceil(config.zoom / STEM_STRIDE)
+        rois = replace(rois, zoomed=torch.empty(boxes, inputs.c1.channels, cells, cells, device="meta"))
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in head.named_modules():
         module.register_forward_hook(_recorder(name, shapes))

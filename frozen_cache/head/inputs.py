@@ -52,6 +52,8 @@ class Rois:
     """(N, D)."""
     labels: Tensor
     """(N,) int64 category index."""
+    zoomed: Tensor | None = None
+    """(N, C1, h, w) C1 of a crop of each of `MaskHead.boxes`, where the head zooms."""
 
 
 @dataclass(frozen=True)

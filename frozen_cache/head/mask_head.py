@@ -22,6 +22,7 @@ from frozen_cache.head.query_encoder import QueryEncoder
 from frozen_cache.head.recompute import Layers
 from frozen_cache.head.roi import RoiAlign
 from frozen_cache.head.scoring import MaskScoring
+from frozen_cache.head.zoom import ZoomNeck
 from frozen_cache.masks.points import uncertain_points
 from frozen_cache.precision import wide
 
@@ -59,9 +60,17 @@ class MaskHead(nn.Module):
         )
 
         self.boundary = None if config.refine is None else BoundaryStage(dim=dim)
+        self.zoom = None if config.zoom is None else self._zoom_neck()
 
         if isinstance(self.predictor, DotProduct):
             self._start_quietly()
+
+    def _zoom_neck(self) -> ZoomNeck:
+        if self.inputs.c1 is None:
+            raise UserError(
+                f"head.zoom={self.config.zoom} needs a C1, which this detector or cache has not: leave it out"
+            )
+        return ZoomNeck(channels=self.inputs.c1.channels, dim=self.config.width)
 
     @torch.no_grad()
     def _start_quietly(self) -> None:
@@ -181,6 +190,10 @@ class MaskHead(nn.Module):
 
         `counts` are the RoIs of each image; None leaves them to `rois.image_index`, which may have to be waited for.
         """
+        if self.zoom is not None:
+            if rois.zoomed is None:
+                raise ValueError(f"the head zooms (head.zoom={self.config.zoom}): give `Rois.zoomed`")
+            cut = self.zoom(cut, rois.zoomed)
         features = self.dropout(cut)
         if self.roi_query is not None:
             features = features + self.roi_query(rois.queries)[:, :, None, None]

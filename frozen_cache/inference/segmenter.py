@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 from typing_extensions import Unpack
 
+from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view, make_view
+from frozen_cache.detectors.lazy_stem import stem_of
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
@@ -45,6 +48,8 @@ class PreparedImage:
     """(3, H, W) in 0..255; behind it the enlarged one, where the detector wants it."""
     grey: np.ndarray | None = None
     """(H, W) uint8 of the picture, where masks are to take over its edges."""
+    own: Tensor | None = None
+    """(3, H, W) uint8, the picture itself, where the head zooms."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -75,6 +80,7 @@ class InstanceSegmenter:
         self._head = head_segmenter(
             [model.head, *model.further], encoder_layer=model.encoder_layer, device=self._device, roi_sizes=roi_sizes
         )
+        self._stem = stem_of(self._detector, autocast=model.autocast) if self._head.zooms else None
         self._lock = threading.Lock()
 
     @classmethod
@@ -182,6 +188,7 @@ class InstanceSegmenter:
             transform,
             tuple(apply_view(picture, transform, spec.input, scale=scale) for scale in scales),
             grey=grey_values(picture) if self._guided else None,
+            own=None if self._stem is None else pil_to_tensor(picture),
         )
 
     @torch.inference_mode()
@@ -200,7 +207,7 @@ class InstanceSegmenter:
         )
         ids = [category["id"] for category in model.categories]
         table = LabelTable.build(output.labels, model.label_to_category, ids)
-        return [
+        views = [
             collect_view(
                 output,
                 index,
@@ -213,6 +220,10 @@ class InstanceSegmenter:
                 one_label_per_query=self._detector.spec.one_label_per_query,
             )
             for index, image in enumerate(batch)
+        ]
+        return [
+            view if self._stem is None or image.own is None else replace(view, close_up=CloseUp(image.own, self._stem))
+            for view, image in zip(views, batch, strict=True)
         ]
 
     def segment(self, view: CachedView, choice: Choice, *, grey: np.ndarray | None = None) -> Instances:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import Protocol
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
+from frozen_cache.cache.close_up import CloseUp, zoomed_c1
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
@@ -74,25 +75,46 @@ class TrainingBatch:
     """(N,) of the whole object's mask, in the same pixels."""
     fine_targets: Tensor | None = None
     """(N, S, S) float32, targets at the side of the boundary stage, where there is one."""
+    close_ups: list[CloseUp] = field(default_factory=list)
+    """Of each view with RoIs, where the head zooms."""
+    close_up_counts: list[int] = field(default_factory=list)
+    """RoIs of each of these."""
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Everything on a device; maps as they are stored."""
-        return self._each(lambda part: part.to(device, non_blocking=True), [group.to(device) for group in self.groups])
+        moved = self._each(lambda part: part.to(device, non_blocking=True), [group.to(device) for group in self.groups])
+        return replace(
+            moved,
+            close_up_counts=self.close_up_counts,
+            close_ups=[each.to(device, non_blocking=True) for each in self.close_ups],
+        )
 
     def pinned(self) -> TrainingBatch:
         """What is beside the maps in memory that a GPU copies from while the program goes on."""
-        return self._each(Tensor.pin_memory, self.groups)
+        pinned = self._each(Tensor.pin_memory, self.groups)
+        return replace(
+            pinned, close_up_counts=self.close_up_counts, close_ups=[each.pin_memory() for each in self.close_ups]
+        )
 
     def tensors(self) -> list[Tensor]:
         """All that it holds."""
         rois = [self.rois.image_index, self.rois.boxes, self.rois.queries, self.rois.labels]
         maps = [part for group in self.groups for part in group.tensors()]
         fine = [] if self.fine_targets is None else [self.fine_targets]
-        return [*maps, *rois, self.targets, *fine, self.box_areas, self.object_areas]
+        near = [each.pixels for each in self.close_ups]
+        return [*maps, *near, *rois, self.targets, *fine, self.box_areas, self.object_areas]
 
     def features(self) -> list[ImageGroup]:
         """What the head reads, float32, made on the batch's device."""
         return [group.decoded() for group in self.groups]
+
+    def zoomed_rois(self, covered: Tensor, *, side: int | None) -> Rois:
+        """The RoIs with C1 of crops, `side` pixels wide, of the boxes that they cover, (N, 4) cxcywh in 0..1 of the
+        views; as they are where `side` is None or there are none."""
+        if side is None or not self.close_ups:
+            return self.rois
+        boxes = covered.split(self.close_up_counts)
+        return replace(self.rois, zoomed=zoomed_c1(self.close_ups, boxes, side=side))
 
     def _each(self, change: Callable[[Tensor], Tensor], groups: Sequence[FeatureGroup]) -> TrainingBatch:
         return TrainingBatch(
@@ -125,10 +147,13 @@ def view_features(view: CachedView, encoder_layer: int | None) -> ImageFeatures:
 class ViewStore:
     """Views of a cache or of a detector in the loop, kept in memory as long as they fit."""
 
-    def __init__(self, reader: ViewSource, *, encoder_layer: int, c1: bool, memory_bytes: int) -> None:
+    def __init__(
+        self, reader: ViewSource, *, encoder_layer: int, c1: bool, memory_bytes: int, close_up: bool = False
+    ) -> None:
         self.reader = reader
         self.encoder_layer = encoder_layer
         self.c1 = c1
+        self.close_up = close_up
         self.memory_bytes = memory_bytes
         self._kept: OrderedDict[int, StoredView] = OrderedDict()
         self._bytes = 0
@@ -140,7 +165,7 @@ class ViewStore:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index]
-        view = self.reader.read_stored(index, encoder_layers=(self.encoder_layer,), c1=self.c1)
+        view = self.reader.read_stored(index, encoder_layers=(self.encoder_layer,), c1=self.c1, close_up=self.close_up)
         with self._lock:
             # Random access gains nothing from replacing one view by another: once full, it stays as it is.
             if index not in self._kept and self._bytes + view.nbytes <= self.memory_bytes:
@@ -206,6 +231,9 @@ def make_batch(
         roi_side=roi_side,
         seed=seed,
     )
+    counts = Counter(batch.rois.image_index.tolist())
+    near = [(view.close_up, counts[at]) for at, view in enumerate(views) if view.close_up is not None and counts[at]]
+    batch = replace(batch, close_ups=[each for each, _ in near], close_up_counts=[count for _, count in near])
     return batch.pinned() if pinned else batch
 
 

@@ -100,7 +100,8 @@ class TrainingStep:
     def losses(self, batch: TrainingBatch, *, count: float | Tensor) -> dict[str, Tensor]:
         """The forward pass in the configured precision, and the losses by name in float32."""
         with self.accelerator.autocast():
-            output = self._model(batch.features(), batch.rois)
+            rois = batch.zoomed_rois(self.head.boxes(batch.rois), side=self.config.head.zoom)
+            output = self._model(batch.features(), rois)
         return objective(output, batch, self.config.loss, count=count)
 
     def _clip(self) -> Tensor:

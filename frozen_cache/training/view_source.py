@@ -27,12 +27,18 @@ class ViewSource(Protocol):
         """(height, width) of the detector's input, in pixels."""
         ...
 
+    def check_zoom(self) -> None:
+        """UserError where no `close_up` can be had."""
+        ...
+
     def matched(self, index: int) -> int:
         """Objects of a view to train on; in the loop, where matches are not known before, those that are no crowds."""
         ...
 
-    def read_stored(self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True) -> StoredView:
-        """A view with its maps; `None` for all encoder layers."""
+    def read_stored(
+        self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True, close_up: bool = False
+    ) -> StoredView:
+        """A view with its maps; `None` for all encoder layers; with its own pixels where a `close_up` is asked for."""
         ...
 
     def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:

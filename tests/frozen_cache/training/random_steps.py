@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
 
+from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.stored_map import StoredMap
+from frozen_cache.detectors.lazy_stem import LazyStem
 from frozen_cache.detectors.output import FeatureSpec
 from frozen_cache.head.inputs import HeadInputs, Rois
 from frozen_cache.head.mask_head import MaskHead
@@ -32,8 +37,27 @@ HEADS: dict[str, dict[str, Any]] = {
     "unet": {"head.box_encoder": "unet", "head.query_in_roi": True, "head.fused_levels": "all", "head.roi_scale": 1.2},
     "segmenter": {"head.mask_head": "segmenter", "head.box_encoder": "convnext", "head.image_encoder": "convnext"},
     "mask r-cnn": {"head.mask_head": "fcn", "head.query_blocks": [], "head.box_encoder": "fcn"},
+    "zoom": {"head.zoom": 16},
     "refined": {"head.refine": 16, "head.box_encoder": "unet"},
 }
+
+
+class Patches:
+    """A stem: C1 is the colour of patches of 4 x 4 pixels, in eight shades."""
+
+    def to(self, device: torch.device) -> Patches:
+        """Stay."""
+        return self
+
+    def c1(self, images: Tensor) -> Tensor:
+        """(B, 8, H / 4, W / 4)."""
+        return F.avg_pool2d(images, 4).repeat(1, 3, 1, 1)[:, :8]
+
+
+RULE = SimpleNamespace(rescale_factor=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+SPEC: Any = SimpleNamespace(input=RULE, c1=INPUTS.c1, encoder_levels=())
+STEM = LazyStem(Patches, spec=SPEC, autocast=None, owner="test")  # type: ignore[arg-type]
+STEM.zoomed([torch.zeros(3, 8, 8)], [torch.full((1, 4), 0.5)], side=8)  # built before a step is watched
 
 
 def random_batch(
@@ -65,6 +89,12 @@ def random_batch(
         targets=(torch.rand(total, side, side, generator=generator) > 0.5).float(),
         box_areas=boxes[:, 2] * boxes[:, 3] * 1000,
         object_areas=torch.full((total,), 100.0),
+        close_ups=[
+            CloseUp(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8), STEM)
+            for size, count in zip(sizes, counts, strict=True)
+            if count
+        ],
+        close_up_counts=[count for count in counts if count],
         fine_targets=(torch.rand(total, 2 * side, 2 * side, generator=generator) > 0.5).float(),
     )
 

@@ -83,8 +83,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
 NO_RESULT = {"eval_every", "checkpoint_every", "recompute"}
 """Keys that decide when or how often something is done, not what comes out: `test_trainer.py` and `test_step.py` have
 them."""
-RECOMPUTED = {"head.c1_scale": 2}
-"""Keys that need a cache with recomputed C1, and another value than in `BASE`."""
+RECOMPUTED = {"head.c1_scale": 2, "head.zoom": 32}
+"""Keys that need a cache with image files and stem, and another value than in `BASE`."""
 
 LIVE = {key for key in all_keys() if key.startswith("live.")}
 """Keys that a training from a cache refuses: `tests/stages/test_tuning.py` has them."""
