@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.stem_files import read_stem
+from frozen_cache.detectors.output import added_maps
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.describe import HeadDescription, describe_head
@@ -61,9 +62,9 @@ def _inputs(name: str, config: HeadConfig) -> HeadInputs:
 
 def _stem_macs(cache: str, side: int) -> int:
     """Multiply-adds of a cache's stem on one crop."""
-    record = CacheReader(Path(cache)).attributes.stem
-    assert record is not None
-    stem = read_stem(Path(cache), record)
+    attributes = CacheReader(Path(cache)).attributes
+    assert attributes.stem is not None
+    stem = read_stem(Path(cache), attributes.stem)
     with FlopCounterMode(display=False) as counter:
-        stem.c1(torch.zeros(1, 3, side, side))
+        stem.of_crops(torch.zeros(1, 3, side, side), added_maps(attributes.detector.encoder_levels))
     return counter.get_total_flops() // 2

@@ -13,7 +13,7 @@ from frozen_cache.detectors.lazy_stem import LazyStem
 
 @dataclass(frozen=True)
 class CloseUp:
-    """The pixels of one view at the resolution of its image, and the stem that makes C1 of crops."""
+    """The pixels of one view at the resolution of its image, and the stem that makes maps of crops."""
 
     pixels: Tensor
     """(3, h, w) uint8: the view's crop of the original image, mirrored as the view is, never resized."""
@@ -33,6 +33,6 @@ class CloseUp:
         return replace(self, pixels=self.pixels.pin_memory())
 
 
-def zoomed_c1(views: Sequence[CloseUp], boxes: Sequence[Tensor], *, side: int) -> Tensor:
-    """C1 of crops of (n, 4) boxes, cxcywh in 0..1 of each view, as `LazyStem.zoomed` makes it: (N, C1, h, w)."""
+def zoomed_maps(views: Sequence[CloseUp], boxes: Sequence[Tensor], *, side: int) -> Tensor:
+    """Maps of crops of (n, 4) boxes, cxcywh in 0..1 of each view, as `LazyStem.zoomed` makes them: (N, C, h, w)."""
     return views[0].stem.zoomed([view.pixels for view in views], boxes, side=side)

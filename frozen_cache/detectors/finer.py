@@ -11,12 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec, FrozenDetector
+from frozen_cache.detectors.output import ADDED, DetectorOutput, DetectorSpec, FeatureSpec, FrozenDetector
 from frozen_cache.detectors.stem import TRIAL_SIZE, Stem, StemConfig, StemMap, offered_stem
 from frozen_cache.errors import UserError
 
-ADDED = " (added)"
-"""How the source of an added map ends."""
 SCALES = (1, 2, 4)
 
 

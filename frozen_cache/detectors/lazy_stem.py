@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, roi_align
 
-from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
+from frozen_cache.detectors.output import DetectorSpec, FrozenDetector, added_maps
 from frozen_cache.detectors.stem import Stem
 from frozen_cache.errors import UserError
 
@@ -37,6 +37,7 @@ class LazyStem:
     """
 
     def __init__(self, load: Callable[[], Stem], *, spec: DetectorSpec, autocast: str | None, owner: str) -> None:
+        self._added = added_maps(spec.encoder_levels)
         self._load, self._spec, self._autocast, self._owner = load, spec, autocast, owner
         self._start()
 
@@ -56,8 +57,9 @@ class LazyStem:
 
     @torch.no_grad()
     def zoomed(self, pictures: Sequence[Tensor], boxes: Sequence[Tensor], *, side: int) -> Tensor:
-        """C1 of crops, cut as RoIAlign cuts: each pixel of a crop is the mean over what it covers, so that large boxes
-        do not alias; beyond a picture lies the detector's mean colour.
+        """C1 of crops and the maps added from the backbone, as `Stem.of_crops` puts them together. Crops are cut as
+        RoIAlign cuts: each pixel is the mean over what it covers, so that large boxes do not alias; beyond a picture
+        lies the detector's mean colour.
 
         Args:
             pictures: (3, h, w) in 0..255 each.
@@ -65,10 +67,10 @@ class LazyStem:
             side: of the crops, in pixels.
 
         Returns:
-            (N, C1, side / 4, side / 4), N over all pictures in their order, float32.
+            (N, C, side / 4, side / 4), N over all pictures in their order, float32.
 
         Raises:
-            UserError: the stem gives no C1.
+            UserError: the stem does not give these maps.
         """
         device = pictures[0].device
         built = self._on(device)
@@ -80,9 +82,8 @@ class LazyStem:
             corners = torch.stack([x0 * width, y0 * height, x1 * width, y1 * height], dim=1)
             crops.append(roi_align(image, [corners], side, sampling_ratio=0, aligned=True))
         with self._context(device):
-            c1 = built.stem.c1(torch.cat(crops))
-        self._check(c1, {})
-        return c1.float()
+            maps = built.stem.of_crops(torch.cat(crops), self._added)
+        return maps.float()
 
     def _prepared(self, pixels: Tensor, built: _Built) -> Tensor:
         return (pixels.float() * self._spec.input.rescale_factor).sub_(built.mean).div_(built.std)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +23,21 @@ class FeatureSpec(BaseModel):
     stride: int
     source: str = ""
     """Where the map comes from, for people: `backbone.layer1`, `encoder`, `backbone stride 8 (added)`."""
+
+
+ADDED = " (added)"
+"""How the source of an added map ends."""
+_OF_SCALE = re.compile(r" of \d+ x$")
+
+
+def added_maps(levels: Sequence[FeatureSpec]) -> list[int]:
+    """The levels that the detector's adapter added from the backbone, by index; of one stage at several scales of the
+    image, the first."""
+    names = {at: level.source.removesuffix(ADDED) for at, level in enumerate(levels) if level.source.endswith(ADDED)}
+    first: dict[str, int] = {}
+    for at, name in names.items():
+        first.setdefault(_OF_SCALE.sub("", name), at)
+    return list(first.values())
 
 
 def map_text(feature: FeatureSpec | None) -> str:

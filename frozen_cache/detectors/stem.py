@@ -7,13 +7,14 @@ weights that this run touches. Nothing of it is code, so that a cache from a str
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from frozen_cache.detectors.stages import stage_map
 from frozen_cache.detectors.stem_kinds import build_backbone
@@ -128,16 +129,24 @@ class Stem:
         return c1, {index: found[each] for index, each in self.config.levels.items()}
 
     @torch.no_grad()
-    def c1(self, images: Tensor) -> Tensor:
-        """C1 alone (B, C, H / 4, W / 4) of prepared images (B, 3, H, W), whatever the scale it has otherwise.
+    def of_crops(self, images: Tensor, levels: Sequence[int] = ()) -> Tensor:
+        """C1 of prepared images (B, 3, H, W), and behind its channels those of further maps, upsampled to its size:
+        (B, C, H / 4, W / 4), whatever the scales that the maps have otherwise.
+
+        Args:
+            levels: of the maps beside C1, in the detector's `encoder_levels`.
 
         Raises:
-            UserError: a stem that gives no C1.
+            UserError: a stem that gives no C1, or not these levels.
         """
-        if self.config.c1 is None:
-            raise UserError("the stem gives no C1")
-        stage = self.config.c1.module
-        return self._run({stage}, images)[stage]
+        if self.config.c1 is None or not set(levels) <= self.config.levels.keys():
+            raise UserError("the stem does not give C1 and all maps that were added from the backbone")
+        stages = [self.config.c1.module, *(self.config.levels[index].module for index in levels)]
+        found = self._run(set(stages), images)
+        first, *further = (found[stage] for stage in stages)
+        size = (first.shape[2], first.shape[3])
+        raised = [F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in further]
+        return torch.cat([first, *raised], dim=1)
 
     def _run(self, stages: set[str], images: Tensor) -> dict[str, Tensor]:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_cache.cache.close_up import zoomed_c1
+from frozen_cache.cache.close_up import zoomed_maps
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import NotFiniteError
 from frozen_cache.head.inputs import HeadOutput, ImageFeatures, Rois
@@ -88,13 +88,13 @@ class FeatureSegmenter:
         return _segmentation(view, HeadOutput(mask_logits=output.mask_logits[pair], iou=iou), boxes)
 
     def _zoomed(self, view: CachedView, rois: Rois) -> Rois:
-        """With C1 of crops of the boxes, where the head wants it."""
+        """With maps of crops of the boxes, where the head wants them."""
         if self._zoom is None or not len(rois.boxes):
             return rois
         if view.close_up is None:
             raise ValueError(f"image {view.image_id}: the head zooms; read the view with close_up=True")
         near = [view.close_up.to(rois.boxes.device)]
-        return replace(rois, zoomed=zoomed_c1(near, [self.model.boxes(rois)], side=self._zoom))
+        return replace(rois, zoomed=zoomed_maps(near, [self.model.boxes(rois)], side=self._zoom))
 
 
 class BoxSegmenter:

@@ -62,8 +62,8 @@ class HeadConfig(BaseModel):
     refine: int | None = Field(default=None, ge=8, le=256)
     """Side of finer masks, such as 64 or 112, predicted from F where the head's own are unsure; None for none."""
     zoom: int | None = Field(default=None, ge=16, le=512)
-    """Side, in pixels, of crops of the boxes from the original image, of which the detector's stem makes a C1 that is
-    added to the RoI's features; None for none. The cache must hold images and stem (--c1 recomputed)."""
+    """Side, in pixels, of crops of the boxes from the original image, of which the detector's stem makes C1 and the
+    added maps; these join the RoI's features. None for none. The cache must hold images and stem (--c1 recomputed)."""
 
     @model_validator(mode="after")
     def _combinations(self) -> HeadConfig:

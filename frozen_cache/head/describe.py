@@ -89,9 +89,9 @@ def describe_head(
     with torch.device("meta"):
         head = MaskHead(config=config, inputs=inputs).eval()
     images, rois = _one_image(inputs, image_size, boxes)
-    if config.zoom is not None and inputs.c1 is not None:
+    if config.zoom is not None:
         cells = math.ceil(config.zoom / STEM_STRIDE)
-        rois = replace(rois, zoomed=torch.empty(boxes, inputs.c1.channels, cells, cells, device="meta"))
+        rois = replace(rois, zoomed=torch.empty(boxes, inputs.zoom_channels, cells, cells, device="meta"))
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in head.named_modules():
         module.register_forward_hook(_recorder(name, shapes))

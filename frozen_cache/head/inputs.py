@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from frozen_cache.detectors.output import FeatureSpec
+from frozen_cache.detectors.output import FeatureSpec, added_maps
 
 
 class HeadInputs(BaseModel):
@@ -25,6 +25,13 @@ class HeadInputs(BaseModel):
     """The encoder levels of one kept layer, finest first."""
     num_classes: int
     """Categories of the data set: outputs of the mask scoring head."""
+
+    @property
+    def zoom_channels(self) -> int:
+        """C of `Rois.zoomed`: of C1 and of the maps that were added from the backbone; 0 without C1."""
+        if self.c1 is None:
+            return 0
+        return self.c1.channels + sum(self.levels[at].channels for at in added_maps(self.levels))
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Rois:
     labels: Tensor
     """(N,) int64 category index."""
     zoomed: Tensor | None = None
-    """(N, C1, h, w) C1 of a crop of each of `MaskHead.boxes`, where the head zooms."""
+    """(N, C, h, w) C1 and the added maps of a crop of each of `MaskHead.boxes`, where the head zooms."""
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,11 @@ class MaskHead(nn.Module):
             self._start_quietly()
 
     def _zoom_neck(self) -> ZoomNeck:
-        if self.inputs.c1 is None:
+        if not self.inputs.zoom_channels:
             raise UserError(
                 f"head.zoom={self.config.zoom} needs a C1, which this detector or cache has not: leave it out"
             )
-        return ZoomNeck(channels=self.inputs.c1.channels, dim=self.config.width)
+        return ZoomNeck(channels=self.inputs.zoom_channels, dim=self.config.width)
 
     @torch.no_grad()
     def _start_quietly(self) -> None:

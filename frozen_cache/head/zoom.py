@@ -8,12 +8,13 @@ from frozen_cache.head.feature_map import Projection, upsample
 
 
 class ZoomNeck(nn.Module):
-    """C1 of crops, projected (1x1 convolution and GroupNorm, (C + 3) D parameters) and put on the RoI's cells.
+    """C1 of crops, and the added maps, projected and put on the RoI's cells: a 1x1 convolution and GroupNorm, (C + 3) D
+    parameters.
 
     A crop covers what its RoI covers, so cells lie upon each other.
 
     Args:
-        channels: C of C1.
+        channels: C of all these maps.
         dim: width D of the RoI features.
     """
 
@@ -22,5 +23,5 @@ class ZoomNeck(nn.Module):
         self.projection = Projection(channels=channels, dim=dim)
 
     def forward(self, rois: Tensor, zoomed: Tensor) -> Tensor:
-        """RoI features (N, D, R, R) and C1 of the crops (N, C, h, w) to (N, D, R, R)."""
+        """RoI features (N, D, R, R) and maps of the crops (N, C, h, w) to (N, D, R, R)."""
         return rois + upsample(self.projection(zoomed), (rois.shape[2], rois.shape[3]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
-from frozen_cache.cache.close_up import CloseUp, zoomed_c1
+from frozen_cache.cache.close_up import CloseUp, zoomed_maps
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
@@ -109,12 +109,12 @@ class TrainingBatch:
         return [group.decoded() for group in self.groups]
 
     def zoomed_rois(self, covered: Tensor, *, side: int | None) -> Rois:
-        """The RoIs with C1 of crops, `side` pixels wide, of the boxes that they cover, (N, 4) cxcywh in 0..1 of the
+        """The RoIs with maps of crops, `side` pixels wide, of the boxes that they cover, (N, 4) cxcywh in 0..1 of the
         views; as they are where `side` is None or there are none."""
         if side is None or not self.close_ups:
             return self.rois
         boxes = covered.split(self.close_up_counts)
-        return replace(self.rois, zoomed=zoomed_c1(self.close_ups, boxes, side=side))
+        return replace(self.rois, zoomed=zoomed_maps(self.close_ups, boxes, side=side))
 
     def _each(self, change: Callable[[Tensor], Tensor], groups: Sequence[FeatureGroup]) -> TrainingBatch:
         return TrainingBatch(

@@ -10,13 +10,15 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torch.nn import functional as F
 
-from frozen_cache.cache.close_up import zoomed_c1
+from frozen_cache.cache.close_up import zoomed_maps
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.stem_files import read_stem
 from frozen_cache.cli.main import exit_code
 from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.detectors.finer import at_scale
+from frozen_cache.detectors.output import added_maps
 from frozen_cache.errors import UserError
 from frozen_cache.export.onnx_graph import SegmenterGraph
 from frozen_cache.head.config import HeadConfig
@@ -65,17 +67,36 @@ def test_c1_of_a_crop_is_the_stem_run_on_it_by_hand(recomputed, scenes):
         image = attributes.detector.input.normalise(torch.from_numpy(crop).permute(2, 0, 1)[None])
         box = torch.tensor([[(left + 64) / width, (top + 32) / height, 127.999 / width, 63.999 / height]])
         assert view.close_up is not None
-        found, wanted = zoomed_c1([view.close_up], [box], side=64), stem.c1(image)
+        found, wanted = (
+            zoomed_maps([view.close_up], [box], side=64),
+            stem.of_crops(image, added_maps(attributes.detector.encoder_levels)),
+        )
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
         assert reader.read(index, encoder_layers=(), c1=False).close_up is None
     assert flips == {False, True}
 
 
+def test_the_added_maps_follow_c1_raised_to_its_size(recomputed):
+    attributes = CacheReader(recomputed).attributes
+    levels = attributes.detector.encoder_levels
+    [added] = added_maps(levels)
+    assert levels[added].source == "backbone stride 8 (added)"
+    finer = CacheReader(recomputed, c1_scale=2).attributes.detector.encoder_levels
+    [once] = added_maps(finer)
+    assert finer[once].channels == levels[added].channels, "of two scales one counts"
+    stem, images = read_stem(recomputed, attributes.stem), torch.rand(2, 3, 32, 32)
+    c1, maps = stem(dict.fromkeys(stem.config.scales, images))
+    raised = F.interpolate(maps[added], size=c1.shape[2:], mode="bilinear", align_corners=False)
+    torch.testing.assert_close(stem.of_crops(images, [added]), torch.cat([c1, raised], 1))
+    assert CacheReader(recomputed).head_inputs().zoom_channels == c1.shape[1] + raised.shape[1]
+
+
 def test_beyond_the_picture_lies_the_mean_colour(recomputed):
     view = CacheReader(recomputed).read(0, close_up=True)
-    [found] = zoomed_c1([view.close_up], [torch.tensor([[2.5, 0.5, 0.5, 0.5]])], side=32)
-    stem = read_stem(recomputed, CacheReader(recomputed).attributes.stem)
-    close(found, stem.c1(torch.zeros(1, 3, 32, 32))[0])
+    [found] = zoomed_maps([view.close_up], [torch.tensor([[2.5, 0.5, 0.5, 0.5]])], side=32)
+    attributes = CacheReader(recomputed).attributes
+    stem, added = read_stem(recomputed, attributes.stem), added_maps(attributes.detector.encoder_levels)
+    close(found, stem.of_crops(torch.zeros(1, 3, 32, 32), added)[0])
 
 
 def test_a_batch_has_the_crops_of_its_own_rois(recomputed):
@@ -90,7 +111,7 @@ def test_a_batch_has_the_crops_of_its_own_rois(recomputed):
         mine = batch.rois.image_index == at
         if mine.any():
             near = reader.read(at, close_up=True).close_up
-            close(found[mine], zoomed_c1([near], [covered[mine]], side=32))
+            close(found[mine], zoomed_maps([near], [covered[mine]], side=32))
     assert all(any(each is near.pixels for each in batch.tensors()) for near in batch.close_ups)
 
 
@@ -153,4 +174,4 @@ def test_describe_counts_the_stem_on_the_crops(recomputed):
 def test_a_detector_of_another_scale_offers_the_same_stem(fake):
     detector = fake.with_stem()
     images = torch.rand(1, 3, 32, 32)
-    assert torch.equal(at_scale(detector, 2).stem().c1(images), detector.stem().c1(images))
+    assert torch.equal(at_scale(detector, 2).stem().of_crops(images), detector.stem().of_crops(images))

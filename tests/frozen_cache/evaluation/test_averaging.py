@@ -138,6 +138,7 @@ class KnowsTheImage:
     encoder_layer: int | None = 1
     device: torch.device | None = None
     scale: float = 1.0
+    zooms: bool = False
 
     def __post_init__(self) -> None:
         self.asked: list[CachedView] = []

@@ -136,6 +136,7 @@ def test_a_segmenter_s_own_encoder_layer_is_read_and_no_maps_for_one_without(sce
 def test_a_mask_that_misses_half_of_its_object_counts_at_a_low_threshold_only(scene: CachedView) -> None:
     class Half:
         encoder_layer = device = None
+        zooms = False
 
         def __call__(self, view: CachedView) -> Segmentation:
             masks = torch.zeros(2, 64, 64)

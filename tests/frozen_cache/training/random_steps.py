@@ -49,7 +49,7 @@ class Patches:
         """Stay."""
         return self
 
-    def c1(self, images: Tensor) -> Tensor:
+    def of_crops(self, images: Tensor, levels: list[int]) -> Tensor:
         """(B, 8, H / 4, W / 4)."""
         return F.avg_pool2d(images, 4).repeat(1, 3, 1, 1)[:, :8]
 
