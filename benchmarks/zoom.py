@@ -1,0 +1,109 @@
+"""What `head.zoom` gives, and larger maps in its place: short `small-data` trainings on real COCO images.
+
+    python benchmarks/zoom.py --work FOLDER [--steps 350] [--only NAME ...]
+
+Each fourth of the 209 training images is held out, as `dev`: by it the way was chosen. `val`, 206 other images, says
+whether that holds. Needs `../shared/real` beside the checkout. Nothing in FOLDER is made twice, so a stopped run goes
+on. Results: benchmarks/zoom.json; its rows "not kept" are of trials whose code went with them (decision 008).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from conditions import conditions
+from real_coco import BACKBONE_STRIDES, REAL, VIEWS
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.evaluation.matched_iou import view_object_ious
+from frozen_cache.evaluation.object_iou import edge_iou_by_size, mean_iou_by_size
+from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
+from frozen_cache.stages.extract import extract_features
+from frozen_cache.stages.train import train_head
+from frozen_cache.training.trained_head import load_head
+
+RESULT = Path(__file__).with_suffix(".json")
+AS_IT_IS = "maps of the input's own scale"
+CHANGES: dict[str, dict[str, Any]] = {
+    AS_IT_IS: {},
+    "another seed": {"seed": 1},
+    "C1 and added maps of twice the side": {"head.c1_scale": 2},
+    "zoom": {"head.zoom": 128},
+}
+HELD_OUT = ("dev", "val")
+
+
+def split(work: Path, name: str) -> Path:
+    """The annotations of `fit` or `dev`: three of four training images, and each fourth."""
+    out = work / f"{name}.json"
+    if not out.is_file():
+        whole = json.loads((REAL / "coco_mini" / "annotations" / "instances_train2017.json").read_text())
+        dev = {image["id"] for image in sorted(whole["images"], key=lambda image: image["id"])[::4]}
+        for key, field in (("images", "id"), ("annotations", "image_id")):
+            whole[key] = [entry for entry in whole[key] if (entry[field] in dev) == (name == "dev")]
+        out.write_text(json.dumps(whole))
+    return out
+
+
+def cache(work: Path, name: str) -> Path:
+    """The cache of `fit`, `dev` or `val`, with images and stem."""
+    out, coco = work / f"{name}-r.zarr", REAL / "coco_mini"
+    extract_features(
+        detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
+        images=coco / ("val2017" if name == "val" else "train2017"),
+        annotations=coco / "annotations" / "instances_val2017.json" if name == "val" else split(work, name),
+        out=out,
+        views=VIEWS if name == "fit" else 1,
+        backbone_strides=BACKBONE_STRIDES,
+        precision="float16",
+        c1="recomputed",
+    )
+    return out
+
+
+def measured(run: Path, held_out: Path) -> dict[str, Any]:
+    """Mean IoU of a head's masks in the matched boxes of a cache."""
+    head, record, _ = load_head(run)
+    segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=torch.device("cpu"))
+    reader = CacheReader(held_out, c1_scale=record.backbone_scale)
+    views = (read_for(segmenter, reader, at) for at in range(len(reader)))
+    objects = [found for view in views for found in view_object_ious(view, segmenter)]
+    near = edge_iou_by_size(objects)["near_edge"]["all"]
+    return {"objects": len(objects), "mean_iou": mean_iou_by_size(objects), "near_edge": near}
+
+
+def row(work: Path, name: str, steps: int) -> dict[str, Any]:
+    """One training and its figures."""
+    run = work / f"{steps}-{list(CHANGES).index(name)}"
+    length = {"optim.min_steps": steps, "optim.epochs": 0.01}
+    overrides = {"seed": 0} | length | CHANGES[name]
+    result = train_head(cache=cache(work, "fit"), out=run, preset="small-data", overrides=overrides, resume=True)
+    found = {held_out: measured(run, cache(work, held_out)) for held_out in HELD_OUT}
+    return {"what": name, "set": CHANGES[name], "steps": steps, "train_seconds": round(result.seconds)} | found
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=350)
+    parser.add_argument("--only", nargs="*", choices=list(CHANGES))
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
+    report["conditions"] = conditions()
+    for name in given.only or CHANGES:
+        found = row(given.work, name, given.steps)
+        print(name, *(f"{held_out} {found[held_out]['mean_iou']['all']:.4f}" for held_out in HELD_OUT))
+        others = [old for old in report["rows"] if (old["what"], old["steps"]) != (name, given.steps)]
+        report["rows"] = [*others, found]
+        RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
