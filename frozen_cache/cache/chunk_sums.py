@@ -56,6 +56,14 @@ class ChunkSums:
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
+    def at(self, name: str, ends: np.ndarray) -> np.ndarray | None:
+        """(chunks,) uint32, what the chunks that end there must end in; None where one was not written there."""
+        pairs = self._files[name]
+        places = np.searchsorted(pairs["end"], ends)
+        if (places >= len(pairs)).any() or (pairs["end"][places] != ends).any():
+            return None
+        return pairs["sum"][places]
+
     def check(self, name: str, part: np.ndarray, *, start: int) -> None:
         """NotWhole unless `part`, (bytes,) uint8 of a file from `start` on, is chunks that were written there."""
         pairs = self._files[name]

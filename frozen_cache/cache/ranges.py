@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import stat
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -19,7 +19,7 @@ class Ranges(Protocol):
     """A file that is opened for reading."""
 
     def size(self) -> int:
-        """Bytes of the file."""
+        """Bytes of the file; ValueError where it is no regular one."""
 
     def expect(self, start: int, stop: int) -> None:
         """Tell what will be read next."""
@@ -34,20 +34,24 @@ class Ranges(Protocol):
     ) -> None: ...
 
 
-def open_ranges(path: CachePath) -> Ranges:
-    """Open a file; FileNotFoundError where there is none. OSErrors of what is done with it name it."""
-    return RemoteRanges(path) if isinstance(path, RemotePath) else LocalRanges(path)
+def open_ranges(folder: CachePath, name: str) -> Ranges:
+    """Open a file below a folder; FileNotFoundError where there is none. OSErrors of what is done with it name it."""
+    return RemoteRanges(folder / name) if isinstance(folder, RemotePath) else LocalRanges(f"{folder}/{name}")
 
 
 class LocalRanges:
     """Of a disk."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe is not waited for
 
     def size(self) -> int:
-        """Bytes of the file."""
-        return os.fstat(self._descriptor).st_size
+        """As `Ranges.size`."""
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{self._path} is no regular file")
+        return found.st_size
 
     def expect(self, start: int, stop: int) -> None:
         """Nothing."""

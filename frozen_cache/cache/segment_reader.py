@@ -48,7 +48,7 @@ from frozen_cache.cache.nibbles import unpacked
 from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
-from frozen_cache.data.rle import check_run_lengths, rle_run_lengths
+from frozen_cache.data.rle import check_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import in_frame
@@ -92,9 +92,7 @@ class SegmentReader:
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
         for name, layout in growing.items():
-            self._direct[name] = DirectArray(
-                self._folder, name, layout, check=self._check_size, content=self._check_content
-            )
+            self._direct[name] = DirectArray(self._folder, name, layout, record=record, sums=self._chunk_sums)
         if self._attributes.stem is not None:
             self._spans = self._read("image_spans", slice(None))
             check_spans(record, self._spans)
@@ -248,8 +246,7 @@ class SegmentReader:
             raise self._damaged("its masks are not cut as its objects say")
         ends = np.cumsum(lengths).tolist()
         masks = [rle[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        for counts in masks:  # pycocotools would write past its buffer
-            check_run_lengths(rle_run_lengths(counts), *size)
+        check_masks(rle, lengths, *size)  # pycocotools would write past its buffer
         return GroundTruth(
             boxes=boxes[:, :4].copy(),
             categories=objects["category"].copy(),

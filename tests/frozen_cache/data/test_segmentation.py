@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from frozen_cache.data.rle import rle_run_lengths
+from frozen_cache.data.rle import check_masks, rle_run_lengths
 from frozen_cache.data.segmentation import check_segmentation, segmentation_to_rle
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
@@ -34,6 +34,28 @@ def test_run_lengths_are_those_that_pycocotools_encoded(mask: np.ndarray) -> Non
 def test_run_lengths_of_large_masks_survive(size: tuple[int, int]) -> None:
     mask = np.asfortranarray(np.random.default_rng(0).random(size) > 0.999).astype(np.uint8)
     assert rle_run_lengths(coco_mask.encode(mask)["counts"]).tolist() == runs_of(mask)
+
+
+def test_masks_one_after_the_other_are_each_checked() -> None:
+    rng = np.random.default_rng(0)
+    each = [
+        coco_mask.encode(np.asfortranarray(rng.random((9, 14)) < part).astype(np.uint8))["counts"]
+        for part in (0.5, 0, 0.9, 1, 0.02)
+    ]
+    lengths = np.array([len(counts) for counts in each])
+    check_masks(b"".join(each), lengths, 9, 14)
+    check_masks(b"", lengths[:0], 9, 14)
+    other = coco_mask.encode(np.ones((9, 13), np.uint8, order="F"))["counts"]
+    for place in range(len(each)):
+        wrong = [*each[:place], other, *each[place + 1 :]]
+        with pytest.raises(ValueError, match="covers 117 pixels, the image has 9 x 14"):
+            check_masks(b"".join(wrong), np.array([len(counts) for counts in wrong]), 9, 14)
+    lengths[:2] += (1, -1)
+    with pytest.raises(ValueError, match="RLE"):
+        check_masks(b"".join(each), lengths, 9, 14)
+    lengths[:2] += (lengths[1], -lengths[1])
+    with pytest.raises(ValueError, match="a mask has no RLE"):
+        check_masks(b"".join(each), lengths, 9, 14)
 
 
 @settings(max_examples=30, deadline=None)
