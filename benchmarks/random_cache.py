@@ -11,13 +11,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozen_cache.cache.attributes import Precision
 from frozen_cache.detectors.input_rule import InputRule
-from frozen_cache.detectors.output import DetectorOutput, DetectorSpec
+from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
 from frozen_cache.head.detector_shapes import DETECTOR_SHAPES
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.stages.extract import extract_features
 
 QUERIES = 300
+SHAPES = DETECTOR_SHAPES | {
+    "deimv2-atto": HeadInputs(
+        query_dim=64,
+        c1=FeatureSpec(channels=64, stride=4),
+        levels=(FeatureSpec(channels=64, stride=16), FeatureSpec(channels=64, stride=32)),
+        num_classes=80,
+    )
+}
 SHRUNK = 8
 """The image files are this much smaller than what the detector is shown: nothing is seen in them."""
 
@@ -36,7 +45,7 @@ class RandomDetector:
     """Its maps are noise, its first boxes are those of the objects."""
 
     def __init__(self, name: str, *, size: tuple[int, int], objects: int) -> None:
-        inputs: HeadInputs = DETECTOR_SHAPES[name]
+        inputs = SHAPES[name]
         self.objects = object_boxes(objects)
         self.generator = torch.Generator().manual_seed(0)
         self.spec = DetectorSpec(
@@ -117,21 +126,24 @@ def write_pictures(
     return data, file
 
 
-def random_cache(folder: Path, *, shapes: str, size: tuple[int, int], objects: int, images: int) -> Path:
+def random_cache(
+    folder: Path, *, shapes: str, size: tuple[int, int], objects: int, images: int, precision: Precision = "float16"
+) -> Path:
     """A cache of so many images of `size` (height, width) with so many objects each; what is there is kept.
 
     Args:
         folder: where it lies, and the images.
-        shapes: a name of `DETECTOR_SHAPES`.
+        shapes: a name of `SHAPES`.
     """
-    out = folder / f"{shapes}-{size[0]}x{size[1]}-{objects}-{images}.zarr"
+    kind = "" if precision == "float16" else f"-{precision}"
+    out = folder / f"{shapes}-{size[0]}x{size[1]}-{objects}-{images}{kind}.zarr"
     data, file = write_pictures(
         folder / f"{out.stem}-images",
         size=(size[0] // SHRUNK, size[1] // SHRUNK),
         objects=objects,
         images=images,
-        categories=DETECTOR_SHAPES[shapes].num_classes,
+        categories=SHAPES[shapes].num_classes,
     )
     detector = RandomDetector(shapes, size=size, objects=objects)
-    extract_features(detector=detector, images=data, annotations=file, out=out, batch_size=1)
+    extract_features(detector=detector, images=data, annotations=file, out=out, batch_size=1, precision=precision)
     return out

@@ -1,0 +1,241 @@
+"""What reading a view of a cache costs beside reading the same files as they are, on a warm page cache.
+
+    python benchmarks/cache_read.py --work FOLDER [--rounds 9] [--only TEXT]
+
+FOLDER holds caches of random maps (`random_cache`), made where they are not there: views of H-DETR R50 at the mean size
+of COCO in float16, float32 and coded at step 1, and views of DEIMv2-Atto. Five things take turns in each round, and
+each goes through the same views:
+
+`view`      `CacheReader.read_stored`: all of a view that training reads, checked, its maps as they are stored.
+`raw`       the data files of the same segments, each in pieces of the size that a view has in its array: opened, read
+            into new memory, closed.
+`zstd`      of coded caches: the chunks of the same files decoded from memory into new memory, nothing else.
+`view, two threads`, `raw, two threads`
+            the same work dealt out to two threads.
+
+CPU is that of the process; the ratios are of CPU seconds, those of two threads of the clock. Medians over the rounds.
+Results: benchmarks/cache_read.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from extract import processor
+from numcodecs import Zstd
+from random_cache import random_cache
+
+from frozen_cache.cache.attributes import Precision
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.training.code_version import code_version
+
+RESULT = Path(__file__).with_suffix(".json")
+LIMITS = {"large": 1.5, "small": 4.0, "coded": 1.3, "two threads": 1.7}
+"""That the project sets itself; the last one is the least, the others are the most."""
+OBJECTS = 7
+"""Of an image of COCO, in the mean."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cache to read."""
+
+    name: str
+    shapes: str
+    size: tuple[int, int]
+    precision: Precision
+    images: int
+    limit: str
+    """Its name in `LIMITS`."""
+
+
+CASES = [
+    Case("large float16", "hdetr-r50", (800, 1120), "float16", 8, "large"),
+    Case("large float32", "hdetr-r50", (800, 1120), "float32", 4, "large"),
+    Case("small float16", "deimv2-atto", (320, 320), "float16", 128, "small"),
+    Case("large coded", "hdetr-r50", (800, 1120), "coded", 8, "coded"),
+    Case("small coded", "deimv2-atto", (320, 320), "coded", 128, "coded"),
+]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one pass over all views."""
+
+    cpu: float
+    wall: float
+
+
+def data_files(reader: CacheReader) -> list[Path]:
+    """The files of all views' arrays; those of the tables, which are read once for all, are not among them."""
+    segments = {id(segment): segment for segment, _ in (reader.place(index) for index in range(len(reader)))}
+    found = []
+    for segment in segments.values():
+        folder = Path(str(segment.folder))
+        for document in folder.rglob("zarr.json"):
+            node = json.loads(document.read_text())
+            if node["node_type"] == "array" and node["codecs"][0]["name"] == "sharding_indexed":
+                found += [file for file in (document.parent / "c").rglob("*") if file.is_file()]
+    return sorted(found)
+
+
+def stored_chunks(file: Path) -> list[tuple[bytes, int]]:
+    """The zstd frames of a shard and how many bytes each holds; none where it has none."""
+    array = next(parent for parent in file.parents if (parent / "zarr.json").is_file())
+    node = json.loads((array / "zarr.json").read_text())
+    inner = node["codecs"][0]["configuration"]
+    if "zstd" not in [codec["name"] for codec in inner["codecs"]]:
+        return []
+    shard, chunk = node["chunk_grid"]["configuration"]["chunk_shape"][0], inner["chunk_shape"][0]
+    content = file.read_bytes()
+    index = np.frombuffer(content[-16 * (shard // chunk) - 4 : -4], dtype="<u8").reshape(-1, 2)
+    return [(content[at : at + size - 4], chunk) for at, size in index.tolist() if at != 2**64 - 1]
+
+
+def pieces(files: Sequence[Path], views: int) -> list[tuple[Path, int, int]]:
+    """(file, start, bytes), as large as a view's part of the array is in the mean."""
+    arrays: dict[Path, list[tuple[Path, int]]] = {}
+    for file in files:
+        array = next(parent for parent in file.parents if parent.name == "c")
+        arrays.setdefault(array, []).append((file, file.stat().st_size))
+    found = []
+    for members in arrays.values():
+        size = -(-sum(size for _, size in members) // views)
+        found += [(file, start, min(size, end - start)) for file, end in members for start in range(0, end, size)]
+    return found
+
+
+def read_raw(piece: tuple[Path, int, int]) -> np.ndarray:
+    """A piece of a file."""
+    file, start, size = piece
+    into = np.empty(size, dtype=np.uint8)
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        assert os.preadv(descriptor, [into.data], start) == size
+    finally:
+        os.close(descriptor)
+    return into
+
+
+def decode(chunks: Sequence[tuple[bytes, int]]) -> None:
+    """Frames one after the other into one piece of new memory."""
+    into = np.empty(sum(size for _, size in chunks), dtype=np.uint8)
+    at = 0
+    for frame, size in chunks:
+        Zstd().decode(frame, into[at : at + size])
+        at += size
+
+
+def spent(work: Callable[[Any], object], items: Sequence[Any], *, threads: int) -> Spent:
+    """One pass."""
+    if threads == 1:
+        cpu, wall = time.process_time(), time.perf_counter()
+        for item in items:
+            work(item)
+        return Spent(time.process_time() - cpu, time.perf_counter() - wall)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda at: at, range(threads)))  # they are there
+        cpu, wall = time.process_time(), time.perf_counter()
+        list(pool.map(work, items))
+        return Spent(time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def measure(case: Case, *, work: Path, rounds: int) -> dict[str, Any]:
+    """All kinds in turn."""
+    cache = random_cache(
+        work, shapes=case.shapes, size=case.size, objects=OBJECTS, images=case.images, precision=case.precision
+    )
+    reader = CacheReader(cache)
+    views = list(range(len(reader)))
+    files = data_files(reader)
+    total = sum(file.stat().st_size for file in files)
+    raw = pieces(files, len(views))
+    frames = [frames for file in files if (frames := stored_chunks(file))]
+    kinds: dict[str, Callable[[], Spent]] = {
+        "view": lambda: spent(reader.read_stored, views, threads=1),
+        "raw": lambda: spent(read_raw, raw, threads=1),
+        "view, two threads": lambda: spent(reader.read_stored, views, threads=2),
+        "raw, two threads": lambda: spent(read_raw, raw, threads=2),
+    }
+    if frames:
+        kinds["zstd"] = lambda: spent(decode, frames, threads=1)
+    for kind in kinds.values():  # pages and segments are there after this
+        kind()
+    found: dict[str, list[Spent]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, kind in kinds.items():
+            found[name].append(kind())
+    times = {
+        name: {
+            field: 1e3 * statistics.median(getattr(each, field) for each in passes) / len(views)
+            for field in ("cpu", "wall")
+        }
+        for name, passes in found.items()
+    }
+    against = times["zstd" if case.limit == "coded" else "raw"]["cpu"]
+    ratio = times["view"]["cpu"] / against
+    scaled = {
+        name: statistics.median(
+            one.wall / two.wall for one, two in zip(found[name], found[f"{name}, two threads"], strict=True)
+        )
+        for name in ("view", "raw")
+    }
+    return {
+        "case": case.name,
+        "shapes": case.shapes,
+        "image_size": list(case.size),
+        "precision": case.precision,
+        "views": len(views),
+        "mb_per_view": round(total / len(views) / 1e6, 3),
+        "ms_a_view": {name: {field: round(ms, 3) for field, ms in each.items()} for name, each in times.items()},
+        "ratio": round(ratio, 2),
+        "limit": LIMITS[case.limit],
+        "two_threads": {name: round(speed, 2) for name, speed in scaled.items()},
+        "two_threads_at_least": LIMITS["two threads"],
+    }
+
+
+def main() -> None:
+    """Run, print, and keep the results beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="Cases whose name has this in it; nothing is kept.")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0]
+    rows = []
+    for case in CASES:
+        if given.only in case.name:
+            rows.append(measure(case, work=given.work, rounds=given.rounds))
+            print(json.dumps(rows[-1]))
+    result = {
+        "conditions": {
+            "code": code_version(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+            "rounds": given.rounds,
+            "objects_per_image": OBJECTS,
+            "maps": "normal random numbers, so that coded ones take as many bits as any can",
+        },
+        "rows": rows,
+    }
+    if not given.only:
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"written to {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
