@@ -32,13 +32,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from extract import processor
+from conditions import conditions
 from numcodecs import Zstd
 from random_cache import random_cache
 
 from frozen_cache.cache.attributes import Precision
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.training.code_version import code_version
 
 RESULT = Path(__file__).with_suffix(".json")
 LIMITS = {"large": 1.5, "small": 4.0, "coded": 1.3, "two threads": 1.7}
@@ -214,7 +213,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="Cases whose name has this in it; nothing is kept.")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    load = os.getloadavg()[0]
+    before = conditions()
     rows = []
     for case in CASES:
         if given.only in case.name:
@@ -222,10 +221,8 @@ def main() -> None:
             print(json.dumps(rows[-1]))
     result = {
         "conditions": {
-            "code": code_version(),
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+            **before,
+            "load_average": [before["load_average"], conditions()["load_average"]],
             "rounds": given.rounds,
             "objects_per_image": OBJECTS,
             "maps": "normal random numbers, so that coded ones take as many bits as any can",
