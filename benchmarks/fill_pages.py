@@ -298,6 +298,28 @@ def live_table() -> str:
     )
 
 
+def peers_table() -> str:
+    """What a training step costs beside those of other trainers."""
+    found = load("peers")
+    rows = [
+        (
+            name,
+            row["batch_size"],
+            f"{row['cpu_seconds_an_image']:.1f}",
+            f"{row['times_ours_cached']:.1f}",
+            "" if row["goal"] is None else f"{row['goal']:g}",
+            f"{row['peak_gb']:.1f}",
+        )
+        for name, row in found["trainers"].items()
+    ]
+    size = " x ".join(map(str, found["conditions"]["image_size"]))
+    return (
+        f"One training step on images of {size} with {found['conditions']['objects']} objects each, one after the other "
+        f"on one core of {found['conditions']['device']}; random weights, the paper's head on H-DETR R50:\n\n"
+        + table(("trainer", "batch", "CPU seconds an image", "times ours cached", "goal", "peak memory, GB"), rows)
+    )
+
+
 def predict_table() -> str:
     """What masks on pictures cost beside the detector."""
     parts = ("read", "detector", "head", "paste", "write", "plain detector")
@@ -353,6 +375,7 @@ MAKERS = {
     "read-table": read_table,
     "predict-table": predict_table,
     "live-table": live_table,
+    "peers-table": peers_table,
 }
 """Section -> what makes it from the results."""
 

@@ -222,12 +222,14 @@ def main() -> None:
     for name in given.only:
         options = ["--work", str(given.work), "--batch", str(given.batch), "--steps", str(given.steps)]
         command = [sys.executable, __file__, *options, "--here", name]
-        done = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
-        found[name] = json.loads(done.stdout.splitlines()[-1])
+        done = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{name} ended with {done.returncode} (-9: too little memory): try a smaller --batch")
+        found[name] = json.loads(done.stdout.splitlines()[-1]) | {"batch_size": given.batch}
         of_ours = found[name]["cpu_seconds_an_image"] / found["ours, cached"]["cpu_seconds_an_image"]
         found[name] |= {"times_ours_cached": round(of_ours, 2), "goal": GOALS.get(name)}
         print(name, found[name], flush=True)
-        setting = {"image_size": list(SIZE), "batch_size": given.batch, "objects": OBJECTS, "steps": given.steps}
+        setting = {"image_size": list(SIZE), "objects": OBJECTS, "steps": given.steps}
         random = "weights, pixels, maps; objects are filled boxes"
         RESULT.write_text(
             json.dumps({"conditions": conditions() | setting | {"random": random}, "trainers": found}, indent=2) + "\n"
