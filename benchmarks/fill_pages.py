@@ -314,7 +314,7 @@ def peers_table() -> str:
     ]
     size = " x ".join(map(str, found["conditions"]["image_size"]))
     return (
-        f"One training step on images of {size} with {found['conditions']['objects']} objects each, one after the other "
+        f"One training step on images of {size} with {found['conditions']['objects']} objects each, one by one "
         f"on one core of {found['conditions']['device']}; random weights, the paper's head on H-DETR R50:\n\n"
         + table(("trainer", "batch", "CPU seconds an image", "times ours cached", "goal", "peak memory, GB"), rows)
     )
