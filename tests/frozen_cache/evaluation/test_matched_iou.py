@@ -94,7 +94,7 @@ def test_the_mean_by_size_follows_coco_s_limits():
 class HalfMask:
     """Masks the left half of each box; it remembers the rows that it was given."""
 
-    encoder_layer, device = 4, None
+    encoder_layer, device, zooms = 4, None, False
 
     def __init__(self):
         self.seen = []
