@@ -32,6 +32,7 @@ def cache_merge(paths: Sequence[CachePath], *, out: CachePath, prefer: str | Non
     for reader in readers[1:]:
         attributes = _united(attributes, reader.attributes, paths[0], reader.path)
     ids = [category["id"] for category in attributes.categories]
+    points = attributes.data.points
     owners: dict[int, int] = {}
     doubled: set[int] = set()
     for place, reader in enumerate(readers):
@@ -48,13 +49,13 @@ def cache_merge(paths: Sequence[CachePath], *, out: CachePath, prefer: str | Non
     moved = 0
     for place, reader in enumerate(readers):
         mine = [index for index, (image, _) in enumerate(reader.views) if owners[image] == place]
-        source = Source.of(reader, ids)
+        source = Source.of(reader, ids, points=points)
         own = {key for index in mine for key in ChosenView(source, index).objects()[:, 0].tolist()}
         if own & used:
             shift = max(used) + 1 - min(own)
             if max(own) + shift >= LARGEST_ID:
                 raise UserError(f"annotation ids of {reader.path} come twice, and are too large to be moved up")
-            source = Source.of(reader, ids, annotations_from=shift)
+            source = Source.of(reader, ids, annotations_from=shift, points=points)
             own, moved = {key + shift for key in own}, moved + 1
         used |= own
         views += [ChosenView(source, index) for index in mine]
@@ -91,6 +92,14 @@ def _united(first: CacheAttributes, other: CacheAttributes, first_path: CachePat
         raise UserError(f"{path} cannot be merged with {first_path}: other {'; '.join(found)}")
     categories: list[Category] = [{"id": key, "name": name} for key, name in sorted(names.items())]
     files = dict.fromkeys([*first.data.annotations.split(" + "), other.data.annotations])
-    data = first.data.model_copy(update={"categories": tuple(categories), "annotations": " + ".join(files)})
+    rooms = [each.data.points for each in (first, other) if each.data.points is not None]
+    data = first.data.model_copy(
+        update={
+            "categories": tuple(categories),
+            "annotations": " + ".join(files),
+            "points": max(rooms, default=None),
+            "masks_from": first.data.masks_from or other.data.masks_from,
+        }
+    )
     version = max(first.format_version, other.format_version)
     return first.model_copy(update={"data": data, "label_to_category": labels, "format_version": version})

@@ -18,6 +18,7 @@ from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choose import choose_annotations
 from frozen_cache.data.coco import CocoDataset, CocoImage, read_coco
 from frozen_cache.data.fingerprint import data_fingerprint
+from frozen_cache.data.supervision import points_room
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
@@ -110,6 +111,7 @@ def cache_relabel(
                 choices=choices,
                 counts=counts,
                 bit_depth=old.data.bit_depth,
+                points=points_room((each.kind, each.points) for image in images for each in image.annotations),
                 made_by="relabel",
             ),
         }

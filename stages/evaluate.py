@@ -18,6 +18,7 @@ from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.scorers import CocoApi
 from frozen_cache.evaluation.summary import summary
+from frozen_cache.evaluation.truth import refuse_without_masks
 from frozen_cache.finite_json import finite_json
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.remote import CachePath
@@ -111,6 +112,7 @@ def evaluate(
     heads = all_heads(head)
     check_choice(heads, baseline)
     reader = cache_for(heads, cache)
+    refuse_without_masks(reader.attributes, cache)
     pictures = photographs(cache, images, reader=reader)
     segmenter, of = make_segmenter(
         reader,

@@ -30,6 +30,7 @@ from frozen_cache.data.choose import choose_annotations
 from frozen_cache.data.coco import CocoDataset, read_coco
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, find_images
+from frozen_cache.data.supervision import points_room
 from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
@@ -156,7 +157,15 @@ def plan_extraction(
             names=choices.labels,
             chosen={key: label for key, label in choices.label_map.items() if key in dataset.categories},
         ),
-        data=_data_attributes(dataset, found, choices, counts, limit=limit, bit_depth=bit_depth),
+        data=_data_attributes(
+            dataset,
+            found,
+            choices,
+            counts,
+            limit=limit,
+            bit_depth=bit_depth,
+            points=_room(found, None if there is None else there.data.points),
+        ),
         views=views,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
@@ -241,6 +250,7 @@ def _data_attributes(
     *,
     limit: int | None,
     bit_depth: int | None,
+    points: int | None,
 ) -> DataAttributes:
     sized = ((image, found.file_sizes[image.id]) for image in found.images)
     return DataAttributes(
@@ -253,7 +263,14 @@ def _data_attributes(
         choices=choices,
         counts=counts,
         bit_depth=bit_depth,
+        points=points,
     )
+
+
+def _room(found: FoundImages, there: int | None) -> int | None:
+    """Points that the cache has room for, per object: as many as the cache that is there, where these are enough."""
+    needed = points_room((each.kind, each.points) for image in found.images for each in image.annotations)
+    return there if there is not None and (needed or 0) <= there else needed
 
 
 def _default_batch_size(planned: list[PlannedView], device: torch.device, scale: int) -> int:

@@ -52,6 +52,11 @@ def find_changes(plan: ExtractPlan, there: CacheAttributes, *, update: bool, wor
             f"the categories of {plan.out} are others than those of {plan.dataset.path}: `frozen-cache cache relabel` "
             "puts other categories on a cache, or extract anew to another --out"
         )
+    if there.data.points != asked.data.points:
+        raise UserError(
+            f"{plan.out} has no room for the objects without masks that have come to {plan.dataset.path}: extract "
+            "anew to another --out"
+        )
     if found := differences(there, asked):
         raise UserError(
             f"{plan.out} was made with other {'; '.join(found)}: give the same options again, or another --out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,15 @@ class LiveReader:
             num_classes=len(self.attributes.categories),
         )
 
+    @property
+    def has_pictures(self) -> bool:
+        """Always."""
+        return True
+
+    def pixels(self, index: int, view: StoredView) -> Tensor | None:
+        """(3, H, W) RGB of a view in 0..255, as the detector saw it."""
+        return view.pixels
+
     def read_stored(
         self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True, close_up: bool = False
     ) -> StoredView:
@@ -233,8 +243,8 @@ class LiveReader:
             UserError: an image that cannot be read, or outputs that are not finite.
         """
         layers = self.attributes.detector.encoder_layers if encoder_layers is None else encoder_layers
-        found = []
-        for batch in same_sized(self.shown(indices, seed=seed), most=self.most_pixels):
+        found, shown = [], self.shown(indices, seed=seed)
+        for batch in same_sized(shown, most=self.most_pixels):
             output = self._run(torch.stack([view.pixels for view in batch]), layers, c1=c1)
             found += collected(output, batch, self.attributes)
         return [
@@ -242,8 +252,9 @@ class LiveReader:
                 rows=without_maps(view),
                 c1=None if view.c1 is None else StoredMap(view.c1),
                 encoder={layer: [StoredMap(level) for level in levels] for layer, levels in view.encoder.items()},
+                pixels=seen.pixels,
             )
-            for view in found
+            for seen, view in zip(shown, found, strict=True)
         ]
 
     def shown(self, indices: Sequence[int], *, seed: int) -> list[ShownView]:
@@ -264,7 +275,8 @@ class LiveReader:
             )
             masks = [jitter.of_mask(annotation.rle) for annotation in planned.image.annotations]
             transform, pixels = jitter.transform, jitter.of_image(image, rule)
-            truth = truth_of_masks(planned.image, masks, self._index)
+            move = partial(jitter.of_point, original=size)
+            truth = truth_of_masks(planned.image, masks, self._index, move=move)
         else:
             pixels = apply_view(image, transform, rule)
             truth = view_truth(planned.image, transform, self._index)

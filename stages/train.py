@@ -18,6 +18,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from frozen_cache.attention.backends import choose
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
+from frozen_cache.evaluation.truth import refuse_without_masks
 from frozen_cache.head.config import resolve_encoder_layer
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.ownership import Ownership
@@ -138,6 +139,7 @@ def train_head(
         for views in [reader, *([] if measured is None else [measured.reader])]:
             views.check_zoom()
     if measured is not None:
+        refuse_without_masks(measured.reader.attributes, measured.name)
         check_fits(record, measured.reader, head=out, cache=measured.name)
     accelerator = _accelerator(config, device)
     torch.manual_seed(config.seed)
@@ -326,8 +328,24 @@ def _announce(
         f"from {source.name}: {len(trainer.indices):,} views, {objects:,} {kind} of {len(record.categories)} "
         f"categories; {'no validation' if measured is None else f'evaluated on {measured.name}'}"
     )
+    if weak := _without_masks(source.reader):
+        say(weak)
     if start.from_step:
         say(f"going on from step {start.from_step:,}")
     if start.changed:
         schedule = schedule_text(config.optim, step=start.from_step, total=trainer.total)
         say(f"{'; '.join(start.changed)}: {schedule}")
+
+
+def _without_masks(reader: ViewSource) -> str:
+    """What the objects without masks are trained by; empty where all have masks."""
+    counts = reader.attributes.data.counts
+    if not counts.without_masks:
+        return ""
+    found = f"without masks: {counts.points_alone:,} objects with points, {counts.boxes_alone:,} with boxes alone"
+    if reader.has_pictures:
+        return f"{found}; they are trained by these, and by the colours of the images"
+    return (
+        f"{found}; the cache keeps no images, so they are trained by these alone and not by colours, which gives worse "
+        "masks: extract-features --c1 recomputed keeps the images"
+    )

@@ -24,7 +24,8 @@ Root attributes
     detector_fingerprint    sha256 of the spec without its name.
     label_to_category       detector label -> category id of the data set.
     data                    fingerprint (sha256 over categories, annotations as used, image names and sizes), categories
-                            ({"id", "name"} by rising id), number of images, ids of missing ones, limit.
+                            ({"id", "name"} by rising id), number of images, ids of missing ones, limit. Only where
+                            objects lack masks: `points`, the most that one of these has.
     views, view_seed        views per image; they are drawn from (seed, image id, view index).
     top_k                   K, the (query, label) pairs kept.
     precision               float16, float32, int8 or coded, of `c1` and `encoder`.
@@ -70,6 +71,10 @@ Arrays of a segment with V views (those of broken images are left out), R rows, 
                 rle_bytes.
     truth/boxes (G, 5) float32: x0, y0, x1, y1 and area, in pixels of the view's crop frame (original resolution, after
                 crop and flip). Plain views keep the annotation's own box and area, others have the cropped mask's.
+    truth/supervision
+                (G, 1 + 3 P) float32, only with `points` in `data`: what is known of an object: 0 its mask, 1 points, 2
+                its box alone; then P times x, y (pixels of the crop frame) and 1 inside, 0 outside, -1 no point. The
+                RLE of an object without a mask is its filled box.
     truth/rle   uint8: the counts of COCO's compressed RLE, `rle_bytes` each, one object after the other; the size of
                 the masks is that of the crop.
     A segment whose images were all broken has `views`, `offsets` and `shapes` only. The group's attribute `broken`

@@ -72,13 +72,16 @@ def write_linked(
         NotWhole: they are not.
     """
     arrays = {**arrays, "offsets": [offsets]}
-    arrays = {name: parts for name, parts in arrays.items() if f"{name}/zarr.json" in source.record.files}
+    layouts = fixed_tables(record, attributes) | columns(record, attributes, offsets)
+    arrays = {name: parts for name, parts in arrays.items() if name in layouts}
     old = source.folder
     links = {
         name: told
         for name, told in source.record.files.items()
         if name != "zarr.json" and not any(name.startswith(f"{array}/") for array in arrays)
     }
+    if "truth/supervision" not in layouts:
+        links = {name: told for name, told in links.items() if not name.startswith("truth/supervision/")}
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     sums = dict(read_document(source.record, old, "zarr.json").get("attributes", {}).get(ATTRIBUTE, {}))  # type: ignore[attr-defined]
     sums = {name: text for name, text in sums.items() if name in links}

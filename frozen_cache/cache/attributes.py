@@ -64,6 +64,11 @@ class DataAttributes(BaseModel):
     """The command that made the cache from other caches."""
     bit_depth: int | None = added_later(None)
     """Values of images with more than 8 bits run from 0 to 2^bit_depth - 1; None for what their files say."""
+    points: int | None = added_later(None)
+    """Of data in which objects lack masks: the points that `truth/supervision` has room for, per object; None where all
+    have masks, and there is no such array."""
+    masks_from: str = added_later("")
+    """The prompted model whose masks `cache relabel` gave to objects without."""
 
 
 class StemRecord(BaseModel):
@@ -263,7 +268,7 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
         "": {"format", "format_version", "detector_fingerprint", "views_total", "segment_views", "detector", "data"}
         | ({"stem"} if there.c1 != asked.c1 else set()),
         "detector": {"weights_sha256", "name"},
-        "data": {"fingerprint", "annotations", "categories", "counts", "made_by"},
+        "data": {"fingerprint", "annotations", "categories", "counts", "made_by", "masks_from"},
     }
     for group, without in leave.items():
         old, new = (value[group] if group else value for value in (before, now))

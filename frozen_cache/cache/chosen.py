@@ -15,6 +15,7 @@ from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.choices import AnnotationCounts
+from frozen_cache.data.supervision import Kind, Supervision
 from frozen_cache.progress import progress_bar
 from frozen_cache.remote import CachePath
 
@@ -28,13 +29,22 @@ class Source:
     """(categories,) int64: index of a category of the source -> its index in the new cache."""
     annotations_from: int = 0
     """Added to its annotation ids."""
+    points: int | None = None
+    """Of the new cache: room for points of an object."""
 
     @classmethod
-    def of(cls, reader: CacheReader, categories: Sequence[int] | None = None, *, annotations_from: int = 0) -> Source:
-        """With the new cache's category ids; None where they are the source's."""
+    def of(
+        cls,
+        reader: CacheReader,
+        categories: Sequence[int] | None = None,
+        *,
+        annotations_from: int = 0,
+        points: int | None = None,
+    ) -> Source:
+        """With the new cache's category ids, and its room for points; None where they are the source's."""
         own = [category["id"] for category in reader.attributes.categories]
         place = {key: at for at, key in enumerate(own if categories is None else categories)}
-        return cls(reader, np.array([place[key] for key in own], dtype=np.int64), annotations_from)
+        return cls(reader, np.array([place[key] for key in own], dtype=np.int64), annotations_from, points)
 
     def changed(self, array: str, values: np.ndarray) -> np.ndarray:
         """What the new cache has of a view's part of an array."""
@@ -45,6 +55,8 @@ class Source:
             values = values.copy()
             values[:, 0] += self.annotations_from
             values[:, 1] = self.label_of[values[:, 1]]
+        elif array == "truth/supervision" and self.points is not None:
+            values = Supervision.from_array(values).to_array(self.points)
         return values
 
 
@@ -75,18 +87,29 @@ class ChosenView:
         segment, row = self.opened()
         return self.source.changed("truth/objects", segment.stored("truth/objects", row))
 
+    def kinds(self) -> np.ndarray:
+        """(objects,) of `Kind`."""
+        segment, row = self.opened()
+        return segment.stored("truth/supervision", row)[:, 0]
+
 
 def counted(views: Iterable[ChosenView], category_ids: Sequence[int]) -> AnnotationCounts:
     """The objects of the plain views."""
     per_category: Counter[int] = Counter()
     crowds = 0
+    kinds: Counter[int] = Counter()
     for view in views:
         if view.key[1] == 0:
             objects = view.objects()
             crowds += int(objects[:, 2].sum())
+            kinds.update(view.kinds().tolist())
             per_category.update(category_ids[at] for at in objects[objects[:, 2] == 0, 1].tolist())
     return AnnotationCounts(
-        objects=per_category.total(), crowds=crowds, per_category=dict(sorted(per_category.items()))
+        objects=per_category.total(),
+        crowds=crowds,
+        per_category=dict(sorted(per_category.items())),
+        points_alone=kinds[Kind.POINTS],
+        boxes_alone=kinds[Kind.BOX],
     )
 
 

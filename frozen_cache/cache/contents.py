@@ -15,6 +15,7 @@ from frozen_cache.cache.layout import (
     OBJECT_COLUMNS,
     OBJECT_ROWS,
     OFFSET_COLUMNS,
+    POINT_COLUMNS,
     RLE_ROWS,
     ROW_COLUMNS,
     SHAPE_COLUMNS,
@@ -130,6 +131,9 @@ def columns(record: SegmentRecord, attributes: CacheAttributes, offsets: np.ndar
         "truth/boxes": ArrayLayout.sharded((objects, len(BOX_COLUMNS)), "float32", chunk=OBJECT_ROWS),
         "truth/rle": ArrayLayout.sharded((rle,), "uint8", chunk=RLE_ROWS),
     }
+    if attributes.data.points is not None:
+        columns_there = 1 + len(POINT_COLUMNS) * attributes.data.points
+        found["truth/supervision"] = ArrayLayout.sharded((objects, columns_there), "float32", chunk=OBJECT_ROWS)
     if attributes.stem is not None:
         end = image_spans(record.image_ids, record.image_bytes)[:, 1].max()
         found["images"] = ArrayLayout.sharded((int(end),), "uint8", chunk=IMAGE_ROWS)

@@ -24,6 +24,8 @@ SHAPE_COLUMNS = ("channels", "height", "width")
 SPAN_COLUMNS = ("start", "end")
 OBJECT_ROWS = 256
 """Objects per inner chunk."""
+POINT_COLUMNS = ("x", "y", "inside")
+"""Of each point in `truth/supervision`, behind the object's kind."""
 RLE_ROWS = 16 << 10
 """Bytes of RLE per inner chunk."""
 IMAGE_ROWS = 64 << 10
@@ -68,7 +70,8 @@ def image_spans(image_ids: Iterable[int], image_bytes: Iterable[int]) -> np.ndar
 
 def offset_column(name: str) -> str | None:
     """The column of `offsets` that cuts an array into views; None for tables, which have a row a view."""
-    column = {"truth/objects": "objects", "truth/boxes": "objects", "truth/rle": "rle"}.get(name, name.split("/")[0])
+    objects = dict.fromkeys(("truth/objects", "truth/boxes", "truth/supervision"), "objects")
+    column = (objects | {"truth/rle": "rle"}).get(name, name.split("/")[0])
     return column if column in OFFSET_COLUMNS else None
 
 

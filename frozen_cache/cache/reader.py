@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.contents import NotWhole, check_record
@@ -20,6 +21,7 @@ from frozen_cache.cache.stem_files import mend_stem, stem_damage
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.view_index import ViewIndex
+from frozen_cache.data.views import apply_view
 from frozen_cache.errors import UserError
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.remote import CachePath, cache_path
@@ -137,10 +139,23 @@ class CacheReader:
                 "both: extract it with --c1 recomputed, or leave head.zoom out"
             )
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the cache holds its images."""
+        return self.attributes.stem is not None
+
     def picture(self, index: int) -> Image.Image | None:
         """The image that a view shows, RGB and upright, whole; None where the cache holds no images."""
         segment, row = self.place(index)
         return segment.picture(row)
+
+    def pixels(self, index: int, view: StoredView) -> Tensor | None:
+        """(3, H, W) RGB of a view that was read, in 0..255, at the detector's input size or a multiple of it; None
+        where the cache holds no images."""
+        if view.image is not None:
+            return view.image.pixels[max(view.image.pixels)][0]
+        picture = self.picture(index)
+        return None if picture is None else apply_view(picture, view.rows.transform, self.attributes.detector.input)
 
     def place(self, index: int) -> tuple[SegmentReader, int]:
         """The opened segment of a view, and its row there; DamagedCacheError as `read`."""

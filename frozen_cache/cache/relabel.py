@@ -150,7 +150,7 @@ def relabel_segment(folder: Path, source: SegmentReader, relabelling: Relabellin
     for row in range(len(old.image_ids)):
         view = relabelling.view(source.read(row, layers=(), c1=False).rows)
         arrays = {"views": np.array([view_row(view)], dtype=np.int64), "rows": row_array(view)}
-        arrays |= truth_arrays(view.truth)
+        arrays |= truth_arrays(view.truth, points=attributes.data.points)
         for array, values in arrays.items():
             parts.setdefault(array, []).append(values)
         for column, array in (("rows", "rows"), ("objects", "truth/objects"), ("rle", "truth/rle")):

@@ -49,6 +49,7 @@ from frozen_cache.cache.stored_map import StoredMap, StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
 from frozen_cache.data.rle import check_masks
+from frozen_cache.data.supervision import Supervision, all_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import in_frame
@@ -116,7 +117,8 @@ class SegmentReader:
             return self._decoded(self._images, row, (meta["original_height"], meta["original_width"]))
 
     def stored(self, name: str, row: int | None = None) -> np.ndarray:
-        """An array as it is stored, or what one view has of it: elements of a column, one row of a table.
+        """An array as it is stored, or what one view has of it: elements of a column, one row of a table. Where all
+        objects have masks, a view's part of `truth/supervision` says so.
 
         Raises:
             DamagedCacheError, OSError: as `read`.
@@ -124,6 +126,9 @@ class SegmentReader:
         with self._damage(row):
             if row is None:
                 return self._read(name, slice(None))
+            if name == "truth/supervision" and self._attributes.data.points is None:
+                span = self._span("objects", row)
+                return all_masks(span.stop - span.start).to_array(0)
             if name == "images":
                 return self._read(name, self._image_span(row))
             column = offset_column(name)
@@ -255,7 +260,14 @@ class SegmentReader:
             masks=[{"size": list(size), "counts": counts} for counts in masks],
             annotation_ids=objects["annotation_id"].copy(),
             match=objects["match"].copy(),
+            supervision=self._supervision(span),
         )
+
+    def _supervision(self, span: slice) -> Supervision | None:
+        """What is known of the objects of a view; None where all objects of the cache have masks."""
+        if self._attributes.data.points is None:
+            return None
+        return Supervision.from_array(self._read("truth/supervision", span))
 
     def _check_size(self, name: str) -> None:
         check_size(self._record, self._folder, name)

@@ -33,6 +33,7 @@ from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.quantise import coded, quantised
 from frozen_cache.cache.view import CachedView
+from frozen_cache.data.supervision import all_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.durable import file_crc32, flush_tree
 from frozen_cache.errors import UserError
@@ -93,10 +94,12 @@ class SegmentWriter:
         if image_file is not None:
             self._put_image(view.image_id, image_file, image_crc)
         self._put_rows("rows", row_array(view), columns=ROW_COLUMNS)
-        truth = truth_arrays(view.truth)
+        truth = truth_arrays(view.truth, points=self._attributes.data.points)
         self._put_rows("truth/objects", truth["truth/objects"], rows=OBJECT_ROWS, columns=OBJECT_COLUMNS)
         self._put_rows("truth/boxes", truth["truth/boxes"], rows=OBJECT_ROWS, columns=BOX_COLUMNS)
         self._put_rows("truth/rle", truth["truth/rle"], rows=RLE_ROWS)
+        if "truth/supervision" in truth:
+            self._put_rows("truth/supervision", truth["truth/supervision"], rows=OBJECT_ROWS)
         self._views.append(view_row(view))
         self._crcs += [] if image_crc is None else [image_crc]
         self._annotation_sums += [] if annotation_sum is None else [annotation_sum]
@@ -214,16 +217,23 @@ def row_array(view: CachedView) -> np.ndarray:
     return pairs.float().numpy()
 
 
-def truth_arrays(truth: GroundTruth) -> dict[str, np.ndarray]:
-    """A view's part of the arrays of its ground truth, by their names."""
+def truth_arrays(truth: GroundTruth, *, points: int | None) -> dict[str, np.ndarray]:
+    """A view's part of the arrays of its ground truth, by their names.
+
+    Args:
+        points: of an object, that the cache has room for; None where it has objects with masks alone.
+    """
     counts = [mask["counts"] for mask in truth.masks]
     lengths = [len(count) for count in counts]
     objects = np.stack([truth.annotation_ids, truth.categories, truth.crowd, truth.match, lengths], axis=1)
-    return {
+    arrays: dict[str, np.ndarray] = {
         "truth/objects": objects.astype(np.int64),
         "truth/boxes": np.concatenate([truth.boxes, truth.areas[:, None]], axis=1).astype(np.float32),
         "truth/rle": np.frombuffer(b"".join(counts), dtype=np.uint8),
     }
+    if points is not None:
+        arrays["truth/supervision"] = (truth.supervision or all_masks(len(counts))).to_array(points)
+    return arrays
 
 
 def view_row(view: CachedView) -> list[int]:

@@ -61,6 +61,8 @@ class StoredView:
     """What the maps that are not stored are made of."""
     close_up: CloseUp | None = None
     """Where it was asked for."""
+    pixels: Tensor | None = None
+    """(3, H, W) in 0..255, what the detector saw, where it was in the loop."""
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from frozen_cache.data.segmentation import check_segmentation, segmentation_to_rle
+from frozen_cache.data.supervision import Kind, Point, filled_box, read_points
 
 BOX_IOU = 0.7
 """From which IoU with the mask's box the file's box is believed."""
@@ -29,7 +30,12 @@ class CocoAnnotation:
     """In pixels: the file's where it agrees with the mask, else the mask's."""
     crowd: bool
     rle: dict[str, Any]
-    """The mask, at least one pixel: compressed RLE {"size": [height, width], "counts": bytes}."""
+    """The mask, at least one pixel: compressed RLE {"size": [height, width], "counts": bytes}. The filled box of an
+    object without one."""
+    kind: Kind = Kind.MASK
+    """The most that the file knows of it."""
+    points: tuple[Point, ...] = ()
+    """In and outside of an object without a mask."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,11 @@ def read_annotation(entry: dict[str, Any], *, category_id: int, height: int, wid
     Raises:
         ValueError: it is malformed, and how.
     """
-    check_segmentation(entry.get("segmentation"), height=height, width=width)
     crowd, repaired_crowd = _crowd(entry.get("iscrowd", 0))
+    if entry.get("segmentation") in (None, []):
+        weak = _without_mask(entry, category_id=category_id, height=height, width=width, crowd=crowd)
+        return ReadAnnotation(weak, repaired_crowd=repaired_crowd)
+    check_segmentation(entry["segmentation"], height=height, width=width)
     rle = segmentation_to_rle(entry["segmentation"], height=height, width=width)
     pixels = float(coco_mask.area(rle))
     if not pixels:
@@ -71,6 +80,28 @@ def read_annotation(entry: dict[str, Any], *, category_id: int, height: int, wid
         rle=rle,
     )
     return ReadAnnotation(annotation, box is None, area is None, repaired_crowd)
+
+
+def _without_mask(entry: dict[str, Any], *, category_id: int, height: int, width: int, crowd: bool) -> CocoAnnotation:
+    """An object of which the file has points or a box alone; its area is its box's."""
+    points = read_points(entry, height=height, width=width)
+    value = entry.get("bbox")
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(_is_number(each) for each in value):
+        raise ValueError("it has neither a segmentation nor a bbox of four numbers")
+    x, y, box_width, box_height = (float(each) for each in value)
+    if min(box_width, box_height) <= 0 or max(-x - box_width, x - width, -y - box_height, y - height) >= 0:
+        raise ValueError("it has no segmentation, and its bbox has no part of the image in it")
+    rle = filled_box((x, y, box_width, box_height), height=height, width=width)
+    return CocoAnnotation(
+        id=entry["id"],
+        category_id=category_id,
+        bbox=(x, y, box_width, box_height),
+        area=float(coco_mask.area(rle)),
+        crowd=crowd,
+        rle=rle,
+        kind=Kind.POINTS if points else Kind.BOX,
+        points=tuple(points),
+    )
 
 
 def _box(value: Any, mask_box: list[float]) -> tuple[float, float, float, float] | None:

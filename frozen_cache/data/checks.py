@@ -9,6 +9,7 @@ from dataclasses import replace
 from frozen_cache.data.annotation import CocoAnnotation, read_annotation
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.data.coco import CocoDataset, CocoImage, Entry, annotation_name
+from frozen_cache.data.supervision import Kind
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
 
@@ -67,6 +68,8 @@ def _read(entry: Entry, image: CocoImage, choices: AnnotationChoices, tally: Cou
         tally["crowds_as_objects"] += 1
         annotation = replace(annotation, crowd=False)
     tally["crowds" if annotation.crowd else "objects"] += 1
+    tally["points_alone"] += annotation.kind == Kind.POINTS
+    tally["boxes_alone"] += annotation.kind == Kind.BOX
     return annotation
 
 

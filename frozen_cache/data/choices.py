@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from frozen_cache.documents import added_later
+
 Crowds = Literal["as-marked", "as-objects"]
 
 
@@ -67,9 +69,19 @@ class AnnotationCounts(BaseModel):
     """Of categories outside `--only`: left out."""
     malformed: int = 0
     """Left out by `--skip-bad-annotations`."""
+    points_alone: int = added_later(0)
+    """Without masks, with points in and outside of the object."""
+    boxes_alone: int = added_later(0)
+    """Without masks or points."""
+
+    @property
+    def without_masks(self) -> int:
+        """Objects and crowds of which a part of the mask's truth is known, at most."""
+        return self.points_alone + self.boxes_alone
 
     def lines(self) -> list[str]:
-        """What was repaired or left out, a line for each kind; none where the file means what its masks say."""
+        """What was repaired, left out or has no mask, a line for each kind; none where the file means what its masks
+        say."""
         kinds = [
             (self.repaired_boxes, "boxes taken from their masks (bbox missing, or IoU below 0.7 with the mask's box)"),
             (self.repaired_areas, "areas taken from their masks (area missing, or off by more than a factor of 2)"),
@@ -77,6 +89,8 @@ class AnnotationCounts(BaseModel):
             (self.crowds_as_objects, "crowds read as objects (--crowds as-objects)"),
             (self.empty_masks, "annotations left out: their masks have no pixels"),
             (self.other_classes, "annotations left out: of other classes (--only)"),
+            (self.points_alone, "without masks: points in and outside of the object"),
+            (self.boxes_alone, "without masks: boxes alone"),
             (self.malformed, "malformed annotations left out (--skip-bad-annotations)"),
         ]
         return [f"{count:,} {what}" for count, what in kinds if count]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.supervision import Kind
 from frozen_cache.data.truth import GroundTruth, view_truth
 from frozen_cache.data.view import ViewTransform
 
@@ -23,7 +24,8 @@ def data_fingerprint(images: Iterable[tuple[CocoImage, int | None]], categories:
     for image, file_size in images:
         digest.update(_line([image.id, image.file_name, image.height, image.width, file_size]))
         for a in image.annotations:
-            digest.update(_line([a.id, a.category_id, a.bbox, a.area, a.crowd, a.rle["counts"].decode("ascii")]))
+            told = [a.id, a.category_id, a.bbox, a.area, a.crowd, a.rle["counts"].decode("ascii")]
+            digest.update(_line(told if a.kind == Kind.MASK else [*told, a.kind, a.points]))
     return digest.hexdigest()
 
 
@@ -45,6 +47,8 @@ def truth_sum(truth: GroundTruth, category_ids: Sequence[int], plain: ViewTransf
     digest.update(np.array(category_ids, dtype=np.int64)[truth.categories].tobytes())
     digest.update(truth.boxes.tobytes() + truth.areas.tobytes() + truth.crowd.tobytes())
     digest.update(_line([mask["counts"].decode("ascii") for mask in truth.masks]))
+    if truth.supervision is not None and not truth.supervision.masked.all():
+        digest.update(_line(truth.supervision.listed()))
     return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 

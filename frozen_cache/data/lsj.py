@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.transforms import v2
 
+from frozen_cache.data.supervision import Point
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.detectors.input_rule import InputRule
 
@@ -83,6 +84,14 @@ class LargeScaleJitter:
         nearest = v2.InterpolationMode.NEAREST_EXACT
         scaled = v2.functional.resize(mask, list(self.scaled), interpolation=nearest)
         return coco_mask.encode(np.asfortranarray(self._placed(scaled, 0)[0].numpy()))
+
+    def of_point(self, point: Point, original: tuple[int, int]) -> Point | None:
+        """A point of the original image, of `original` (height, width), in pixels of the input; None outside of it."""
+        (height, width), (top, left) = self.scaled, self.corner
+        x, y = point[0] * width / original[1] - left, point[1] * height / original[0] - top
+        if not (0 <= x <= self.size[1] and 0 <= y <= self.size[0]):
+            return None
+        return self.size[1] - x if self.flip else x, y, point[2]
 
     def _placed(self, values: Tensor, fill: Any) -> Tensor:
         """Cut and padded to the input's size, then mirrored where drawn."""

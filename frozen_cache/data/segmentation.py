@@ -16,14 +16,10 @@ def check_segmentation(segmentation: Any, *, height: int, width: int) -> None:
     A mask of no pixels is one: an empty RLE, a polygon of one or two points.
     """
     if isinstance(segmentation, list):
-        if not segmentation:
-            raise ValueError("its segmentation is empty: a box alone gives no mask to learn from")
         for polygon in segmentation:
             _check_polygon(polygon, height=height, width=width)
     elif isinstance(segmentation, dict):
         _check_rle(segmentation, height=height, width=width)
-    elif segmentation is None:
-        raise ValueError("it has no segmentation: a box alone gives no mask to learn from")
     else:
         raise ValueError(f"its segmentation is a {type(segmentation).__name__}, neither polygons nor an RLE")
 

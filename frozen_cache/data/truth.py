@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.supervision import Kind, Point, Supervision
 from frozen_cache.data.view import ViewTransform
 
 
@@ -32,6 +35,8 @@ class GroundTruth:
     """(G,) int64, the annotation ids of the data set."""
     match: np.ndarray
     """(G,) int64 row of the view's arrays that Hungarian matching gave the object; -1 for crowds and unmatched ones."""
+    supervision: Supervision | None = None
+    """Which objects have masks, and what is known of the others; None where all have."""
 
     @classmethod
     def none(cls) -> GroundTruth:
@@ -58,18 +63,32 @@ def view_truth(image: CocoImage, view: ViewTransform, category_index: dict[int, 
     """
     if view.is_plain:
         return _truth(image.annotations, category_index)
-    return truth_of_masks(image, [crop_rle(annotation.rle, view) for annotation in image.annotations], category_index)
+    masks = [crop_rle(annotation.rle, view) for annotation in image.annotations]
+    return truth_of_masks(image, masks, category_index, move=partial(_cropped_point, view=view))
 
 
-def truth_of_masks(image: CocoImage, masks: list[dict[str, Any]], category_index: dict[int, int]) -> GroundTruth:
+def truth_of_masks(
+    image: CocoImage,
+    masks: list[dict[str, Any]],
+    category_index: dict[int, int],
+    *,
+    move: Callable[[Point], Point | None],
+) -> GroundTruth:
     """The objects of an image as their masks have become, none matched yet: boxes and areas are those of the masks.
 
     Args:
         masks: compressed RLEs, one for each annotation; an object whose mask is empty is dropped.
         category_index: category id to index into the cache's categories.
+        move: gives an annotated point as it has become; None where it is gone.
     """
     changed = [
-        replace(annotation, rle=rle, area=float(area), bbox=tuple(coco_mask.toBbox(rle).tolist()))
+        replace(
+            annotation,
+            rle=rle,
+            area=float(area),
+            bbox=tuple(coco_mask.toBbox(rle).tolist()),
+            points=tuple(moved for point in annotation.points if (moved := move(point)) is not None),
+        )
         for annotation, rle in zip(image.annotations, masks, strict=True)
         if (area := coco_mask.area(rle)) > 0
     ]
@@ -86,7 +105,26 @@ def _truth(annotations: list[CocoAnnotation], category_index: dict[int, int]) ->
         masks=[annotation.rle for annotation in annotations],
         annotation_ids=np.array([annotation.id for annotation in annotations], dtype=np.int64),
         match=np.full(len(annotations), -1, dtype=np.int64),
+        supervision=_supervision(annotations),
     )
+
+
+def _supervision(annotations: list[CocoAnnotation]) -> Supervision | None:
+    """None where all have masks. An object that has lost its points has its box left."""
+    kinds = [
+        Kind.BOX if annotation.kind == Kind.POINTS and not annotation.points else annotation.kind
+        for annotation in annotations
+    ]
+    return Supervision.of(kinds, [annotation.points for annotation in annotations]) if any(kinds) else None
+
+
+def _cropped_point(point: Point, *, view: ViewTransform) -> Point | None:
+    """A point of the image in pixels of the view's crop frame; None where it is cut off."""
+    x, y, label = point
+    x0, y0, x1, y1 = view.crop
+    if not (x0 <= x <= x1 and y0 <= y <= y1):
+        return None
+    return x1 - x if view.flip else x - x0, y - y0, label
 
 
 def crop_rle(rle: dict[str, Any], view: ViewTransform) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from typing import Any
 import torch
 from torchvision.ops import box_convert
 
+from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.view import CachedView
+from frozen_cache.errors import UserError
+
+
+def refuse_without_masks(attributes: CacheAttributes, name: object) -> None:
+    """UserError where masks would be compared with the boxes of objects that have no mask."""
+    without = attributes.data.counts.without_masks
+    if without:
+        raise UserError(
+            f"{name} has {without:,} objects without masks, so the AP of masks cannot be measured on it: evaluate "
+            "where all objects have masks"
+        )
 
 
 def truth_annotations(view: CachedView, categories: list[int]) -> list[dict[str, Any]]:

@@ -119,3 +119,11 @@ class HeadOutput:
     """(N, num_classes) predicted mask IoU, or None without mask scoring."""
     boundary: BoundaryPoints | None = None
     """In training, with a boundary stage."""
+
+    def take(self, rows: Tensor) -> HeadOutput:
+        """Of some of the RoIs, (M,) int64."""
+        boundary = self.boundary
+        if boundary is not None:
+            boundary = BoundaryPoints(boundary.points.index_select(0, rows), boundary.logits.index_select(0, rows))
+        iou = None if self.iou is None else self.iou.index_select(0, rows)
+        return HeadOutput(mask_logits=self.mask_logits.index_select(0, rows), iou=iou, boundary=boundary)

@@ -18,10 +18,11 @@ from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.view import CachedView
 from frozen_cache.head.inputs import ImageFeatures, ImageGroup, Rois
 from frozen_cache.masks.crop import crop_masks
-from frozen_cache.training.config import TrainConfig
+from frozen_cache.training.config import LossConfig, TrainConfig
 from frozen_cache.training.rois import training_rois
 from frozen_cache.training.stored_group import StoredFeatures, stored_groups
 from frozen_cache.training.view_source import ViewSource
+from frozen_cache.training.weak_targets import WeakCollector, WeakTargets, weak_collector
 
 
 class FeatureGroup(Protocol):
@@ -75,6 +76,8 @@ class TrainingBatch:
     """(N,) of the whole object's mask, in the same pixels."""
     fine_targets: Tensor | None = None
     """(N, S, S) float32, targets at the side of the boundary stage, where there is one."""
+    weak: WeakTargets | None = None
+    """Where objects of the data lack masks: what is known instead. Their `targets` are their boxes."""
     close_ups: list[CloseUp] = field(default_factory=list)
     """Of each view with RoIs, where the head zooms."""
     close_up_counts: list[int] = field(default_factory=list)
@@ -101,8 +104,23 @@ class TrainingBatch:
         rois = [self.rois.image_index, self.rois.boxes, self.rois.queries, self.rois.labels]
         maps = [part for group in self.groups for part in group.tensors()]
         fine = [] if self.fine_targets is None else [self.fine_targets]
+        weak = [] if self.weak is None else self.weak.tensors()
         near = [each.pixels for each in self.close_ups]
-        return [*maps, *near, *rois, self.targets, *fine, self.box_areas, self.object_areas]
+        areas = [self.box_areas, self.object_areas]
+        return [*maps, *near, *rois, self.targets, *fine, *areas, *weak]
+
+    def with_masks(self, rows: Tensor) -> TrainingBatch:
+        """What the losses of masks read, of the RoIs (M,) int64 whose objects have them."""
+        fine = None if self.fine_targets is None else self.fine_targets.index_select(0, rows)
+        return replace(
+            self,
+            rois=replace(self.rois, labels=self.rois.labels.index_select(0, rows)),
+            targets=self.targets.index_select(0, rows),
+            box_areas=self.box_areas.index_select(0, rows),
+            object_areas=self.object_areas.index_select(0, rows),
+            fine_targets=fine,
+            weak=None,
+        )
 
     def features(self) -> list[ImageGroup]:
         """What the head reads, float32, made on the batch's device."""
@@ -129,6 +147,7 @@ class TrainingBatch:
             box_areas=change(self.box_areas),
             object_areas=change(self.object_areas),
             fine_targets=None if self.fine_targets is None else change(self.fine_targets),
+            weak=None if self.weak is None else self.weak.each(change),
         )
 
 
@@ -177,6 +196,10 @@ class ViewStore:
         """The views of a step, in order; `seed` is for a store that draws them anew in each."""
         return [self.read(index) for index in indices]
 
+    def weak(self, config: LossConfig, *, side: int) -> WeakCollector | None:
+        """For what is known of objects without masks; None where all objects have them."""
+        return weak_collector(self.reader.attributes, config, side=side, pictures=self.reader.has_pictures)
+
     @property
     def query_dim(self) -> int:
         """D of the cached queries."""
@@ -221,7 +244,7 @@ def make_batch(
         pinned: in memory that a GPU copies from while the program goes on.
     """
     if not indices:
-        return no_batch(store.query_dim, roi_side, config.head.refine)
+        return no_batch(store.query_dim, roi_side, config.head.refine, weak=store.weak(config.loss, side=roi_side))
     views = store.read_together(indices, seed=seed)
     images = [store.features(view) for view in views]
     batch = batch_of(
@@ -230,6 +253,8 @@ def make_batch(
         config,
         roi_side=roi_side,
         seed=seed,
+        weak=store.weak(config.loss, side=roi_side),
+        pixels=lambda at: store.reader.pixels(indices[at], views[at]),
     )
     counts = Counter(batch.rois.image_index.tolist())
     near = [(view.close_up, counts[at]) for at, view in enumerate(views) if view.close_up is not None and counts[at]]
@@ -244,12 +269,16 @@ def batch_of(
     *,
     roi_side: int,
     seed: int,
+    weak: WeakCollector | None,
+    pixels: Callable[[int], Tensor | None],
 ) -> TrainingBatch:
     """The RoIs and targets of views, beside their maps.
 
     Args:
         views: without their maps.
         groups: from the RoIs of each view to the maps of those that have any.
+        weak: still empty, where objects of the data lack masks.
+        pixels: from the number of a view among these to its (3, H, W) RGB in 0..255, where there are pictures.
     """
     generator = torch.Generator().manual_seed(seed)
     queries, boxes, labels, image_index = [], [], [], []
@@ -260,13 +289,24 @@ def batch_of(
         queries.append(view.queries[chosen.rows])
         boxes.append(chosen.boxes)
         labels.append(torch.from_numpy(view.truth.categories)[chosen.objects])
-        pixels = to_pixels(enlarged(chosen.boxes, config.head.roi_scale), view.transform.crop_size)
-        cut = partial(crop_masks, view.truth.masks, objects=chosen.objects, boxes=pixels, soft=config.loss.soft_targets)
+        corners = to_pixels(enlarged(chosen.boxes, config.head.roi_scale), view.transform.crop_size)
+        cut = partial(
+            crop_masks, view.truth.masks, objects=chosen.objects, boxes=corners, soft=config.loss.soft_targets
+        )
         targets.append(cut(side=roi_side))
         if config.head.refine is not None:
             fine_targets.append(cut(side=config.head.refine))
-        box_areas.append((pixels[:, 2] - pixels[:, 0]) * (pixels[:, 3] - pixels[:, 1]))
+        box_areas.append((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]))
         object_areas.append(torch.from_numpy(view.truth.areas).float()[chosen.objects])
+        if weak is not None:
+            weak.add(
+                view.truth,
+                chosen.objects,
+                rois=enlarged(chosen.boxes, config.head.roi_scale),
+                corners=corners,
+                targets=targets[-1],
+                pixels=partial(pixels, at),
+            )
     return TrainingBatch(
         groups=groups([len(part) for part in boxes]),
         rois=Rois(
@@ -279,13 +319,22 @@ def batch_of(
         box_areas=torch.cat(box_areas),
         object_areas=torch.cat(object_areas),
         fine_targets=torch.cat(fine_targets) if fine_targets else None,
+        weak=None if weak is None else weak.targets(),
     )
 
 
-def no_batch(query_dim: int, roi_side: int, fine_side: int | None) -> TrainingBatch:
+def no_batch(query_dim: int, roi_side: int, fine_side: int | None, *, weak: WeakCollector | None) -> TrainingBatch:
     """Of no views."""
     whole, areas = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     rois = Rois(image_index=whole, boxes=torch.zeros(0, 4), queries=torch.zeros(0, query_dim), labels=whole)
     targets = torch.zeros(0, roi_side, roi_side)
     fine = None if fine_side is None else torch.zeros(0, fine_side, fine_side)
-    return TrainingBatch(groups=[], rois=rois, targets=targets, box_areas=areas, object_areas=areas, fine_targets=fine)
+    return TrainingBatch(
+        groups=[],
+        rois=rois,
+        targets=targets,
+        box_areas=areas,
+        object_areas=areas,
+        fine_targets=fine,
+        weak=None if weak is None else weak.targets(),
+    )

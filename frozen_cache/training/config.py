@@ -62,6 +62,14 @@ class LossConfig(BaseModel):
     """Weight of the squared error of the predicted mask IoU (Eq. 12, 13)."""
     refine: float = Field(default=5.0, ge=0)
     """Weight of the binary cross-entropy at the points of the boundary stage (`head.refine`)."""
+    projection: float = Field(default=5.0, ge=0)
+    """Weight of the projection loss, of objects without masks: dice of the mask's and the box's projections."""
+    pairwise: float = Field(default=5.0, ge=0)
+    """Weight of the pairwise loss, of objects without masks: cells of like colours are of one thing."""
+    pairwise_warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of all steps over which the pairwise loss grows to its weight."""
+    annotated: float = Field(default=5.0, ge=0)
+    """Weight of the binary cross-entropy at annotated points in and outside of objects without masks."""
     soft_targets: bool = False
     """Targets as covered fractions of each cell instead of 0 / 1."""
 

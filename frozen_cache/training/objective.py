@@ -1,4 +1,5 @@
-"""The training objective: mask loss on points or densely, plus mask scoring and the boundary stage."""
+"""The training objective: mask loss on points or densely, plus mask scoring and the boundary stage; and the losses of
+objects without masks."""
 
 from __future__ import annotations
 
@@ -10,16 +11,30 @@ from frozen_cache.masks.points import sample_points, uncertain_points
 from frozen_cache.training.batches import TrainingBatch
 from frozen_cache.training.config import LossConfig
 from frozen_cache.training.losses import bce_loss, dice_loss, mask_iou, scoring_loss
+from frozen_cache.training.weak_losses import weak_losses
 
 
 def objective(
-    output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor
+    output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor, progress: float = 1.0
 ) -> dict[str, Tensor]:
     """The weighted losses by name; their sum is what is minimised.
 
     Args:
         count: RoIs of all processes, at least 1, over the number of processes; a number or a scalar on the device.
+        progress: share of the run's steps that are done.
     """
+    if batch.weak is None:
+        return _of_masks(output, batch, config, count=count)
+    logits = output.mask_logits.float()
+    weak = weak_losses(logits, batch.targets, batch.weak, config, count=count, progress=progress)
+    rows = batch.weak.masked
+    return _of_masks(output.take(rows), batch.with_masks(rows), config, count=count) | weak
+
+
+def _of_masks(
+    output: HeadOutput, batch: TrainingBatch, config: LossConfig, *, count: float | Tensor
+) -> dict[str, Tensor]:
+    """The losses of RoIs whose objects have masks."""
     logits = output.mask_logits.float()
     at, targets = (
         (logits.flatten(1), batch.targets.flatten(1))

@@ -64,8 +64,11 @@ class TrainingStep:
         """Put the head and the optimizer in accelerate's hands; once, before the first step."""
         self._model, self._stepper = self.accelerator.prepare(self.head, self.optimizer)
 
-    def __call__(self, batch: TrainingBatch | ShownBatch, *, rate: float, stop: bool = False) -> StepResult:
-        """Train on a batch that is on the device, at the learning rate `rate`."""
+    def __call__(
+        self, batch: TrainingBatch | ShownBatch, *, rate: float, stop: bool = False, progress: float = 1.0
+    ) -> StepResult:
+        """Train on a batch that is on the device, at the learning rate `rate`; the share `progress` of all steps is
+        done."""
         own = None
         if isinstance(batch, ShownBatch):
             assert self.tuning is not None  # who else makes such batches
@@ -82,7 +85,7 @@ class TrainingStep:
         for group in self._stepper.param_groups:
             group["lr"] = rate * group[SHARE]
         self._model.train()
-        losses = self.losses(batch, count=count)
+        losses = self.losses(batch, count=count, progress=progress)
         if own is not None:
             losses["detector"] = own
         loss = torch.stack(list(losses.values())).sum()
@@ -97,12 +100,12 @@ class TrainingStep:
         values = {"loss": loss.detach()} | {name: value.detach() for name, value in losses.items()}
         return StepResult(values=values | {"gradient norm": norm, "rois": self._filled(rois)}, stops=stops)
 
-    def losses(self, batch: TrainingBatch, *, count: float | Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: TrainingBatch, *, count: float | Tensor, progress: float = 1.0) -> dict[str, Tensor]:
         """The forward pass in the configured precision, and the losses by name in float32."""
         with self.accelerator.autocast():
             rois = batch.zoomed_rois(self.head.boxes(batch.rois), side=self.config.head.zoom)
             output = self._model(batch.features(), rois)
-        return objective(output, batch, self.config.loss, count=count)
+        return objective(output, batch, self.config.loss, count=count, progress=progress)
 
     def _clip(self) -> Tensor:
         """The norm of all gradients, which are scaled down where it is larger than the configuration allows."""

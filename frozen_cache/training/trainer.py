@@ -213,7 +213,7 @@ class Trainer:
         # Everything random in a step comes from its number, so that a resumed run needs no generator's state.
         torch.manual_seed(self.config.seed * 10_000_019 + step)
         rate = learning_rate(self.config.optim, step=step, total=self.total)
-        result = self.step(batch, rate=rate, stop=stop)
+        result = self.step(batch, rate=rate, stop=stop, progress=step / self.total)
         self._numbers = StepNumbers(
             step=step,
             images=[self.store.reader.views[index][0] for index in indices],

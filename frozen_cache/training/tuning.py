@@ -20,6 +20,7 @@ from frozen_cache.head.inputs import ImageGroup
 from frozen_cache.training.batches import MadeGroup, TrainingBatch, ViewStore, batch_of, no_batch
 from frozen_cache.training.config import TrainConfig
 from frozen_cache.training.shown import ShownView, collected, same_sized
+from frozen_cache.training.weak_targets import weak_collector
 
 
 class Show(Protocol):
@@ -100,8 +101,10 @@ class Tuning:
         Returns:
             The batch, and the detector's own loss with its weight, where the configuration gives it one.
         """
+        weak = weak_collector(self.attributes, self.config.loss, side=self._roi_side, pictures=True)
         if not shown.views:
-            return no_batch(self.attributes.detector.query_dim, self._roi_side, self.config.head.refine), None
+            none = no_batch(self.attributes.detector.query_dim, self._roi_side, self.config.head.refine, weak=weak)
+            return none, None
         device = shown.pixels[0].device
         outputs, loss = self._detected(shown)
         rows = []
@@ -127,7 +130,16 @@ class Tuning:
                     )
             return made
 
-        batch = batch_of(rows, groups, self.config, roi_side=self._roi_side, seed=shown.seed)
+        seen = [view.pixels for views in shown.views for view in views]
+        batch = batch_of(
+            rows,
+            groups,
+            self.config,
+            roi_side=self._roi_side,
+            seed=shown.seed,
+            weak=weak,
+            pixels=seen.__getitem__,
+        )
         return batch.to(device), loss
 
     def _detected(self, shown: ShownBatch) -> tuple[list[DetectorOutput], Tensor | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from torch import Tensor
+
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.head.inputs import HeadInputs
@@ -39,6 +41,16 @@ class ViewSource(Protocol):
         self, index: int, *, encoder_layers: Sequence[int] | None = None, c1: bool = True, close_up: bool = False
     ) -> StoredView:
         """A view with its maps; `None` for all encoder layers; with its own pixels where a `close_up` is asked for."""
+        ...
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether `pixels` gives any."""
+        ...
+
+    def pixels(self, index: int, view: StoredView) -> Tensor | None:
+        """(3, H, W) RGB of a view that was read, in 0..255, at the detector's input size or a multiple of it; None
+        without pictures."""
         ...
 
     def head_inputs(self, encoder_layer: int | None = None) -> HeadInputs:

@@ -90,3 +90,10 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> RemotePath:
     name = f"b{uuid.uuid4().hex}"
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
     return RemotePath(f"s3://{name}/some/where")
+
+
+@pytest.fixture
+def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings leave no plots and pages: these take longer than a training of a few steps."""
+    for name in ("plot_run", "run_page", "write_page"):
+        monkeypatch.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments, **options: None)

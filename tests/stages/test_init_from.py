@@ -17,6 +17,8 @@ from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.run_directory import load_record
 
+pytestmark = pytest.mark.usefixtures("unplotted")
+
 SMALL: dict[str, Any] = {
     "head.width": 16, "head.roi_size": 8, "head.image_width": 16, "head.image_layers": 0, "head.box_layers": 1,
     "optim.batch_size": 4, "loss.points": 16, "optim.epochs": 1,
@@ -41,12 +43,6 @@ def made(fake: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Made:
     extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=cache)
     train_head(cache=cache, out=run, overrides=SMALL, device="cpu")
     return Made(cache, run)
-
-
-@pytest.fixture(autouse=True)
-def unplotted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_run", "run_page", "write_page"):
-        monkeypatch.setattr(f"frozen_cache.stages.train.{name}", lambda *arguments, **options: None)
 
 
 @pytest.fixture

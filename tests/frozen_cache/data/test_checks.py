@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.data.coco import read_coco
+from frozen_cache.data.supervision import Kind, filled_box
 from frozen_cache.errors import UserError
 
 SQUARE = [[2, 1, 6, 1, 6, 5, 2, 5]]
@@ -130,8 +133,13 @@ BAD = [
     (first(image_id=5), "annotation 0 belongs to image 5"),
     (first(image_id=[2]), "annotation 0 belongs to image"),
     (first(category_id=9), "annotation 0 has the category 9"),
-    (first(segmentation=None), "annotation 0 .image 1.: .*a box alone"),
-    (first(segmentation=[]), "annotation 0 .*a box alone"),
+    (first(segmentation=None, bbox=None), "annotation 0 .image 1.: it has neither a segmentation nor a bbox"),
+    (first(segmentation=[], bbox=[20, 1, 4, 4]), "annotation 0 .*no part of the image"),
+    (first(segmentation=[], bbox=[2, 1, 0, 4]), "annotation 0 .*no part of the image"),
+    (first(segmentation=None, point_coords=[[3, 3]], point_labels=[0, 1]), "annotation 0 .*two lists of one length"),
+    (first(segmentation=None, point_coords=[[3]], point_labels=[1]), "annotation 0 .*no .x, y."),
+    (first(segmentation=None, point_coords=[[3, 11]], point_labels=[1]), "annotation 0 .*outside of the image"),
+    (first(segmentation=None, point_coords=[[3, 3]], point_labels=[2]), "annotation 0 .*neither 0 nor 1"),
     (first(segmentation=[[1, 2, 3, "x", 5, 6]]), "annotation 0 .*not a number"),
     (first(segmentation={"size": [5, 5], "counts": [25]}), "annotation 0 .*RLE has the size"),
     (first(iscrowd="maybe"), "annotation 0 .*iscrowd is 'maybe'"),
@@ -152,7 +160,7 @@ def test_malformed_annotations_are_named_and_can_be_left_out(tmp_path: Path, cha
 
 def test_all_malformed_annotations_are_counted_the_first_ten_named(tmp_path: Path) -> None:
     def change(c: dict[str, Any]) -> None:
-        bad = c["annotations"][0] | {"segmentation": None}
+        bad = c["annotations"][0] | {"segmentation": None, "bbox": None}
         c["annotations"] = [bad | {"id": number} for number in range(100, 125)]
 
     with pytest.raises(UserError, match=r"25 annotations are malformed: .*annotation 109 .*; and 15 more") as caught:
@@ -179,3 +187,28 @@ def test_categories_mapped_to_one_label_are_one(tmp_path: Path) -> None:
     assert choices.kept({4: "cat", 5: "dog"}) == {4: "cat"}
     found, counts = read(tmp_path, first(category_id=5), label_map={4: 2, 5: 2})
     assert [a.category_id for a in found] == [4, 4] and counts.per_category == {4: 2}
+
+
+def test_objects_without_masks_are_taken_by_what_the_file_knows_of_them(tmp_path: Path) -> None:
+    def change(c: dict[str, Any]) -> None:
+        boxed, pointed = c["annotations"]
+        del boxed["segmentation"]
+        boxed["bbox"] = [2.4, 1.6, 4, 4]
+        pointed.update(segmentation=[], point_coords=[[3, 3.5], [1, 9]], point_labels=[1, 0])
+        c["annotations"].append(boxed | {"id": 8, "segmentation": SQUARE, "point_coords": [[1, 1]]})
+
+    found, counts = read(tmp_path, change)
+    assert [a.kind for a in found] == [Kind.BOX, Kind.POINTS, Kind.MASK]
+    assert [a.points for a in found] == [(), ((3, 3.5, 1), (1, 9, 0)), ()]
+    wanted = np.zeros((10, 20), dtype=np.uint8)
+    wanted[2:6, 2:6] = 1
+    assert (coco_mask.decode(found[0].rle) == wanted).all(), "the filled box, rounded"
+    assert (found[0].bbox, found[0].area) == ((2.4, 1.6, 4, 4), 16.0)
+    assert (counts.objects, counts.points_alone, counts.boxes_alone, counts.without_masks) == (3, 1, 1, 2)
+    assert "1 without masks: boxes alone" in counts.lines()
+
+
+@pytest.mark.parametrize("box", [(-3, 2.2, 3.2, 0.1), (19.9, 9.9, 5, 5), (4, 4, 0.1, 0.1), (-5, -5, 50, 50)])
+def test_a_filled_box_has_a_pixel_and_stays_in_the_image(box: tuple[float, float, float, float]) -> None:
+    mask = coco_mask.decode(filled_box(box, height=10, width=20))
+    assert mask.shape == (10, 20) and mask.sum() >= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torchvision.transforms import v2
 from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.lsj import LargeScaleJitter, lsj_size
-from frozen_cache.data.truth import truth_of_masks
+from frozen_cache.data.truth import GroundTruth, truth_of_masks
 from frozen_cache.detectors.input_rule import InputRule
 
 SIZE = (96, 128)
@@ -41,6 +43,23 @@ def drawn(seed: object, *, scale: tuple[float, float] = (0.1, 2.0)) -> LargeScal
     return LargeScaleJitter.draw(WHOLE, size=SIZE, scale=scale, seed=str(seed))
 
 
+def moved(jitter: LargeScaleJitter, entry: CocoImage) -> GroundTruth:
+    masks = [jitter.of_mask(each.rle) for each in entry.annotations]
+    return truth_of_masks(entry, masks, {1: 0, 2: 1, 3: 2}, move=partial(jitter.of_point, original=WHOLE))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_annotated_points_go_with_the_boxes_corners(seed: int) -> None:
+    jitter = drawn(seed)
+    for box, wanted in zip(BOXES, boxes_by_torchvision(jitter).tolist(), strict=True):
+        corners = [jitter.of_point((box[at], box[at + 1], 1), WHOLE) for at in (0, 2)]
+        if None not in corners:
+            (xs, ys, labels) = zip(*corners, strict=True)  # type: ignore[arg-type]
+            assert [min(xs), min(ys), max(xs), max(ys)] == pytest.approx(wanted, abs=1) and labels == (1, 1)
+    beyond = jitter.corner[1] + jitter.size[1] + 1
+    assert jitter.of_point((WHOLE[1] * beyond / jitter.scaled[1], 0, 1), WHOLE) is None
+
+
 def boxes_by_torchvision(jitter: LargeScaleJitter) -> torch.Tensor:
     """(N, 4) of the annotations' boxes, moved by its own functions for boxes."""
     boxes = tv_tensors.BoundingBoxes(BOXES, format="XYXY", canvas_size=WHOLE, dtype=torch.float32)  # type: ignore[call-overload]
@@ -54,7 +73,7 @@ def boxes_by_torchvision(jitter: LargeScaleJitter) -> torch.Tensor:
 def test_boxes_and_masks_go_with_the_image(seed: int) -> None:
     jitter, (image, entry) = drawn(seed), picture()
     pixels = jitter.of_image(image, RULE)
-    truth = truth_of_masks(entry, [jitter.of_mask(each.rle) for each in entry.annotations], {1: 0, 2: 1, 3: 2})
+    truth = moved(jitter, entry)
     assert pixels.shape == (3, *SIZE) and jitter.transform.crop_size == jitter.transform.resized_size == SIZE
     wanted = boxes_by_torchvision(jitter)
     for box, mask, category in zip(truth.boxes, truth.masks, truth.categories, strict=True):
@@ -73,14 +92,7 @@ def test_boxes_and_masks_go_with_the_image(seed: int) -> None:
 
 def test_some_draws_lose_objects_and_those_are_dropped() -> None:
     _, entry = picture()
-    kept = [
-        len(
-            truth_of_masks(
-                entry, [drawn(seed).of_mask(each.rle) for each in entry.annotations], {1: 0, 2: 1, 3: 2}
-            ).boxes
-        )
-        for seed in range(12)
-    ]
+    kept = [len(moved(drawn(seed), entry).boxes) for seed in range(12)]
     assert min(kept) < 3 and max(kept) == 3
 
 

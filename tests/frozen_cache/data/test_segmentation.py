@@ -79,8 +79,6 @@ def test_polygons_of_one_object_are_merged() -> None:
 @pytest.mark.parametrize(
     ("segmentation", "says"),
     [
-        (None, "no segmentation"),
-        ([], "empty"),
         ([[1, 2, 3, 4, 5, 6, 7]], "flat list of x, y pairs"),
         ([[1, 2, 3, 4, 5, "6"]], "not a number"),
         ([[1, 2, 3, 4, 5, None]], "not a number"),

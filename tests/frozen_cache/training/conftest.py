@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,31 @@ def recomputed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _extracted(tmp_path_factory.mktemp("recomputed"), "with_stem", c1="recomputed")
 
 
-def _extracted(folder: Path, factory: str, **options: Any) -> Path:
+@pytest.fixture(scope="session")
+def weak_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `recomputed_cache`, with boxes in place of half of the masks, and points in place of a few."""
+    return _extracted(tmp_path_factory.mktemp("weak"), "with_stem", weak=True, c1="recomputed")
+
+
+def _weaken(annotations: Path) -> None:
+    content = json.loads(annotations.read_text())
+    for entry in content["annotations"]:
+        if not entry["iscrowd"] and entry["id"] % 4:
+            del entry["segmentation"]
+            x, y, width, height = entry["bbox"]
+            if entry["id"] % 4 == 1:
+                entry |= {"point_coords": [[x + width / 2, y + height / 2], [x, y]], "point_labels": [1, 0]}
+    annotations.write_text(json.dumps(content))
+
+
+def _extracted(folder: Path, factory: str, *, weak: bool = False, **options: Any) -> Path:
     spec = importlib.util.spec_from_file_location("fake_detector_of_trainer", FAKE)
     assert spec is not None and spec.loader is not None
     fake: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
     images, annotations = fake.write_folder(folder / "data")
+    if weak:
+        _weaken(annotations)
     out = folder / "train.zarr"
     extract_features(
         detector=getattr(fake, factory)(), images=images, annotations=annotations, out=out, views=2, **options

@@ -21,6 +21,7 @@ from frozen_cache.training.batches import TrainingBatch
 from frozen_cache.training.config import TrainConfig, with_overrides
 from frozen_cache.training.step import TrainingStep
 from frozen_cache.training.stored_group import StoredFeatures, stored_groups
+from frozen_cache.training.weak_targets import WeakTargets
 
 INPUTS = HeadInputs(
     query_dim=16,
@@ -97,6 +98,23 @@ def random_batch(
         close_up_counts=[count for count in counts if count],
         fine_targets=(torch.rand(total, 2 * side, 2 * side, generator=generator) > 0.5).float(),
     )
+
+
+def weak_batch(sizes: list[tuple[int, int]], counts: list[int], *, side: int, seed: int) -> TrainingBatch:
+    """As `random_batch`; of three RoIs the first has a mask, the next a box alone, the third points too."""
+    batch = random_batch(sizes, counts, side=side, seed=seed)
+    rows, generator = torch.arange(sum(counts)), torch.Generator().manual_seed(seed)
+    boxed, pointed = rows[rows % 3 > 0], rows[rows % 3 == 2]
+    weak = WeakTargets(
+        masked=rows[rows % 3 == 0],
+        boxed=boxed,
+        alike=torch.rand(len(boxed), 4, side, side, generator=generator) > 0.5,
+        pointed=pointed,
+        points=torch.rand(len(pointed), 5, 2, generator=generator),
+        inside=(torch.rand(len(pointed), 5, generator=generator) > 0.5).float(),
+        known=(torch.rand(len(pointed), 5, generator=generator) > 0.2).float(),
+    )
+    return replace(batch, weak=weak)
 
 
 def learnable_batch(sizes: list[tuple[int, int]], counts: list[int], *, side: int, seed: int) -> TrainingBatch:

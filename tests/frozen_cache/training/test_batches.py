@@ -52,6 +52,7 @@ def store_of(views: list[CachedView]) -> SimpleNamespace:
     return SimpleNamespace(
         read_together=lambda indices, seed: [StoredView(views[at], c1=None, encoder={}) for at in indices],
         features=lambda view: StoredFeatures(c1=None, levels=[], size=view.rows.transform.resized_size),
+        weak=lambda loss, side: None,
     )
 
 
@@ -84,7 +85,13 @@ def test_a_boundary_stage_has_targets_of_its_own_side(soft: bool) -> None:
     assert any(each is fine.fine_targets for each in fine.tensors())
     moved = fine.to(torch.device("cpu")).fine_targets
     assert moved is not None and torch.equal(moved, fine.fine_targets)
-    nothing = make_batch(SimpleNamespace(query_dim=4), [], with_overrides({}, {"head.refine": 48}), roi_side=32, seed=0)
+    nothing = make_batch(
+        SimpleNamespace(query_dim=4, weak=store_of([]).weak),
+        [],
+        with_overrides({}, {"head.refine": 48}),
+        roi_side=32,
+        seed=0,
+    )
     assert nothing.fine_targets is not None and nothing.fine_targets.shape == (0, 48, 48)
 
 

@@ -80,6 +80,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "views": (1, {}),
 }
 """Key -> another value than in `BASE`, and what is set besides in both trainings."""
+WITHOUT_MASKS = {"loss.projection": 1.0, "loss.pairwise": 1.0, "loss.pairwise_warmup": 0.9, "loss.annotated": 1.0}
+"""Keys that need objects without masks, in a cache that holds its images, and another value than in `BASE`."""
 NO_RESULT = {"eval_every", "checkpoint_every", "recompute"}
 """Keys that decide when or how often something is done, not what comes out: `test_trainer.py` and `test_step.py` have
 them."""
@@ -105,7 +107,7 @@ def base(cache: Path, tmp_path_factory: pytest.TempPathFactory, unplotted: None)
 
 
 def test_every_key_is_tried() -> None:
-    assert set(CHANGES) | NO_RESULT | LIVE | set(RECOMPUTED) == set(all_keys())
+    assert set(CHANGES) | NO_RESULT | LIVE | set(RECOMPUTED) | set(WITHOUT_MASKS) == set(all_keys())
 
 
 def test_the_same_configuration_gives_the_same_weights(cache: Path, tmp_path: Path, base: Any) -> None:
@@ -122,6 +124,12 @@ def test_a_key_of_recomputed_maps_changes_the_weights(recomputed_cache: Path, tm
     plain = trained(recomputed_cache, tmp_path / "plain", {})
     for key, value in RECOMPUTED.items():
         assert not same(trained(recomputed_cache, tmp_path / key, {key: value}), plain)
+
+
+def test_a_key_of_objects_without_masks_changes_the_weights(weak_cache: Path, tmp_path: Path) -> None:
+    plain = trained(weak_cache, tmp_path / "plain", {})
+    for key, value in WITHOUT_MASKS.items():
+        assert not same(trained(weak_cache, tmp_path / key, {key: value}), plain), key
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from random_steps import HEADS, a_step, random_batch
+from random_steps import HEADS, a_step, random_batch, weak_batch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,6 +97,21 @@ def test_a_step_waits_for_nothing_and_runs_few_operations_whatever_the_number_of
     assert 0 < max(found[1:]) <= MOST_OPERATIONS
     assert found[1] == found[2], "operations do not grow with the objects"
     assert watch.check()["rois"] == 48
+
+
+@pytest.mark.parametrize("head", ["paper", "refined"])
+def test_a_step_on_objects_without_masks_waits_for_nothing_either(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "grid_sample")  # as GPUs do it
+    step, config = a_step(HEADS[head])
+    found = []
+    for number, counts in enumerate(([2, 2], [2, 2], [9, 1])):
+        batch = weak_batch([(64, 96), (96, 64)], counts, side=config.head.mask_side, seed=number)
+        with watching() as operations:
+            result = step(batch, rate=1e-3, progress=0.01)
+        found.append(sum(operations.values()))
+    assert found[1] == found[2], "operations do not grow with the objects"
+    assert {"projection", "pairwise", "annotated", "bce"} < set(result.values)
+    assert all(torch.isfinite(value) for value in result.values.values())
 
 
 @pytest.mark.parametrize("head", ["everything", "swin", "unet"])

@@ -1,0 +1,159 @@
+"""What is left of mask AP where the training images have boxes alone, or 10 points an object, in place of masks.
+
+    python benchmarks/weak_supervision.py --work FOLDER --train TRAIN.zarr --val VAL.zarr [--only NAME ...] [--seed 0]
+
+TRAIN.zarr is of coco_mini's training images, with its masks and with the images in it:
+
+    frozen-cache extract-features --detector ../shared/real/deimv2_atto/load.py:detector --views 10 --c1 recomputed
+        --backbone-strides 8,16 --images .../train2017 --annotations .../instances_train2017.json --out TRAIN.zarr
+
+VAL.zarr as `benchmarks/real_coco.py` makes it. Points are drawn as PointSup does: at random in the box, told by the
+mask to be in or out. With `--maps CACHE`, of the same views with stored maps, these are read in place of being made
+from the images in every step, which halves the time. Everything lies in FOLDER and is not made twice. Results:
+benchmarks/weak_supervision.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from real_coco import REAL
+from torch import Tensor
+
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stored_map import StoredView
+from frozen_cache.data.segmentation import segmentation_to_rle
+from frozen_cache.stages.cache_relabel import cache_relabel
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.train import train_head
+
+RESULT = Path(__file__).with_suffix(".json")
+TRUTH = REAL / "coco_mini" / "annotations" / "instances_train2017.json"
+POINTS = 10
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "masks": ("masks", {}),
+    "10 points": ("points", {}),
+    "boxes": ("boxes", {}),
+    "boxes, projection alone": ("boxes", {"loss.pairwise": 0.0}),
+}
+"""Name -> what the annotations have, and settings beside the preset's."""
+
+
+def weakened(work: Path, kind: str, *, seed: int) -> Path:
+    """The training annotations with points or boxes in place of masks; crowds stay as they are."""
+    content = json.loads(TRUTH.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    rng = np.random.default_rng(seed)
+    for entry in content["annotations"]:
+        if entry["iscrowd"] or kind == "masks":
+            continue
+        height, width = sizes[entry["image_id"]]
+        mask = coco_mask.decode(segmentation_to_rle(entry.pop("segmentation"), height=height, width=width))
+        if kind == "points":
+            x, y, box_width, box_height = entry["bbox"]
+            places = rng.random((POINTS, 2)) * [box_width, box_height] + [x, y]
+            columns, rows = np.minimum(places.astype(int), [width - 1, height - 1]).T
+            entry |= {"point_coords": places.tolist(), "point_labels": mask[rows, columns].tolist()}
+    path = work / f"{kind}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+class WithMaps:
+    """A view source: the views of a cache, in the order of another of the same views and with its stored maps."""
+
+    has_pictures = True
+
+    def __init__(self, cache: Path, maps: Path) -> None:
+        self._own, self._maps = CacheReader(cache), CacheReader(maps)
+        places = {key: at for at, key in enumerate(self._own.views)}
+        self._places = [places[key] for key in self._maps.views]
+        self.views = self._maps.views
+        self.attributes = self._maps.attributes.model_copy(update={"data": self._own.attributes.data})
+        self.resized_size, self.head_inputs = self._maps.resized_size, self._maps.head_inputs
+
+    def matched(self, index: int) -> int:
+        """As the cache."""
+        return self._own.matched(self._places[index])
+
+    def pixels(self, index: int, view: StoredView) -> Tensor | None:
+        """As the cache."""
+        return self._own.pixels(self._places[index], view)
+
+    def read_stored(self, index: int, **options: Any) -> StoredView:
+        """The other's maps with all else of the cache."""
+        own = self._own.read_stored(self._places[index], encoder_layers=(), c1=False)
+        return replace(self._maps.read_stored(index, **options), rows=own.rows)
+
+
+def measured(work: Path, name: str, *, train: Path, val: Path, maps: Path | None, seed: int) -> dict[str, Any]:
+    """One training and its evaluation."""
+    kind, settings = VARIANTS[name]
+    cache = work / f"{kind}.zarr"
+    made = cache_relabel(train, annotations=weakened(work, kind, seed=0), out=cache)
+    folder = work / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    overrides = {"head.c1_scale": 2 if maps is None else None, "seed": seed} | settings
+    with (
+        nullcontext()
+        if maps is None
+        else patch("frozen_cache.stages.train_source.CacheReader", lambda path, c1_scale: WithMaps(path, maps))
+    ):
+        result = train_head(cache=cache, out=folder / "run", preset="small-data", overrides=overrides, resume=True)
+    found = evaluate(cache=val, head=folder / "run", out=folder / "results")
+    return {
+        "supervision": name,
+        "seed": seed,
+        "objects": made.objects,
+        "train_minutes": round(result.seconds / 60, 1),
+        "segm": found.metrics["segm"],
+        "boundary_ap": found.metrics["boundary"]["AP"],
+        "mean_iou": found.summary["mean_iou"]["all"],
+        "settings": settings,
+        "maps": "made in every step" if maps is None else "stored, float16",
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--maps", type=Path)
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
+    report["conditions"] = {
+        "recipe": "small-data, backbone maps of twice the scale",
+        "detector": "DEIMv2-Atto",
+        "train_images": 209,
+        "val_images": 206,
+        "points": f"{POINTS} an object, seed 0",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    rows = {(row["supervision"], row["seed"]): row for row in report["rows"]}
+    for name in given.only or VARIANTS:
+        rows[name, given.seed] = measured(
+            given.work, name, train=given.train, val=given.val, maps=given.maps, seed=given.seed
+        )
+        print(f"{name}: mask AP {rows[name, given.seed]['segm']['AP']:.4f}", flush=True)
+        report["rows"] = list(rows.values())
+        RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {RESULT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Objects without masks: what a batch knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.data.supervision import NO_POINT, Kind, all_masks
+from frozen_cache.data.truth import GroundTruth
+from frozen_cache.training.colours import STEPS, alike
+from frozen_cache.training.config import LossConfig
+
+
+@dataclass(frozen=True)
+class WeakTargets:
+    """What is known of the N RoIs of a batch in whose data some objects lack masks. The host knows the numbers of rows:
+    a step does not wait for them."""
+
+    masked: Tensor
+    """(M,) int64 RoIs of objects with masks."""
+    boxed: Tensor
+    """(B,) int64 RoIs of objects without masks; each has a box, and so a projection."""
+    alike: Tensor | None
+    """(B, 4, R, R) bool pairs of cells of these that look alike (`colours.alike`); None without pictures."""
+    pointed: Tensor
+    """(Q,) int64 RoIs of objects with points."""
+    points: Tensor
+    """(Q, P, 2) x, y in 0..1 of the RoI."""
+    inside: Tensor
+    """(Q, P) float32, 1 in the object, 0 outside."""
+    known: Tensor
+    """(Q, P) float32, 1 where there is a point and the RoI shows it."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> WeakTargets:
+        """The same with every tensor changed."""
+        there = {name: change(value) for name, value in vars(self).items() if value is not None}
+        return replace(self, **there)
+
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        return [value for value in vars(self).values() if value is not None]
+
+
+class WeakCollector:
+    """Collects what is known of the RoIs of a batch, view by view.
+
+    Args:
+        room: P, points that an object can have.
+        colours: whether pairs of cells are compared by colour.
+        side: R.
+    """
+
+    def __init__(self, *, room: int, colours: bool, side: int) -> None:
+        self._room, self._colours = room, colours
+        self._kinds = [np.zeros(0, dtype=np.int64)]
+        self._points = [np.zeros((0, room, 3), dtype=np.float32)]
+        self._corners = [torch.zeros(0, 4)]
+        self._alike = [torch.zeros(0, len(STEPS), side, side, dtype=torch.bool)]
+
+    def add(
+        self,
+        truth: GroundTruth,
+        objects: Tensor,
+        *,
+        rois: Tensor,
+        corners: Tensor,
+        targets: Tensor,
+        pixels: Callable[[], Tensor | None],
+    ) -> None:
+        """Take in the n RoIs of a view.
+
+        Args:
+            truth: of the view.
+            objects: (n,) int64 index into it.
+            rois: (n, 4) cxcywh in 0..1 of the view, as large as the head cuts them.
+            corners: (n, 4) the same, xyxy in pixels of the crop frame.
+            targets: (n, R, R), of objects without masks their boxes.
+            pixels: gives the view, (3, H, W) RGB in 0..255.
+        """
+        known = truth.supervision or all_masks(len(truth.boxes), self._room)
+        kinds = known.kinds[objects.numpy()]
+        self._kinds.append(kinds)
+        self._points.append(known.with_room(self._room).points[objects.numpy()])
+        self._corners.append(corners)
+        boxed = torch.from_numpy(np.flatnonzero(kinds != Kind.MASK))
+        if self._colours and len(boxed) and (view := pixels()) is not None:
+            self._alike.append(alike(view, rois[boxed], targets[boxed]))
+
+    def targets(self) -> WeakTargets:
+        """Of all RoIs that were taken in, in their order."""
+        kinds, points = np.concatenate(self._kinds), torch.from_numpy(np.concatenate(self._points))
+        masked, boxed, pointed = (
+            torch.from_numpy(np.flatnonzero(chosen))
+            for chosen in (kinds == Kind.MASK, kinds != Kind.MASK, kinds == Kind.POINTS)
+        )
+        corners, places = torch.cat(self._corners)[pointed][:, None], points[pointed]
+        at = (places[..., :2] - corners[..., :2]) / (corners[..., 2:] - corners[..., :2])
+        known = (places[..., 2] != NO_POINT) & (at >= 0).all(-1) & (at <= 1).all(-1)
+        return WeakTargets(
+            masked=masked,
+            boxed=boxed,
+            alike=torch.cat(self._alike) if self._colours else None,
+            pointed=pointed,
+            points=at,
+            inside=(places[..., 2] == 1).float(),
+            known=known.float(),
+        )
+
+
+def weak_collector(
+    attributes: CacheAttributes, config: LossConfig, *, side: int, pictures: bool
+) -> WeakCollector | None:
+    """For what is known of objects without masks; None where all objects have them.
+
+    Args:
+        attributes: of the cache that the views come from.
+        side: R.
+        pictures: whether the views' pixels can be had.
+    """
+    room = attributes.data.points
+    return None if room is None else WeakCollector(room=room, colours=config.pairwise > 0 and pictures, side=side)
