@@ -13,6 +13,8 @@ ZERO = 8
 """Added before the cut, so that -8 to 7 fit into four bits."""
 _FOUR_BITS = 0x0F0F
 """Of each of two bytes."""
+_BLOCK = 1 << 15
+"""Pairs taken apart at once: they stay in the processor's cache, which makes it several times faster."""
 
 
 def packed(values: np.ndarray) -> np.ndarray:
@@ -29,11 +31,16 @@ def unpacked(stored: np.ndarray) -> np.ndarray:
     low, high = (stored[start : start + half].view(np.uint8) for start in (0, half))
     found = np.empty(len(stored), dtype=np.int8)
     pairs = found[: 2 * half].view("<u2")
-    pairs[:] = _parted(low)
-    rare = np.flatnonzero(high != 0)
-    pairs[rare] |= _parted(high[rare]) << 4
-    raised = found[: 2 * half].view(np.uint8)
-    raised -= np.uint8(ZERO)
+    for start in range(0, half, _BLOCK):
+        block, rest = pairs[start : start + _BLOCK], high[start : start + _BLOCK]
+        block[:] = low[start : start + _BLOCK]
+        block |= block << 4
+        block &= _FOUR_BITS
+        if rest.any():
+            rare = np.flatnonzero(rest)
+            block[rare] |= _parted(rest[rare]) << 4
+        raised = block.view(np.uint8)
+        raised -= np.uint8(ZERO)
     found[2 * half :] = stored[2 * half :]
     return found
 

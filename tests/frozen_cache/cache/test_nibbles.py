@@ -8,7 +8,7 @@ import pytest
 from frozen_cache.cache.nibbles import packed, unpacked
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 255, 4096])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 255, 4096, 150_001])
 def test_nothing_is_lost_and_nothing_added(count: int) -> None:
     values = np.random.default_rng(count).integers(-128, 128, count).astype(np.int8)
     stored = packed(values)
