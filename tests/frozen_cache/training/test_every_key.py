@@ -132,6 +132,13 @@ def test_a_key_of_objects_without_masks_changes_the_weights(weak_cache: Path, tm
         assert not same(trained(weak_cache, tmp_path / key, {key: value}), plain), key
 
 
+def test_a_head_that_zooms_trains_on_objects_without_masks(weak_cache: Path, tmp_path: Path) -> None:
+    zoomed = trained(weak_cache, tmp_path / "plain", {"head.zoom": 32})
+    assert not same(trained(weak_cache, tmp_path / "none", {}), zoomed)
+    for key, value in WITHOUT_MASKS.items():
+        assert not same(trained(weak_cache, tmp_path / key, {"head.zoom": 32, key: value}), zoomed), key
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(
         one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in one
