@@ -1,10 +1,11 @@
 """What `head.zoom` gives, and larger maps in its place: short `small-data` trainings on real COCO images.
 
-    python benchmarks/zoom.py --work FOLDER [--steps 350] [--only NAME ...]
+    python benchmarks/zoom.py --work FOLDER [--steps 350] [--only NAME ...] [--full]
 
 Each fourth of the 209 training images is held out, as `dev`: by it the way was chosen. `val`, 206 other images, says
-whether that holds. Needs `../shared/real` beside the checkout. Nothing in FOLDER is made twice, so a stopped run goes
-on. Results: benchmarks/zoom.json; its rows "not kept" are of trials whose code went with them (decision 008).
+whether that holds. With `--full` heads are trained on all 209 images at the preset's own length, and evaluated on val.
+Needs `../shared/real` beside the checkout. Nothing in FOLDER is made twice, so a stopped run goes on. Results:
+benchmarks/zoom.json; its rows "not kept" are of trials whose code went with them (decision 008).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import view_object_ious
 from frozen_cache.evaluation.object_iou import edge_iou_by_size, mean_iou_by_size
 from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
+from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.trained_head import load_head
@@ -50,14 +52,16 @@ def split(work: Path, name: str) -> Path:
 
 
 def cache(work: Path, name: str) -> Path:
-    """The cache of `fit`, `dev` or `val`, with images and stem."""
+    """The cache of `fit`, `dev`, `train` (both) or `val`, with images and stem."""
     out, coco = work / f"{name}-r.zarr", REAL / "coco_mini"
     extract_features(
         detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
         images=coco / ("val2017" if name == "val" else "train2017"),
-        annotations=coco / "annotations" / "instances_val2017.json" if name == "val" else split(work, name),
+        annotations=split(work, name)
+        if name in ("fit", "dev")
+        else coco / "annotations" / f"instances_{name}2017.json",
         out=out,
-        views=VIEWS if name == "fit" else 1,
+        views=VIEWS if name in ("fit", "train") else 1,
         backbone_strides=BACKBONE_STRIDES,
         precision="float16",
         c1="recomputed",
@@ -86,17 +90,41 @@ def row(work: Path, name: str, steps: int) -> dict[str, Any]:
     return {"what": name, "set": CHANGES[name], "steps": steps, "train_seconds": round(result.seconds)} | found
 
 
+def full_row(work: Path, name: str) -> dict[str, Any]:
+    """One training of the preset's own length on all the training images, and its evaluation."""
+    run = work / f"full-{list(CHANGES).index(name)}"
+    result = train_head(cache=cache(work, "train"), out=run, preset="small-data", overrides=CHANGES[name], resume=True)
+    found = evaluate(cache=cache(work, "val"), head=run, out=work / f"{run.name}-results")
+    return {
+        "what": name,
+        "set": CHANGES[name],
+        "steps": result.steps,
+        "train_seconds": round(result.seconds),
+        "segm": found.metrics["segm"],
+        "boundary_ap": found.metrics["boundary"]["AP"],
+        "mean_iou": found.summary["mean_iou"],
+    }
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--only", nargs="*", choices=list(CHANGES))
+    parser.add_argument("--full", action="store_true")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = conditions()
     for name in given.only or CHANGES:
+        if given.full:
+            found = full_row(given.work, name)
+            print(name, *(f"{key} {value:.4f}" for key, value in found["segm"].items()))
+            others = [old for old in report.get("full", []) if old["what"] != name]
+            report["full"] = [*others, found]
+            RESULT.write_text(json.dumps(report, indent=2) + "\n")
+            continue
         found = row(given.work, name, given.steps)
         print(name, *(f"{held_out} {found[held_out]['mean_iou']['all']:.4f}" for held_out in HELD_OUT))
         others = [old for old in report["rows"] if (old["what"], old["steps"]) != (name, given.steps)]
