@@ -12,6 +12,16 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
 
+PAPER_HOURS = {"hdetr-r50": 49, "hdetr-swin-l": 172, "dino-focalnet-l": 136}
+"""Mask Frozen-DETR's own training times, in hours of a V100."""
+PAPER_EPOCHS = 6
+TRAIN2017 = 118_287
+"""Images."""
+BANDWIDTH = {"V100": 900, "RTX 4090": 1008, "H100": 3350}
+"""Memory bandwidth by the makers' data sheets (SXM2, desktop, SXM5), GB/s."""
+NVME = 3000
+"""MB/s that one NVMe drive reads."""
+
 
 def load(name: str) -> Any:
     """A benchmark's result."""
@@ -298,6 +308,57 @@ def live_table() -> str:
     )
 
 
+def scaling_table() -> str:
+    """What all of COCO takes on cards that nobody here has: the paper's hours, and what was measured on a CPU."""
+    live, projection = load("cached_vs_live"), load("cache_size")["projection"]
+    read = next(row for row in load("cache_read")["rows"] if row["case"] == "large coded")
+    milliseconds_a_mb = read["ms_a_view"]["view"]["cpu"] / read["mb_per_view"]
+    rows = []
+    for detector, hours in PAPER_HOURS.items():
+        share = live[detector]["cached_seconds"] / live[detector]["live_seconds"]
+        size = next(row for row in projection if row["detector"] == detector and row["name"] == "coded 1")
+        mb, gb = size["mb_c1_stored"], size["gb_train2017_c1_stored"]
+        for card, bandwidth in BANDWIDTH.items():
+            faster = bandwidth / BANDWIDTH["V100"]
+            extraction, training = hours * (1 - share) / PAPER_EPOCHS / faster, hours * share / faster
+            for cards in (1, 8):
+                views_a_second = TRAIN2017 * PAPER_EPOCHS / (training / cards * 3600)
+                rate, cores = views_a_second * mb, views_a_second * mb * milliseconds_a_mb / 1000
+                limit = "the disk" if rate > NVME else "decoding" if cores > 8 * cards else "the cards"
+                rows.append(
+                    (
+                        f"`{detector}`",
+                        card if cards == 1 else f"{cards} x {card}",
+                        f"{extraction / cards:.1f}",
+                        f"{gb:,}",
+                        f"{training / cards:.1f}",
+                        f"{hours / faster / cards:.1f}",
+                        f"{views_a_second:.0f}",
+                        f"{rate:,.0f}",
+                        f"{cores:.1f}",
+                        limit,
+                    )
+                )
+    names = "detector", "cards", "extraction, h", "cache, GB", f"{PAPER_EPOCHS} epochs, h", "live, h"
+    return "All of it is arithmetic, from these figures:\n\n" + "\n".join(
+        (
+            f"- the paper's hours on a V100, detector in the loop, {PAPER_EPOCHS} epochs: "
+            + ", ".join(f"{name} {hours}" for name, hours in PAPER_HOURS.items())
+            + ";",
+            "- how much of such a step is left with a cache: `benchmarks/cached_vs_live.json`, measured on a CPU;",
+            "- bytes a view, one an image, `coded`, C1 stored: `benchmarks/cache_size.json`, itself arithmetic;",
+            f"- {milliseconds_a_mb:.1f} ms of a core to read and decode a MB: `benchmarks/cache_read.json`, measured;",
+            "- cards as fast as their memory (data sheets, GB/s): "
+            + ", ".join(f"{card} {rate:,}" for card, rate in BANDWIDTH.items())
+            + ". A step that computes more than it moves gains more.",
+            "",
+            table((*names, "views a second", "MB/s", "cores to read", "limit"), rows),
+            "",
+            f"The disk limits beyond {NVME:,} MB/s (one NVMe drive), decoding where a card would need over 8 cores.",
+        )
+    )
+
+
 def peers_table() -> str:
     """What a training step costs beside those of other trainers."""
     found = load("peers")
@@ -376,6 +437,7 @@ MAKERS = {
     "predict-table": predict_table,
     "live-table": live_table,
     "peers-table": peers_table,
+    "scaling-table": scaling_table,
 }
 """Section -> what makes it from the results."""
 
