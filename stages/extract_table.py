@@ -65,9 +65,8 @@ def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
     a rule (`coded_bits`)."""
     attributes = plan.attributes
     spec = attributes.detector
-    bits: float = BITS[attributes.precision]
-    if attributes.step is not None:
-        bits = coded_bits(attributes.step, packed=attributes.packing == "nibbles")
+    step, packed = attributes.step, attributes.packing == "nibbles"
+    bits = BITS[attributes.precision] if step is None else coded_bits(step, packed=packed)
     rows = attributes.top_k * (6 + spec.query_dim) * 4
     levels = [level for at, level in enumerate(spec.encoder_levels) if at not in attributes.recomputed_levels]
     total = 0 if attributes.stem is None else attributes.stem.weights_bytes

@@ -343,6 +343,8 @@ def _without_masks(reader: ViewSource) -> str:
     if not counts.without_masks:
         return ""
     found = f"without masks: {counts.points_alone:,} objects with points, {counts.boxes_alone:,} with boxes alone"
+    if counts.boxes_alone:
+        found += " (from which masks as good as filled boxes have not been learned yet: docs/training.md)"
     if reader.has_pictures:
         return f"{found}; they are trained by these, and by the colours of the images"
     return (

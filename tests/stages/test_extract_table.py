@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from frozen_cache.cache.attributes import Precision
 from frozen_cache.cache.ledger import committed_segments, read_record
+from frozen_cache.cache.quantise import coded_bits
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.truth import mask_boxes
 from frozen_cache.errors import UserError
@@ -46,20 +48,24 @@ def test_a_dry_run_tells_all_and_writes_nothing(folder: Folder, fake: ModuleType
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize(
+    ("precision", "value_bytes"),
+    [("float32", 4), ("float16", 2), ("int8", 1), ("coded", coded_bits(1, packed=True) / 8)],
+)
 def test_the_bytes_foretold_are_those_of_the_maps(
-    folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch
+    folder: Folder, fake: ModuleType, tmp_path: Path, monkeypatch, precision: Precision, value_bytes: float
 ) -> None:
     foretold = []
     bytes_of = extract_table.planned_bytes
     monkeypatch.setattr(extract_table, "planned_bytes", lambda *plan: foretold.append(bytes_of(*plan)) or foretold[-1])
-    extract(folder, fake, tmp_path / "x.zarr", precision="float32")
+    extract(folder, fake, tmp_path / "x.zarr", precision=precision)
     reader = CacheReader(tmp_path / "x.zarr")
     views = [reader.read(at) for at in range(len(reader))]
     maps = sum(a_map.numel() for view in views for a_map in [view.c1, *view.encoder[next(iter(view.encoder))]])
     layers = len(reader.attributes.detector.encoder_layers)
     if layers == 1:
-        assert foretold[0] >= 4 * maps
-    assert foretold[0] <= 1.5 * 4 * maps * layers + 1e5
+        assert foretold[0] >= value_bytes * maps
+    assert foretold[0] <= 1.5 * value_bytes * maps * layers + 1e5
 
 
 def test_too_little_space_is_said_before_the_work(

@@ -238,3 +238,17 @@ def test_values_beyond_float16_are_refused_naming_image_and_option(
     with pytest.raises(UserError, match=r"image 3: `c1` has values .* --precision float32"):
         make_cache(tmp_path / "x.zarr", [view])
     make_cache(tmp_path / "y.zarr", [view], precision="float32")
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8", "coded"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["c1", "encoder"])
+def test_a_map_with_one_value_that_is_not_finite_is_not_stored(
+    make_cache: Make, make_view: View, tmp_path: Path, precision: str, value: float, where: str
+) -> None:
+    view = make_view(5)
+    a_map = view.c1 if where == "c1" else next(iter(view.encoder.values()))[-1]
+    assert a_map is not None
+    a_map.flatten()[a_map.numel() // 2] = value
+    with pytest.raises(UserError, match=rf"image 5: `{where}.*not finite"):
+        make_cache(tmp_path / "x.zarr", [view], precision=precision)
