@@ -43,7 +43,9 @@ class RoiAlign(nn.Module):
         corners = box_convert(boxes.to(feature.dtype), "cxcywh", "xyxy")
         corners = corners * scale.repeat(1, 2)[image]
         rois = torch.cat([image[:, None].to(feature.dtype), corners], dim=1)
-        return roi_align(feature, rois, self.size, sampling_ratio=self.sampling, aligned=True)
+        cut = roi_align(feature, rois, self.size, sampling_ratio=self.sampling, aligned=True)
+        # The order in which convolutions, and attention over the cells, read them without a copy.
+        return cut.contiguous(memory_format=torch.channels_last)
 
     def in_map(self, feature: Tensor, points: Tensor, size: tuple[int, int] | None) -> Tensor:
         """Points (..., 2), x, y in 0..1 of a view of `size`, as x, y in 0..1 of F (B, D, H, W), which may end beyond or
