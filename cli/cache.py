@@ -114,8 +114,25 @@ def copy(
 @app.command("relabel")
 def relabel(
     cache: CachePath,
-    annotations: Annotated[Path, typer.Option(help="COCO instances file with the new ground truth.")],
     out: Annotated[Path, typer.Option(parser=cache_path, help="The new cache; one that is there is continued.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO instances file with the new ground truth. [default: the cache's]")
+    ] = None,
+    masks_from: Annotated[
+        str | None,
+        typer.Option(help="hf:DIR_OR_HUB_ID of a Segment Anything model: masks for objects that have boxes alone."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images for --masks-from. [default: where the cache was made]")
+    ] = None,
+    replace_masks: Annotated[
+        bool, typer.Option("--replace-masks", help="With --masks-from: for objects that have masks, too.")
+    ] = False,
+    least_iou: Annotated[
+        float | None,
+        typer.Option(help="With --masks-from: refuse masks whose predicted IoU is lower. [default: 0.5]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of --masks-from: auto, cpu, cuda.")] = "auto",
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="CATEGORY=LABEL, or a TOML file with a line for each.")
     ] = None,
@@ -127,7 +144,7 @@ def relabel(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on without any object.")] = False,
 ) -> None:
-    """Put other annotations on the features of a cache, matched anew, without detector or images."""
+    """Put other annotations on the features of a cache, matched anew, or masks of a model that boxes prompt."""
     need_cache(cache)
     from frozen_cache.cli.extract import choice, words
     from frozen_cache.stages.cache_relabel import cache_relabel
@@ -142,6 +159,11 @@ def relabel(
         labels=words(labels),
         label_map=tuple(map_ or ()),
         force=force,
+        masks_from=masks_from,
+        images=images,
+        replace_masks=replace_masks,
+        least_iou=least_iou,
+        device=device,
     )
     print(made.text())
     print(f"cache: {out}")

@@ -98,7 +98,7 @@ def _united(first: CacheAttributes, other: CacheAttributes, first_path: CachePat
             "categories": tuple(categories),
             "annotations": " + ".join(files),
             "points": max(rooms, default=None),
-            "masks_from": first.data.masks_from or other.data.masks_from,
+            "masks_from": tuple(dict.fromkeys([*first.data.masks_from, *other.data.masks_from])),
         }
     )
     version = max(first.format_version, other.format_version)

@@ -104,6 +104,7 @@ class CacheInfo:
             f"data        {a.data.annotations}: {a.data.images} images, {len(a.data.categories)} categories"
             + (f", limit {a.data.limit}" if a.data.limit else ""),
             *(f"            {line}" for line in a.data.counts.lines()),
+            *(f"            masks made by {by}" for by in a.data.masks_from),
             "labels      detector's label -> category" + (" (objects)" if a.data.counts.per_category else ""),
             *(f"  {line}" for line in label_lines(a)),
             f"views       {views} of {a.views_total} ({a.views} per image), top {a.top_k} pairs each",

@@ -50,7 +50,7 @@ class EvaluateResult:
 
     def table(self) -> str:
         """The metrics as text, with mask AP / box AP, and what was measured besides."""
-        lines = [f"{self.what}", f"{'':8}" + "".join(f"{name:>8}" for name in METRICS)]
+        lines = [f"{self.what}", *self._note(), f"{'':8}" + "".join(f"{name:>8}" for name in METRICS)]
         for kind in ("segm", "bbox", "boundary"):
             lines.append(f"{kind:8}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
         box, mask = self.metrics["bbox"]["AP"], self.metrics["segm"]["AP"]
@@ -76,6 +76,10 @@ class EvaluateResult:
             text = "" if other is None else f"; {other.value:+.3f} ({other.low:+.3f} to {other.high:+.3f})"
             lines.append(f"AP {row.ap.value:.3f} ({row.ap.low:.3f} to {row.ap.high:.3f}){text}  {row.name}")
         return "\n".join(lines)
+
+    def _note(self) -> list[str]:
+        models = self.summary["of"].get("masks_from", [])
+        return [f"compared with masks that {', '.join(models)} made from boxes, not with drawn ones"] if models else []
 
 
 def evaluate(

@@ -330,6 +330,8 @@ def _announce(
     )
     if weak := _without_masks(source.reader):
         say(weak)
+    for by in source.reader.attributes.data.masks_from:
+        say(f"masks made from boxes by {by}")
     if start.from_step:
         say(f"going on from step {start.from_step:,}")
     if start.changed:
@@ -344,7 +346,10 @@ def _without_masks(reader: ViewSource) -> str:
         return ""
     found = f"without masks: {counts.points_alone:,} objects with points, {counts.boxes_alone:,} with boxes alone"
     if counts.boxes_alone:
-        found += " (from which masks as good as filled boxes have not been learned yet: docs/training.md)"
+        found += (
+            " (from which masks as good as filled boxes have not been learned yet: `cache relabel --masks-from` gives "
+            "them masks of a prompted model, docs/training.md)"
+        )
     if reader.has_pictures:
         return f"{found}; they are trained by these, and by the colours of the images"
     return (

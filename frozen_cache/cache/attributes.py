@@ -40,6 +40,20 @@ class Category(TypedDict):
     name: str
 
 
+class PromptedBy(BaseModel):
+    """A model that gave masks to annotated boxes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Its name."""
+    sha256: str
+    """Of its weights."""
+
+    def __str__(self) -> str:
+        return f"{self.model} (sha256 {self.sha256[:12]})"
+
+
 class DataAttributes(BaseModel):
     """The data set of a cache."""
 
@@ -67,8 +81,8 @@ class DataAttributes(BaseModel):
     points: int | None = added_later(None)
     """Of data in which objects lack masks: the points that `truth/supervision` has room for, per object; None where all
     have masks, and there is no such array."""
-    masks_from: str = added_later("")
-    """The prompted model whose masks `cache relabel` gave to objects without."""
+    masks_from: tuple[PromptedBy, ...] = added_later(())
+    """The models whose masks some objects have (`cache relabel --masks-from`); nobody drew these."""
 
 
 class StemRecord(BaseModel):

@@ -34,9 +34,19 @@ class Relabelling:
     """Its columns are the new categories; those without a label stand for none."""
     images: dict[int, CocoImage]
     """By id, with their annotations."""
+    boxed: dict[int, CocoImage]
+    """The same with their annotations as they were before a model gave masks to boxes: plain views are matched by these
+    boxes, which somebody has drawn."""
 
     @classmethod
-    def build(cls, attributes: CacheAttributes, old: CacheAttributes, images: dict[int, CocoImage]) -> Relabelling:
+    def build(
+        cls,
+        attributes: CacheAttributes,
+        old: CacheAttributes,
+        images: dict[int, CocoImage],
+        *,
+        boxed: dict[int, CocoImage] | None = None,
+    ) -> Relabelling:
         """Of a cache with attributes `old`; each detector label of one is known to be one of the other, or of none."""
         index = {category["id"]: place for place, category in enumerate(attributes.categories)}
         label_of = torch.full((len(old.categories),), -1)
@@ -46,7 +56,7 @@ class Relabelling:
         places = torch.arange(len(index))
         labelled = torch.tensor([key in attributes.label_to_category.values() for key in index], dtype=torch.bool)
         columns = torch.where(labelled, places, -1)
-        return cls(attributes, label_of, LabelTable(columns, columns), images)
+        return cls(attributes, label_of, LabelTable(columns, columns), images, boxed or {})
 
     def view(self, view: CachedView) -> CachedView:
         """A view with its new ground truth, its maps left aside.
@@ -57,13 +67,17 @@ class Relabelling:
         """
         index = {category["id"]: place for place, category in enumerate(self.attributes.categories)}
         truth = view_truth(self.images[view.image_id], view.transform, index)
+        boxed = self.boxed.get(view.image_id) if view.transform.is_plain else None
+        targets = truth if boxed is None else view_truth(boxed, view.transform, index)
         labels = self.label_of[view.labels]
-        if (labels >= 0).all() and (match := self._kept_match(view, truth)) is not None:
+        if (labels >= 0).all() and (match := self._kept_match(view, targets)) is not None:
             return replace(view, labels=labels, truth=replace(truth, match=match))
         kept = (labels >= 0).nonzero()[:, 0].tolist()
         query_of, first = _queries(view)
         scores = self._scores(view, labels, query_of, len(first))
-        matched = match_objects(scores, view.boxes[first], truth, view.transform, self.table, focal=not self._one_label)
+        matched = match_objects(
+            scores, view.boxes[first], targets, view.transform, self.table, focal=not self._one_label
+        )
         rows = [(row, int(query_of[row]), int(labels[row]), float(view.scores[row])) for row in kept]
         match = np.full(len(truth.boxes), -1, dtype=np.int64)
         for place, (query, category) in matched.items():

@@ -22,6 +22,7 @@ def summary(evaluation: Evaluation, reader: EvaluatedViews, *, of: dict[str, Any
             "cache_fingerprint": attributes.fingerprint,
             "detector": attributes.detector.name,
             "annotations": attributes.data.annotations,
+            **({"masks_from": [str(by) for by in attributes.data.masks_from]} if attributes.data.masks_from else {}),
             "images": len(evaluation.truth.imgs),
             "objects": sum(entry.objects for entry in masks.classes),
             "version": version("frozen-cache"),

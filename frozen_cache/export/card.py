@@ -32,6 +32,8 @@ def model_card(manifest: Manifest, record: RunRecord, metrics: dict[str, dict[st
     names = [category["name"] for category in manifest.categories]
     source = record.source
     data = "not recorded" if source is None else f"{source.annotations}, {source.images} images"
+    if source is not None and source.masks_from:
+        data += f"; masks made from boxes by {', '.join(map(str, source.masks_from))}"
     spec = manifest.spec
     rows = [
         ("detector", f"{spec.name} ({spec.family}), frozen"),

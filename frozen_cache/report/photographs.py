@@ -25,12 +25,18 @@ class Photographs:
         folder: of the image files; None where it is not at hand.
         names: image id -> file name in it.
         held: image id -> the picture that the cache itself holds; None where it holds none.
+        bit_depth: of images with more than 8 bits, as `ImageReader` takes it.
     """
 
     def __init__(
-        self, folder: Path | None, names: dict[int, str], held: Callable[[int], Image.Image | None] | None = None
+        self,
+        folder: Path | None,
+        names: dict[int, str],
+        held: Callable[[int], Image.Image | None] | None = None,
+        *,
+        bit_depth: int | None = None,
     ) -> None:
-        self.folder, self.names, self.held = folder, names, held
+        self.folder, self.names, self.held, self.bit_depth = folder, names, held, bit_depth
 
     @property
     def note(self) -> str:
@@ -44,10 +50,18 @@ class Photographs:
         if self.folder is not None and name is not None:
             entry = CocoImage(id=image_id, file_name=name, height=size[0], width=size[1])
             try:
-                return ImageReader().read(image_path(self.folder, entry), height=size[0], width=size[1])
+                reader = ImageReader(bit_depth=self.bit_depth)
+                return reader.read(image_path(self.folder, entry), height=size[0], width=size[1])
             except (UserError, OSError):
                 pass  # a picture less is no reason to go without a report
         return None if self.held is None else self.held(image_id)
+
+    def at_hand(self, image_id: int) -> bool:
+        """Whether there is a file, or the cache holds the picture; nothing is read."""
+        if self.held is not None:
+            return True
+        name = self.names.get(image_id)
+        return self.folder is not None and name is not None and (self.folder / name).is_file()
 
     def load(self, image_id: int, size: tuple[int, int]) -> Image.Image:
         """The RGB picture of `size` = (height, width), or plain ground."""
@@ -75,7 +89,8 @@ def photographs(cache: CachePath, images: Path | None = None, *, reader: CacheRe
     if folder is not None and not names:
         # COCO's own naming: the id, twelve digits.
         names = {int(file.stem): file.name for file in folder.iterdir() if file.stem.isdigit() and len(file.stem) == 12}
-    return Photographs(folder, names, None if reader is None or reader.attributes.stem is None else _held(reader))
+    held = None if reader is None or reader.attributes.stem is None else _held(reader)
+    return Photographs(folder, names, held, bit_depth=None if reader is None else reader.attributes.data.bit_depth)
 
 
 def _held(reader: CacheReader) -> Callable[[int], Image.Image | None]:

@@ -35,6 +35,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         f"- recipe: {record.preset or 'see run.json'}; different from the defaults: {_settings(record.config)}",
         f"- {_origin(record)} (fingerprint {record.cache_fingerprint[:12]}); validation: "
         f"{'none' if record.val_cache is None else f'`{record.val_cache}`'}",
+        *_masks(record),
         *([f"- first weights: `{record.init_from}` (sha256 {record.init[:12]})"] if record.init else []),
         f"- detector: {record.detector} (fingerprint {record.detector_fingerprint[:12]}), encoder layer "
         f"{record.encoder_layer}, {len(record.categories)} categories",
@@ -54,6 +55,11 @@ def _origin(record: RunRecord) -> str:
     if record.cache is None and record.source is not None:
         return f"no cache: the detector in the loop on {record.source.images:,} images of `{record.source.annotations}`"
     return f"cache: `{record.cache}`"
+
+
+def _masks(record: RunRecord) -> list[str]:
+    models = () if record.source is None else record.source.masks_from
+    return [f"- masks of objects that were annotated by boxes: made by {', '.join(map(str, models))}"] if models else []
 
 
 def next_command(run: RunDirectory, record: RunRecord) -> str:

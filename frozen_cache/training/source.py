@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.attributes import CacheAttributes, PromptedBy
 from frozen_cache.cache.hints import Hints
 from frozen_cache.detectors.output import DetectorSpec
 
@@ -29,6 +29,8 @@ class RunSource(BaseModel):
     """File name of the annotations, for people."""
     images: int
     data_fingerprint: str
+    masks_from: tuple[PromptedBy, ...] = ()
+    """The models whose masks some objects have."""
     detector: str | None = None
     """As `load_detector` takes it, with an absolute path; None where the cache does not know."""
     weights: Path | None = None
@@ -49,6 +51,7 @@ def source_of(attributes: CacheAttributes, hints: Hints | None) -> RunSource:
         annotations=attributes.data.annotations,
         images=attributes.data.images,
         data_fingerprint=attributes.data.fingerprint,
+        masks_from=attributes.data.masks_from,
         detector=None if hints is None else hints.detector,
         weights=None if hints is None else hints.weights,
         backbone_strides=() if hints is None else hints.backbone_strides,

@@ -41,11 +41,7 @@ def load_pretrained(
     """
     from transformers import AutoConfig
 
-    folder = Path(source).expanduser()
-    local = folder.exists() or not HUB_ID.fullmatch(source) or Path(folder.parts[0]).exists()
-    if local:
-        _check_folder(folder, source)
-    place: str = str(folder) if local else source
+    place, local = found_place(source)
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(place, **options)
@@ -54,8 +50,8 @@ def load_pretrained(
     if config.model_type not in FAMILIES:
         raise UserError(f"hf:{source} is a {config.model_type} model; the families known are {', '.join(FAMILIES)}")
     # Other files of this kind may lie beside a pytorch_model.bin: only the names that are loaded count.
-    safetensors = not local or any((folder / name).is_file() for name in WEIGHTS if "safetensors" in name)
-    with _quiet():
+    safetensors = not local or any((Path(place) / name).is_file() for name in WEIGHTS if "safetensors" in name)
+    with quiet():
         model = _load_model(source, place, config, {**options, "use_safetensors": safetensors})
         processor = _load_processor(source, place, options)
     restore_weights(model, weight_files(place, local=local))
@@ -63,14 +59,27 @@ def load_pretrained(
     return TransformersDetector(
         model,
         processor,
-        name=f"hf:{folder.resolve().name if local else source}",
+        name=f"hf:{Path(place).resolve().name if local else source}",
         encoder_layers=encoder_layers,
         backbone_strides=backbone_strides,
         backbone_scale=backbone_scale,
     )
 
 
-def _check_folder(folder: Path, source: str) -> None:
+def found_place(source: str, *, processor: tuple[str, ...] = ("preprocessor_config.json",)) -> tuple[str, bool]:
+    """Where transformers is to read a model: a folder with all that it needs (True), or a hub id (False).
+
+    Args:
+        processor: names of the file that tells how images are prepared.
+    """
+    folder = Path(source).expanduser()
+    local = folder.exists() or not HUB_ID.fullmatch(source) or Path(folder.parts[0]).exists()
+    if local:
+        _check_folder(folder, source, processor)
+    return (str(folder) if local else source), local
+
+
+def _check_folder(folder: Path, source: str, processor: tuple[str, ...]) -> None:
     """A UserError says what of a saved model the folder lacks."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -79,7 +88,7 @@ def _check_folder(folder: Path, source: str) -> None:
         )
     for names, what in (
         (("config.json",), "config"),
-        (("preprocessor_config.json",), "image processor"),
+        (processor, "image processor"),
         (WEIGHTS, "weights"),
     ):
         if not any((folder / name).is_file() for name in names):
@@ -128,7 +137,7 @@ def _load_processor(source: str, place: str, options: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and warnings: what matters in them becomes a UserError here."""
     from transformers.utils import logging
 
