@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from frozen_cache.detectors.fingerprint import weights_sha256
 from frozen_cache.detectors.hf.encoder import ENCODER, chosen_layers, encoder_levels, encoder_modules, layer_count
 from frozen_cache.detectors.hf.families import FAMILIES, backbone_of, class_head_of, part_of
-from frozen_cache.detectors.hf.image_sizes import check_uneven_sizes, size_error
+from frozen_cache.detectors.hf.image_sizes import TOO_FEW, check_uneven_sizes, explained, few_places, size_error
 from frozen_cache.detectors.hf.input_rule import rule_from_processor
 from frozen_cache.detectors.hf.rule_check import check_rule
 from frozen_cache.detectors.hf.stem import transformers_stem
@@ -21,7 +21,7 @@ from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureS
 from frozen_cache.detectors.stages import map_stride, stage_map, stage_modules
 from frozen_cache.detectors.stem import Stem, StemMap
 from frozen_cache.detectors.taps import Taps, run_until
-from frozen_cache.errors import UserError, one_line
+from frozen_cache.errors import UserError
 
 HEAD = "class head"
 TRIAL_SIZE = (256, 320)
@@ -149,7 +149,15 @@ class TransformersDetector:
         """The output without levels, the levels with the names of their sources, and with labels the family's loss."""
         stages = {name: self.backbone.get_submodule(name) for name in self._stages.values()} if self.backbone else {}
         with Taps(self._modules | stages, with_inputs=(HEAD, ENCODER)) as taps:
-            outputs = self.model(pixel_values=images, labels=labels)
+            try:
+                outputs = self.model(pixel_values=images, labels=labels)
+            except RuntimeError as error:
+                if TOO_FEW not in str(error):
+                    raise
+                raise UserError(
+                    f"{self.spec.name} fails on an image of {_size(images)} pixels (height, width), as its image "
+                    f"processor makes it: {few_places(self.model)}; set a larger `size` there, or leave such images out"
+                ) from error
         maps = {stride: self._stage_map(taps, name) for stride, name in self._stages.items()}
         added = [(_added(stride, 1), maps[stride]) for stride in self._added]
         if enlarged is not None and self.backbone is not None:
@@ -228,7 +236,7 @@ class TransformersDetector:
             with torch.no_grad(), Taps(modules) as taps:
                 self.model(pixel_values=images)
         except Exception as error:
-            raise size_error(self.model, rule, _size(images), one_line(error), name=name) from error
+            raise size_error(self.model, rule, _size(images), explained(self.model, error), name=name) from error
         strides: dict[int, str] = {}
         for stage, output in taps.outputs.items():
             found = stage_map(output, self.backbone) if self.backbone is not None else None

@@ -1,4 +1,4 @@
-"""HGNetV2, the backbone of D-FINE, DEIM, DEIMv2 and of ultralytics' RT-DETR: its sizes from the weights."""
+"""HGNetV2, the backbone of D-FINE, DEIM and of ultralytics' RT-DETR: its sizes from the weights."""
 
 from __future__ import annotations
 

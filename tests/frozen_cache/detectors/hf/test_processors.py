@@ -15,6 +15,7 @@ import transformers as hf
 from PIL import Image
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
+from frozen_cache.detectors.hf import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.input_rule import CAN, INTERPOLATIONS, rule_from_processor
 from frozen_cache.detectors.hf.rule_check import check_rule
@@ -166,8 +167,6 @@ def test_a_resize_that_the_installed_torchvision_does_not_know_is_refused() -> N
 
 
 def test_the_check_is_made_when_a_detector_is_loaded(small_folder: Callable[[str], Path]) -> None:
-    from frozen_cache.detectors.hf import TransformersDetector
-
     model = hf.AutoModelForObjectDetection.from_pretrained(small_folder("rt_detr"))
     with pytest.raises(UserError, match=r"mine\.py:make: its image processor _Swapped gives other"):
         TransformersDetector(model, _Swapped(size={"height": 64, "width": 64}), name="mine.py:make")
@@ -214,3 +213,39 @@ def _with_size(folder: Path, place: Path, size: dict[str, int]) -> Path:
     file = copy / "preprocessor_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"size": size}))
     return copy
+
+
+@pytest.mark.parametrize(
+    ("small", "size", "runs_on"),
+    [(name, 128, 160) for name in ("rt_detr", "rt_detr_v2", "d_fine", "deimv2", "deimv2_dinov3")]
+    + [("deimv2_lite", 128, 288), ("lw_detr", 32, 64), ("rf_detr", 28, 84)],
+    indirect=["small"],
+)
+def test_an_input_with_fewer_places_than_queries_names_a_size_that_has_enough(
+    small: tuple[str, Any], size: int, runs_on: int
+) -> None:
+    """At strides 8, 16 and 32, 128 pixels have 336 places; 400 queries are selected among them."""
+    model, processor = small[1].make()
+    if size == 128:
+        model.config.num_queries = 400
+    processor.size = {"height": size, "width": size}
+    with pytest.raises(UserError) as caught:
+        TransformersDetector(model, processor, name="hf:mine")
+    queries = model.config.num_queries
+    assert str(caught.value).startswith(
+        f"hf:mine fails on a blank image of ({size}, {size}) pixels (height, width): its encoder has fewer places "
+        f"there than the {queries} queries that are selected among them; it runs on multiples of "
+    )
+    assert f'preprocessor_config.json to {{"height": {runs_on}, "width": {runs_on}}}' in str(caught.value)
+    processor.size = {"height": runs_on, "width": runs_on}
+    assert TransformersDetector(model, processor, name="hf:mine").spec.num_queries == queries
+
+
+def test_an_image_with_fewer_places_than_queries_is_one_line(small_folder: Callable[[str], Path]) -> None:
+    """Where the aspect ratio is kept, a picture may be smaller than any that was tried."""
+    detector = load_detector(f"hf:{small_folder('deformable_detr_two_stage')}")
+    detector.model.config.two_stage_num_proposals = 200  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"fails on an image of \(72, 72\) pixels .* than the 200 queries") as caught:
+        detector(torch.zeros(1, 3, 72, 72))  # 81 + 25 + 9 + 4 places
+    assert len(str(caught.value).splitlines()) == 1
+    assert detector(torch.zeros(1, 3, 96, 130)).queries.shape[1] == 200
