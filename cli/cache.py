@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from frozen_cache.cli.paths import need_cache
+from frozen_cache.cli.paths import need_cache, need_detector
 from frozen_cache.remote import cache_path
 
 app = typer.Typer(no_args_is_help=True)
@@ -29,6 +29,7 @@ def info(
     ] = False,
 ) -> None:
     """Say what a cache holds: data, detector, segments, bytes per view."""
+    need_cache(cache)
     from frozen_cache.stages.cache_tools import cache_info
 
     found = cache_info(cache)
@@ -38,6 +39,7 @@ def info(
 @app.command("verify")
 def verify(cache: CachePath) -> None:
     """Read every chunk; exit with 2 naming what is damaged."""
+    need_cache(cache)
     from frozen_cache.errors import UserError
     from frozen_cache.stages.cache_tools import cache_verify
 
@@ -76,6 +78,8 @@ def repair(
     workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
 ) -> None:
     """Extract just the damaged and missing segments, from where the cache was made unless told otherwise."""
+    need_cache(cache)
+    need_detector(detector, weights)
     from frozen_cache.cli.extract import whole_numbers
     from frozen_cache.stages.cache_tools import cache_repair
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from frozen_cache.cli.paths import need_model, need_run
+from frozen_cache.cli.paths import need_detector, need_model, need_run
 from frozen_cache.errors import UserError
 
 
@@ -50,6 +50,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in --out.")] = False,
 ) -> None:
     """A trained head and its detector as one folder that works elsewhere, without the network."""
+    need_detector(detector, weights)
     height_width = None if size is None else _height_width(size)
     if format_ is Format.ONNX:
         need_model(run)

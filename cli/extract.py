@@ -37,7 +37,9 @@ def extract_features(
     ] = "float16",
     step: Annotated[
         float | None,
-        typer.Option(help="Of coded maps, in standard deviations of a channel; more is smaller and coarser. [1]"),
+        typer.Option(
+            help="Of coded maps, in standard deviations of a channel; more is smaller and coarser. [default: 1]"
+        ),
     ] = None,
     c1: Annotated[
         str,
@@ -77,7 +79,7 @@ def extract_features(
     shard: Annotated[str | None, typer.Option(help="i/n: only every n-th segment, for a job array.")] = None,
 ) -> None:
     """Run a frozen detector over a data set once and cache its outputs. The same command again continues."""
-    need_inputs(detector, images, annotations)
+    need_inputs(detector, images, annotations, weights)
     from frozen_cache.stages.extract import extract_features as stage
 
     summary = stage(

@@ -50,7 +50,7 @@ def live_data(
     """What a live training reads; a UserError where something is missing or surely wrong."""
     if detector is None or images is None or annotations is None:
         raise UserError("--live needs --detector, --images and --annotations")
-    need_inputs(detector, images, annotations)
+    need_inputs(detector, images, annotations, weights)
     if (val_images is None) != (val_annotations is None):
         raise UserError("--val-images and --val-annotations go together")
     if val_images is not None and val_annotations is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from frozen_cache.detectors.place import check_place
 from frozen_cache.errors import UserError
 from frozen_cache.remote import CachePath, RemotePath
 
@@ -35,11 +36,16 @@ def need_model(path: Path) -> None:
         need_run(path)
 
 
-def need_inputs(detector: str, images: Path, annotations: Path) -> None:
+def need_inputs(detector: str, images: Path, annotations: Path, weights: Path | None = None) -> None:
     """UserError for an extraction's paths that are surely wrong."""
     if not annotations.is_file():
         raise UserError(f"there is no annotation file {annotations}")
     if not images.is_dir():
         raise UserError(f"there is no image folder {images}")
-    if Path(detector).is_dir() and (Path(detector) / "config.json").is_file():
-        raise UserError(f"--detector {detector} is a folder of a transformers model: write --detector hf:{detector}")
+    need_detector(detector, weights)
+
+
+def need_detector(detector: str | None, weights: Path | None) -> None:
+    """UserError where a detector that is given is surely not there."""
+    if detector is not None:
+        check_place(detector, weights)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.numbers import whole_numbers
-from frozen_cache.cli.paths import need_model
+from frozen_cache.cli.paths import need_detector, need_model
 
 SAVE = "overlays, masks, label-map, cutouts, yolo"
 
@@ -46,6 +46,7 @@ def predict(
     """Masks on pictures and videos of your own. Exit code 1 says that some files could not be read."""
     for path in model:
         need_model(path)
+    need_detector(detector, weights)
     from frozen_cache.stages.predict import predict as stage
 
     summary = stage(

@@ -59,9 +59,9 @@ def train_head(
     labels: Labels = None,
     map_: Map = None,
     preset: Annotated[str | None, typer.Option(help="Recipe: a shipped name or a .toml file. [default: paper]")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the cached views.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Views per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the cached views. [default: the preset's]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Views per step. [default: the preset's]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the preset's]")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and sampling. [default: 0]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration value: key=value.")] = None,
     init: Annotated[

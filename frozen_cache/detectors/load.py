@@ -18,6 +18,7 @@ from torch import nn
 
 from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
+from frozen_cache.detectors.place import check_place
 from frozen_cache.errors import UserError
 
 
@@ -45,6 +46,7 @@ def load_detector(
     taps = _Taps(encoder_layers, backbone_strides, backbone_scale)
     if not spec.strip():
         raise UserError(f"--detector is empty; give {_forms()}")
+    check_place(spec, weights)
     if spec.startswith("hf:"):
         _refuse_weights(spec, weights)
         from frozen_cache.detectors.hf import load_pretrained
@@ -83,8 +85,6 @@ def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
         raise UserError(f"no detector is named {name}{advice}")
     if weights is None:
         raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
-    if not weights.is_file():
-        raise UserError(f"--weights {weights}: no such file")
     if name in _by_name():
         from frozen_cache.detectors.hf.official_keys import load_by_name
 
@@ -96,8 +96,6 @@ def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
 
 
 def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
-    if not file.is_file():
-        raise UserError(f"--detector: no such file {file}")
     module = _import_file(file)
     make = getattr(module, factory, None)
     if not callable(make):

@@ -132,20 +132,45 @@ def test_general_options_stand_anywhere(option, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("command", ["train-head", "ablate"])
-def test_a_mistyped_path_is_found_before_torch_is_imported(command, tmp_path):
+def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
+    import json
     import subprocess
     import sys
 
-    options = {"train-head": ["--out", "run"], "ablate": ["--val-cache", "b", "--grid", "table2", "--out", "o"]}
-    arguments = [command, "--cache", "nowhere.zarr", *options[command]]
-    code = f"""import sys
+    (tmp_path / "images").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.json").touch()
+    extract = "extract-features --images images --annotations a.json --out o.zarr --detector"
+    said = {
+        "train-head --cache nowhere.zarr --out run": "there is no cache nowhere.zarr",
+        "ablate --cache nowhere.zarr --val-cache b --grid table2 --out o": "there is no cache nowhere.zarr",
+        "evaluate --cache nowhere.zarr --head run --out o": "there is no cache nowhere.zarr",
+        "visualize --cache nowhere.zarr --head run --out o": "there is no cache nowhere.zarr",
+        "cache info folder": "folder is not a cache: it holds no zarr.json",
+        "cache verify nowhere.zarr": "there is no cache nowhere.zarr",
+        "cache repair nowhere.zarr": "there is no cache nowhere.zarr",
+        "predict --model nowhere picture.jpg --out o": "there is no model nowhere",
+        "export --run nowhere --out o": "there is no run nowhere",
+        "export --run nowhere --out o --format onnx": "there is no model nowhere",
+        f"{extract} hf:nowhere": "hf:nowhere: nowhere does not exist; give a folder",
+        f"{extract} hf:a.json": "hf:a.json: a.json is a file; give a folder",
+        f"{extract} mine.py:detector": "--detector: no such file mine.py",
+        f"{extract} rtdetr-r50 --weights best.pth": "--weights best.pth: no such file",
+        f"{extract.replace('a.json', 'b.json')} hf:m": "there is no annotation file b.json",
+        f"{extract.replace('images images', 'images nowhere')} hf:m": "there is no image folder nowhere",
+        "train-head --live --out r --images images --annotations a.json --detector hf:m": "hf:m: m does not exist",
+        "predict --model nowhere picture.jpg --out o --detector hf:moved": "there is no model nowhere",
+        "export --run nowhere --out o --detector hf:moved": "hf:moved: moved does not exist",
+    }
+    code = """import json, sys
 from frozen_cache.cli.main import exit_code
-code = exit_code({arguments!r})
-sys.exit(code + 10 * ("torch" in sys.modules))"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: there is no cache nowhere.zarr")
+codes = [exit_code(line.split()) for line in json.loads(sys.argv[1])]
+print(json.dumps([codes, "torch" in sys.modules]))"""
+    command = [sys.executable, "-c", code, json.dumps(list(said))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == [[2] * len(said), False], done.stderr
+    for line, expected in zip(done.stderr.splitlines(), said.values(), strict=True):
+        assert line.startswith("error: ") and expected in line
 
 
 @pytest.mark.parametrize("module", ["frozen_cache", "cli"])

@@ -14,10 +14,10 @@ from frozen_cache.detectors.hf.activation import apply_head_activation
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
+from frozen_cache.detectors.place import check_place, folder_of
 from frozen_cache.errors import UserError, one_line
 from frozen_cache.pointer_file import pointer_file
 
-HUB_ID = re.compile(r"\w[\w.\-]*/\w[\w.\-]*")
 NOT_NEEDED = re.compile(r"num_batches_tracked$|denoising_class_embed")
 """Keys whose absence or presence changes no output: a counter of batch norm, the noisy labels of training."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -72,20 +72,16 @@ def found_place(source: str, *, processor: tuple[str, ...] = ("preprocessor_conf
     Args:
         processor: names of the file that tells how images are prepared.
     """
-    folder = Path(source).expanduser()
-    local = folder.exists() or not HUB_ID.fullmatch(source) or Path(folder.parts[0]).exists()
-    if local:
-        _check_folder(folder, source, processor)
-    return (str(folder) if local else source), local
+    folder = folder_of(source)
+    if folder is None:
+        return source, False
+    check_place(f"hf:{source}")
+    _check_folder(folder, source, processor)
+    return str(folder), True
 
 
 def _check_folder(folder: Path, source: str, processor: tuple[str, ...]) -> None:
     """A UserError says what of a saved model the folder lacks."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise UserError(
-            f"hf:{source}: {folder} {what}; give a folder written by save_pretrained, or a hub id (org/name)"
-        )
     for names, what in (
         (("config.json",), "config"),
         (processor, "image processor"),
