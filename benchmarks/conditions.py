@@ -34,11 +34,11 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def commit() -> str:
+def commit(checkout: Path = ROOT) -> str:
     """The commit that is checked out, `+` behind it where files have changed since."""
     told = subprocess.run(
         ("git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"),
-        cwd=ROOT,
+        cwd=checkout,
         capture_output=True,
         text=True,
     )

@@ -1,13 +1,16 @@
 """What evaluation costs: the whole of it before and now, its parts, and what it keeps of 5,000 images.
 
-    python benchmarks/evaluate.py --cache val.zarr --head RUN [--before CHECKOUT] [--rounds 3]
+    python benchmarks/evaluate.py --cache val.zarr --head RUN [--before CHECKOUT [--head-before RUN]] [--rounds 3]
     python benchmarks/evaluate.py --memory
 
 The first: COCO metrics of a head, and of filled boxes (no network, so what is left is reading, pasting, run lengths
-and matching), in seconds of the clock, each in a process of its own. With `--before`, an older checkout of this
-repository takes turns with this one, and the ratios are printed. Then the parts, in CPU seconds of one process, in
-images a second. The second: 1,000 and 5,000 synthetic images of 100 detections and 7 objects are scored; the resident
-memory that remains is compared. Both keep their figures in evaluate.json; the other's stay.
+and matching), each in a process of its own: seconds of the clock, and of the processor with those of the worker
+processes, which hardly feel who else uses the machine. With `--before`, an older checkout of this repository takes
+turns with this one, and the ratios are printed; both compute the same metrics where both have boundary AP.
+`--head-before` is the run as the older checkout can read it: its run.json without the keys that came later. Then the
+parts, in processor seconds of one process and one thread, as images a second. The second: 1,000 and 5,000 synthetic
+images of 100 detections and 7 objects are scored; the resident memory that remains is compared. Both keep their figures
+in evaluate.json; the other's stay.
 """
 
 from __future__ import annotations
@@ -15,108 +18,118 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conditions import commit, conditions
 from pycocotools import mask as coco_mask
 
 RESULT = Path(__file__).with_suffix(".json")
 ROOT = Path(__file__).parents[1]
 WHOLE = """
-import sys, time
+import json, os, sys, time
 from pathlib import Path
 from frozen_cache.stages.evaluate import evaluate
-options = {"head": Path(sys.argv[2])} if sys.argv[2] else {"baseline": "box"}
-if sys.argv[4]:
-    options |= {"coco_api": sys.argv[4]}
-started = time.perf_counter()
-evaluate(cache=Path(sys.argv[1]), out=Path(sys.argv[3]), device="cpu", **options)
-print(time.perf_counter() - started)
+cache, head, out, options = sys.argv[1:]
+options = json.loads(options) | ({"head": Path(head)} if head else {"baseline": "box"})
+clock, used = time.perf_counter(), sum(os.times()[:4])
+evaluate(cache=Path(cache), out=Path(out), device="cpu", **options)
+print(json.dumps({"clock": time.perf_counter() - clock, "processor": sum(os.times()[:4]) - used}))
 """
-
-
-def whole(checkout: Path, cache: Path, head: Path | None, api: str) -> float:
-    """Seconds of one evaluation by the code of a checkout; `api` empty for one that knows no choice."""
-    with tempfile.TemporaryDirectory() as out:
-        arguments = [str(cache), "" if head is None else str(head), f"{out}/results", api]
-        environment = os.environ | {"PYTHONPATH": str(checkout)}
-        done = subprocess.run(
-            [sys.executable, "-c", WHOLE, *arguments], env=environment, capture_output=True, text=True, check=True
-        )
-    return float(done.stdout.split()[-1])
-
-
-def compare(cache: Path, head: Path, before: Path | None, rounds: int) -> dict[str, Any]:
-    """Medians of the seconds, side by side."""
-    ways = [("now, pycocotools", ROOT, "pycocotools"), ("now, hotcoco", ROOT, "hotcoco")]
-    ways = ([("before", before, "")] if before else []) + ways
-    found: dict[str, Any] = {}
-    for name, of in (("filled boxes", None), ("trained head", head)):
-        seconds: dict[str, list[float]] = {way: [] for way, *_ in ways}
-        for _ in range(rounds):
-            for way, checkout, api in ways:
-                seconds[way].append(whole(checkout, cache, of, api))
-        found[name] = {way: round(statistics.median(each), 2) for way, each in seconds.items()}
-        for way, each in found[name].items():
-            ratio = f", {found[name]['before'] / each:.2f} times as fast as before" if before else ""
-            print(f"{name:14} {way:20} {each:7.1f} s{ratio}", flush=True)
-    return found
-
-
-def parts(cache: Path, head: Path) -> dict[str, float]:
-    """CPU seconds of the parts of one evaluation in one process, as images a second."""
-    from frozen_cache.cache.reader import CacheReader
-    from frozen_cache.evaluation import evaluate as evaluating
-    from frozen_cache.evaluation import outcome
-    from frozen_cache.stages.evaluate import evaluate
-
-    spent: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as out, _timed(CacheReader, "read", "read", spent), _timed(
-        evaluating, "view_instances", "hand over", spent
-    ), _timed(outcome, "match_image", "match (pycocotools)", spent), _timed(
-        outcome, "judge_image", "judge", spent
-    ), _timed(outcome, "_object_ious", "object by object", spent):  # fmt: skip
-        from frozen_cache.evaluation.segmenters import FeatureSegmenter
-        from frozen_cache.inference import instances
-
-        with _timed(FeatureSegmenter, "__call__", "head", spent), _timed(
-            instances, "paste_rles", "paste and run lengths", spent
-        ):  # fmt: skip
-            evaluate(cache=cache, head=head, out=Path(out) / "results", device="cpu", workers=0)
-    images = sum(view == 0 for _, view in CacheReader(cache).views)
-    rates = {name: round(images / seconds, 1) for name, seconds in spent.items()}
-    for name, rate in rates.items():
-        print(f"{name:24} {rate:8.1f} images a CPU second")
-    return rates
-
-
-@contextmanager
-def _timed(owner: Any, name: str, part: str, spent: dict[str, float]) -> Iterator[None]:
-    """The calls of `owner.name` add their CPU seconds to `spent[part]`."""
-    kept: Callable[..., Any] = getattr(owner, name)
-
-    def measured(*arguments: Any, **options: Any) -> Any:
+PARTS = """
+import importlib, json, sys, time
+from collections import Counter
+from pathlib import Path
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from frozen_cache.stages.evaluate import evaluate
+spent = Counter()
+def timed(owner, name, part):
+    kept = getattr(owner, name)
+    def measured(*arguments, **options):
         started = time.process_time()
         try:
             return kept(*arguments, **options)
         finally:
-            spent[part] = spent.get(part, 0.0) + time.process_time() - started
-
+            spent[part] += time.process_time() - started
     setattr(owner, name, measured)
-    try:
-        yield
-    finally:
-        setattr(owner, name, kept)
+module = lambda name: importlib.import_module("frozen_cache." + name)
+timed(module("cache.reader").CacheReader, "read", "read")
+timed(module("evaluation.segmenters").FeatureSegmenter, "__call__", "head")
+timed(module("masks.rle"), "paste_window", "paste")
+timed(module("masks.rle"), "window_rle", "run lengths")
+for owner, name in ((COCO, "loadRes"), (COCOeval, "evaluate"), (COCOeval, "accumulate")):
+    timed(owner, name, "COCOeval")
+cache, head, out, options = sys.argv[1:]
+started = time.process_time()
+evaluate(cache=Path(cache), head=Path(head), out=Path(out), device="cpu", **json.loads(options))
+spent["all"] = time.process_time() - started
+print(json.dumps(spent))
+"""
+"""`run lengths` are those of the boundary regions, too, in both checkouts."""
+
+
+def run(
+    script: str, checkout: Path, cache: Path, head: Path | None, *, threads: int | None = None, **options: Any
+) -> dict[str, float]:
+    """What a script prints of one evaluation by the code of a checkout; with as many threads as torch would take."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"PYTHONPATH": str(checkout)} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    with tempfile.TemporaryDirectory() as out:
+        arguments = [str(cache), "" if head is None else str(head), f"{out}/results", json.dumps(options)]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=checkout,  # it comes first among the places where modules are looked for
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, rounds: int) -> dict[str, Any]:
+    """Medians of the seconds, side by side; `before` is a checkout and the head for it."""
+    ways: list[tuple[str, Path, Path, dict[str, Any]]] = [
+        (f"now, {api}", ROOT, head, {"coco_api": api}) for api in ("pycocotools", "hotcoco")
+    ]
+    if before is not None:
+        ways.insert(0, ("before", *before, {}))
+    found: dict[str, Any] = {}
+    for what in ("filled boxes", "trained head"):
+        seconds: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in ways}
+        for _ in range(rounds):
+            for way, checkout, trained, options in ways:
+                seconds[way].append(run(WHOLE, checkout, cache, trained if what == "trained head" else None, **options))
+        found[what] = {
+            way: {kind: round(statistics.median(one[kind] for one in each), 2) for kind in ("clock", "processor")}
+            for way, each in seconds.items()
+        }
+        for way, each in found[what].items():
+            if before is not None and way != "before":
+                each |= {f"{kind}_ratio": round(found[what]["before"][kind] / each[kind], 2) for kind in tuple(each)}
+            print(f"{what:14} {way:20} {each}", flush=True)
+    return found
+
+
+def parts(cache: Path, head: Path, before: tuple[Path, Path] | None) -> dict[str, Any]:
+    """Images a processor second of each part, before and now."""
+    from frozen_cache.cache.reader import CacheReader
+
+    images = sum(view == 0 for _, view in CacheReader(cache).views)
+    found = {} if before is None else {"before": run(PARTS, before[0], cache, before[1], threads=1)}
+    found["now"] = run(PARTS, ROOT, cache, head, threads=1, workers=0)
+    rates = {way: {part: round(images / each, 1) for part, each in spent.items()} for way, spent in found.items()}
+    print(json.dumps(rates, indent=2))
+    return rates
 
 
 def memory(few: int = 1000, many: int = 5000) -> dict[str, Any]:
@@ -191,16 +204,19 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--head", type=Path)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--head-before", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true")
-    options = parser.parse_args()
+    given = parser.parse_args()
     kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    if options.memory:
+    if given.memory:
         kept["memory"] = memory()
     else:
-        kept["seconds"] = compare(options.cache, options.head, options.before, options.rounds)
-        kept["images_a_cpu_second"] = parts(options.cache, options.head)
-    kept["machine"] = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        cache, head = given.cache.resolve(), given.head.resolve()
+        before = None if given.before is None else (given.before.resolve(), (given.head_before or head).resolve())
+        kept["conditions"] = conditions() | {"before": commit(before[0]) if before else None}
+        kept["images_a_processor_second"] = parts(cache, head, before)
+        kept["seconds"] = compare(cache, head, before, given.rounds)
     RESULT.write_text(json.dumps(kept, indent=2) + "\n")
 
 

@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from frozen_cache.cache.reader import CacheReader
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.scorers import CocoApi
+from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.evaluation.truth import refuse_without_masks
 from frozen_cache.finite_json import finite_json
@@ -26,7 +28,7 @@ from frozen_cache.report.data_section import head_facts
 from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import write_page
-from frozen_cache.report.photographs import photographs
+from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.segmenter import BASELINES, all_heads, cache_for, check_choice, make_segmenter
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import run_of
@@ -113,26 +115,14 @@ def evaluate(
         coco_api: what computes AP: pycocotools, or hotcoco (extra `fast-eval`).
         workers: processes beside this one that paste and compare masks; None for as many as pay.
     """
-    heads = all_heads(head)
-    check_choice(heads, baseline)
-    reader = cache_for(heads, cache)
+    given = _subject(cache, head, baseline, roi_sizes, views, guided, device, images)
+    reader, of = given.reader, given.of
     refuse_without_masks(reader.attributes, cache)
-    pictures = photographs(cache, images, reader=reader)
-    segmenter, of = make_segmenter(
-        reader,
-        cache=cache,
-        heads=heads,
-        baseline=baseline,
-        device=device,
-        roi_sizes=roi_sizes,
-        views=views,
-        guide=pictures if guided else None,
-    )
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
         started = time.perf_counter()
         evaluation = evaluate_cache(
-            reader, segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out
+            reader, given.segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out
         )
         seconds = time.perf_counter() - started
         named = {str(path): read_results(path, evaluation.truth) for path in others}
@@ -146,11 +136,11 @@ def evaluate(
             name: finite_json(values, path=out / name, indent=2) for name, values in files.items()
         }
         owner.check()
-        gallery = Gallery(evaluation, pictures)
+        gallery = Gallery(evaluation, given.pictures)
         head_blocks = []
-        if len(heads) == 1:
+        if len(given.heads) == 1:
             head_blocks = head_facts(
-                load_record(run_of(heads[0])),
+                load_record(run_of(given.heads[0])),
                 image_size=reader.resized_size(0),
                 boxes=reader.attributes.top_k,
                 seconds_a_view=seconds / len(evaluation.verdicts),
@@ -183,12 +173,50 @@ def write_submission(
     Returns:
         `detections_test-dev2017_NAME_results.zip` in `out`, which holds the JSON file of that name.
     """
-    heads = all_heads(head)
-    check_choice(heads, baseline)
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
+    given = _subject(cache, head, baseline, roi_sizes, views, guided, device, images)
+    stem = f"detections_test-dev2017_{name}_results"
+    archive = out / f"{stem}.zip"
+    if archive.exists():
+        raise UserError(f"{archive} exists already: choose another name")
+    with Ownership(out) as owner:
+        results = evaluate_cache(given.reader, given.segmenter, workers=workers).results
+        owner.check()
+        with tempfile.TemporaryDirectory() as folder:
+            results.write("segm", Path(folder) / f"{stem}.json")
+            with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
+                file.write(Path(folder) / f"{stem}.json", f"{stem}.json")
+    return archive
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated, and on what."""
+
+    heads: list[Path]
+    reader: CacheReader
+    segmenter: Segmenter
+    of: dict[str, Any]
+    """What to call it (`make_segmenter`)."""
+    pictures: Photographs
+
+
+def _subject(
+    cache: CachePath,
+    head: Path | Sequence[Path] | None,
+    baseline: str | None,
+    roi_sizes: Sequence[int],
+    views: int,
+    guided: bool,
+    device: str,
+    images: Path | None,
+) -> _Subject:
+    heads = all_heads(head)
+    check_choice(heads, baseline)
     reader = cache_for(heads, cache)
-    segmenter, _ = make_segmenter(
+    pictures = photographs(cache, images, reader=reader)
+    segmenter, of = make_segmenter(
         reader,
         cache=cache,
         heads=heads,
@@ -196,20 +224,9 @@ def write_submission(
         device=device,
         roi_sizes=roi_sizes,
         views=views,
-        guide=photographs(cache, images, reader=reader) if guided else None,
+        guide=pictures if guided else None,
     )
-    stem = f"detections_test-dev2017_{name}_results"
-    archive = out / f"{stem}.zip"
-    if archive.exists():
-        raise UserError(f"{archive} exists already: choose another name")
-    with Ownership(out) as owner:
-        results = evaluate_cache(reader, segmenter, workers=workers).results
-        owner.check()
-        with tempfile.TemporaryDirectory() as folder:
-            results.write("segm", Path(folder) / f"{stem}.json")
-            with zipfile.ZipFile(archive, "w", compression=zipfile.ZIP_DEFLATED) as file:
-                file.write(Path(folder) / f"{stem}.json", f"{stem}.json")
-    return archive
+    return _Subject(heads=heads, reader=reader, segmenter=segmenter, of=of, pictures=pictures)
 
 
 def check_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:
