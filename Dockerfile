@@ -2,6 +2,6 @@
 FROM python:3.12-slim
 WORKDIR /opt/frozen-cache
 COPY . .
-RUN pip install --no-cache-dir --constraint requirements.lock ".[video,onnx]"
+RUN pip install --no-cache-dir --constraint requirements.lock ".[gpu,video,onnx]"
 WORKDIR /work
 ENTRYPOINT ["frozen-cache"]

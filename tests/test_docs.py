@@ -19,7 +19,7 @@ from frozen_cache.cli.project import read_project
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = typer.main.get_command(app).commands
-GENERAL = {*MODES, "--config", "--debug", "--help", "--version"}
+GENERAL = {"--install-completion", *MODES, "--config", "--debug", "--help", "--version"}
 
 
 def names(path: Path) -> str:
