@@ -33,11 +33,12 @@ print(json.dumps(InstanceSegmenter.load("model", device="cpu")("picture.jpg").to
 
 
 def run(*command: object, at: Path, **environment: str) -> str:
-    """The output of a command that must succeed."""
+    """The output of a command that must succeed; through its pipe go lines, none written over."""
     done = subprocess.run(
         [str(part) for part in command], cwd=at, env=os.environ | environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "\r" not in done.stdout + done.stderr
     return done.stdout
 
 

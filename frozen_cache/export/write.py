@@ -82,9 +82,12 @@ def _save_detector(detector: FrozenDetector, place: Path) -> dict[str, Any]:
 
 def save_transformers(detector: TransformersDetector, place: Path) -> None:
     """Write a folder that `load_pretrained` reads."""
+    from frozen_cache.detectors.hf.pretrained import quiet
+
     model: Any = detector.model
-    model.save_pretrained(place, max_shard_size=ONE_FILE)
-    detector.processor.save_pretrained(place)
+    with quiet():
+        model.save_pretrained(place, max_shard_size=ONE_FILE)
+        detector.processor.save_pretrained(place)
     for entry in place.iterdir():
         if entry.name not in DETECTOR_FILES["transformers"]:
             entry.unlink()

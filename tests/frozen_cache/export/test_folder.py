@@ -11,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from frozen_cache.demo import DETECTOR_DIR
+from frozen_cache.detectors.load import load_detector
 from frozen_cache.errors import UserError
 from frozen_cache.export.manifest import MANIFEST, file_facts
+from frozen_cache.export.write import save_transformers
 from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.ownership import this_process
 from frozen_cache.stages import export
@@ -39,6 +42,14 @@ def test_the_masks_are_those_of_the_run(run, exported, scenes):
     expected = segment(run, scenes)
     assert sum(map(len, expected)) > 0
     assert segment(exported, scenes) == expected
+
+
+def test_nothing_is_printed_of_the_libraries_that_save(tmp_path, capfd):
+    """transformers draws a bar of its own while it saves, through a pipe too."""
+    detector: Any = load_detector(f"hf:{DETECTOR_DIR}")
+    save_transformers(detector, tmp_path / "detector")
+    assert capfd.readouterr() == ("", "")
+    assert load_detector(f"hf:{tmp_path / 'detector'}").spec.weights_sha256 == detector.spec.weights_sha256
 
 
 def test_the_card_says_what_the_model_is(run, exported):
