@@ -31,8 +31,12 @@ def evaluate(
         str | None,
         typer.Option(
             help="Instead of a head: box (filled boxes), training-free, or its variants training-free-no-c1, "
-            "training-free-whole-image, training-free-whole-image-no-c1 (Table 1)."
+            "training-free-whole-image, training-free-whole-image-no-c1 (Table 1), or prompted."
         ),
+    ] = None,
+    prompter: Annotated[
+        str | None,
+        typer.Option(help="With --baseline prompted: hf:DIR_OR_HUB_ID of a Segment Anything model, given the boxes."),
     ] = None,
     roi_sizes: Annotated[
         str | None,
@@ -44,7 +48,9 @@ def evaluate(
     ] = False,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the pictures for the report and --guided. [default: where the cache was made]"),
+        typer.Option(
+            help="Folder of the pictures for report, --guided, --baseline prompted. [default: where the cache was made]"
+        ),
     ] = None,
     compare: Annotated[
         list[Path] | None,
@@ -86,6 +92,7 @@ def evaluate(
             name=test_dev,
             head=heads,
             baseline=baseline,
+            prompter=prompter,
             roi_sizes=sizes,
             views=views,
             guided=guided,
@@ -100,6 +107,7 @@ def evaluate(
         out=out,
         head=heads,
         baseline=baseline,
+        prompter=prompter,
         roi_sizes=sizes,
         views=views,
         guided=guided,

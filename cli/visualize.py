@@ -18,6 +18,7 @@ def visualize(
     out: Annotated[Path, typer.Option(help="New folder for the pictures and index.html.")],
     head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
     baseline: Annotated[str | None, typer.Option(help="Instead of a head: one that evaluate knows.")] = None,
+    prompter: Annotated[str | None, typer.Option(help="With --baseline prompted: the model, hf:DIR_OR_HUB_ID.")] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures. [default: where the cache was made]")
     ] = None,
@@ -30,7 +31,16 @@ def visualize(
         need_run(head)
     from frozen_cache.stages.visualize import visualize as stage
 
-    result = stage(cache=cache, out=out, head=head, baseline=baseline, images=images, limit=limit, device=device)
+    result = stage(
+        cache=cache,
+        out=out,
+        head=head,
+        baseline=baseline,
+        prompter=prompter,
+        images=images,
+        limit=limit,
+        device=device,
+    )
     if result.note:
         typer.echo(result.note)
     typer.echo(f"{result.pictures} pictures in {out}, all in one page: {out / 'index.html'}")

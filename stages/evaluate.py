@@ -11,12 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.device import pick_device
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.scorers import CocoApi
 from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.summary import summary
@@ -27,7 +31,7 @@ from frozen_cache.remote import CachePath
 from frozen_cache.report.data_section import head_facts
 from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import Gallery
-from frozen_cache.report.page import write_page
+from frozen_cache.report.page import Block, Facts, write_page
 from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.segmenter import BASELINES, all_heads, cache_for, check_choice, make_segmenter
 from frozen_cache.training.run_directory import load_record
@@ -68,6 +72,8 @@ class EvaluateResult:
                 f"within {100 * band:g} % of the box's diagonal of the edge: {edge['near_edge']:.3f}; "
                 f"elsewhere: {edge['off_edge']:.3f}"
             )
+        if cost := self.summary.get("cost"):
+            lines.append("the prompted model: " + ", ".join(f"{value} {name}" for name, value in _cost_facts(cost)))
         kinds = ", ".join(f"{kind} {count}" for kind, count in mistakes["objects"].items())
         lines.append(f"objects at score {mistakes['threshold']}: {kinds}")
         ladder = self.summary.get("ladder", {})
@@ -90,6 +96,7 @@ def evaluate(
     out: Path,
     head: Path | Sequence[Path] | None = None,
     baseline: str | None = None,
+    prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
     guided: bool = False,
@@ -105,17 +112,18 @@ def evaluate(
 
     Args:
         head: run directory or checkpoint, masks of several are averaged; or `baseline`.
+        prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of a model that makes masks of boxes.
         roi_sizes: average each head's masks at these sides of the RoI; none for its own.
         views: average over so many cached views of each image.
         guided: masks take over the edges of the pictures (guided filter).
-        images: folder of the pictures, for the report and `guided`; None for where the cache was made.
+        images: folder of the pictures, for the report, `guided` and `prompted`; None for where the cache was made.
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
         coco_api: what computes AP: pycocotools, or hotcoco (extra `fast-eval`).
         workers: processes beside this one that paste and compare masks; None for as many as pay.
     """
-    given = _subject(cache, head, baseline, roi_sizes, views, guided, device, images)
+    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images)
     reader, of = given.reader, given.of
     refuse_without_masks(reader.attributes, cache)
     with Ownership(out) as owner:
@@ -128,6 +136,8 @@ def evaluate(
         named = {str(path): read_results(path, evaluation.truth) for path in others}
         rows = compare(evaluation.truth, {of["name"]: evaluation.results.all(), **named}) if named else []
         metrics = summary(evaluation, reader, of=of)
+        if isinstance(given.segmenter, PromptedSegmenter):
+            metrics["cost"] = _cost(given.segmenter, device)
         files: dict[str, Any] = {
             **({"compare.json": [asdict(row) for row in rows]} if rows else {}),
             "metrics.json": metrics,
@@ -137,7 +147,7 @@ def evaluate(
         }
         owner.check()
         gallery = Gallery(evaluation, given.pictures)
-        head_blocks = []
+        head_blocks: list[Block] = [Facts(_cost_facts(metrics["cost"]))] if "cost" in metrics else []
         if len(given.heads) == 1:
             head_blocks = head_facts(
                 load_record(run_of(given.heads[0])),
@@ -161,6 +171,7 @@ def write_submission(
     name: str,
     head: Path | Sequence[Path] | None = None,
     baseline: str | None = None,
+    prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
     guided: bool = False,
@@ -175,7 +186,7 @@ def write_submission(
     """
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
-    given = _subject(cache, head, baseline, roi_sizes, views, guided, device, images)
+    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images)
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"
     if archive.exists():
@@ -206,6 +217,7 @@ def _subject(
     cache: CachePath,
     head: Path | Sequence[Path] | None,
     baseline: str | None,
+    prompter: str | None,
     roi_sizes: Sequence[int],
     views: int,
     guided: bool,
@@ -213,7 +225,7 @@ def _subject(
     images: Path | None,
 ) -> _Subject:
     heads = all_heads(head)
-    check_choice(heads, baseline)
+    check_choice(heads, baseline, prompter)
     reader = cache_for(heads, cache)
     pictures = photographs(cache, images, reader=reader)
     segmenter, of = make_segmenter(
@@ -225,8 +237,28 @@ def _subject(
         roi_sizes=roi_sizes,
         views=views,
         guide=pictures if guided else None,
+        prompter=prompter,
+        pictures=pictures,
     )
     return _Subject(heads=heads, reader=reader, segmenter=segmenter, of=of, pictures=pictures)
+
+
+def _cost(segmenter: PromptedSegmenter, device: str) -> dict[str, Any]:
+    """What the baseline costs besides the detector, by the clock of this machine."""
+    return {
+        "parameters": segmenter.prompter.parameters,
+        "seconds_an_image": segmenter.seconds_an_image,
+        "device": str(pick_device(device)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cost_facts(cost: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [("parameters", f"{cost['parameters']:,}")]
+    if cost["seconds_an_image"] is not None:
+        where = f"{cost['device']}, {cost['threads']} threads" if cost["device"] == "cpu" else cost["device"]
+        facts.append((f"seconds an image ({where})", f"{cost['seconds_an_image']:.3f}"))
+    return facts
 
 
 def check_out(out: Path, of: dict[str, Any], *, overwrite: bool) -> None:

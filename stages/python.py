@@ -208,6 +208,7 @@ def evaluate(
     out: PathLike,
     head: PathLike | Sequence[PathLike] | None = None,
     baseline: str | None = None,
+    prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
     guided: bool = False,
@@ -225,12 +226,13 @@ def evaluate(
         cache: to evaluate on; it holds the ground truth.
         out: folder for `metrics.json` and the COCO result files.
         head: run directory of a trained head, or a checkpoint; masks of several are averaged.
-        baseline: instead of a head: `box`, `training-free` or one of its variants.
+        baseline: instead of a head: `box`, `training-free` or one of its variants, `prompted`.
+        prompter: with `prompted`: `hf:DIR_OR_HUB_ID` of a Segment Anything model, which is given the boxes.
         roi_sizes: average masks at these sides of the RoI; none for the head's own.
         views: average masks over so many cached views of each image.
         guided: let the masks take over the edges of the pictures (guided filter).
         device: `auto`, `cpu`, `cuda`.
-        images: folder of the pictures, for the report and `guided`; None for where the cache was made.
+        images: folder of the pictures, for the report, `guided`, `prompted`; None for where the cache was made.
         compare: other folders of `evaluate`, or any tool's COCO result files of masks.
         overwrite: replace the results of something else in `out`.
         ladder: also measure what AP would be with one thing put right at a time.
@@ -245,6 +247,7 @@ def evaluate(
         out=Path(out),
         head=_path(head) if head is None or isinstance(head, str | os.PathLike) else [*map(Path, head)],
         baseline=baseline,
+        prompter=prompter,
         roi_sizes=roi_sizes,
         views=views,
         guided=guided,

@@ -14,9 +14,11 @@ from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import ViewsSegmenter, head_segmenter
 from frozen_cache.evaluation.guided import GuidedSegmenter
+from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.prompted.model import load_prompted
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.training.run_directory import load_record
@@ -30,6 +32,8 @@ BASELINES: dict[str, dict[str, bool] | None] = {
     "box": None,
 }
 """The rows of Table 1, as `TrainingFree` takes them, and the filled box."""
+PROMPTED = "prompted"
+"""Another baseline, which needs a model and the pictures."""
 
 
 def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
@@ -37,12 +41,15 @@ def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
     return [] if head is None else [head] if isinstance(head, Path) else list(head)
 
 
-def check_choice(heads: Sequence[Path], baseline: str | None) -> None:
-    """UserError unless there are either heads or a baseline, and it is known."""
+def check_choice(heads: Sequence[Path], baseline: str | None, prompter: str | None = None) -> None:
+    """UserError unless there are either heads or a baseline, it is known, and has its prompter where it needs one."""
+    known = (*BASELINES, PROMPTED)
     if (not heads) == (baseline is None):
-        raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(BASELINES)})")
-    if baseline is not None and baseline not in BASELINES:
-        raise UserError(f"no baseline `{baseline}`: known are {', '.join(BASELINES)}")
+        raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(known)})")
+    if baseline is not None and baseline not in known:
+        raise UserError(f"no baseline `{baseline}`: known are {', '.join(known)}")
+    if (baseline == PROMPTED) != (prompter is not None):
+        raise UserError("--baseline prompted and --prompter hf:MODEL go together: give both, or neither")
 
 
 def cache_for(heads: Sequence[Path], cache: CachePath) -> CacheReader:
@@ -60,6 +67,8 @@ def make_segmenter(
     roi_sizes: Sequence[int] = (),
     views: int = 1,
     guide: Photographs | None = None,
+    prompter: str | None = None,
+    pictures: Photographs | None = None,
 ) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter, and what to call it: `name`, and for heads their `file` and `sha256`.
 
@@ -68,6 +77,8 @@ def make_segmenter(
         roi_sizes: so are those of each head at each of these sides of the RoI; none for its own.
         views: and those of so many cached views of each image.
         guide: pictures whose edges the masks take over; None leaves them.
+        prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of the model.
+        pictures: that it sees.
     """
     chosen = pick_device(device)
     segmenter: Segmenter
@@ -76,6 +87,10 @@ def make_segmenter(
     else:
         if roi_sizes:
             raise UserError("--roi-sizes is for heads: leave it out with --baseline")
+        if prompter is not None and pictures is not None:
+            if views != 1 or guide is not None:
+                raise UserError("--views and --guided change masks of a head: leave them out with --baseline prompted")
+            return _of_prompter(reader, prompter, pictures, chosen)
         segmenter, of = _of_baseline(reader, baseline or "box", chosen)
     if views < 1:
         raise UserError(f"--views {views}: give 1 or more")
@@ -112,6 +127,20 @@ def _of_heads(
         "file": names,
         "sha256": ", ".join(sums),
     }
+
+
+def _of_prompter(
+    reader: CacheReader, prompter: str, pictures: Photographs, device: torch.device
+) -> tuple[Segmenter, dict[str, Any]]:
+    model = load_prompted(prompter, device=device)
+    images = [image for image, view in reader.views if view == 0]
+    if lost := [image for image in images if not pictures.at_hand(image)]:
+        raise UserError(
+            f"--baseline prompted reads the pictures, and {len(lost)} of {len(images)} are not at hand, the first is "
+            f"image {lost[0]}: give --images FOLDER"
+        )
+    name = f"baseline: {model.name} prompted with the boxes"
+    return PromptedSegmenter(model, pictures.find), {"name": name, "sha256": model.sha256}
 
 
 def _of_baseline(reader: CacheReader, baseline: str, device: torch.device) -> tuple[Segmenter, dict[str, Any]]:

@@ -52,6 +52,7 @@ def visualize(
     out: Path,
     head: Path | None = None,
     baseline: str | None = None,
+    prompter: str | None = None,
     images: Path | None = None,
     limit: int = 8,
     device: str = "auto",
@@ -59,16 +60,25 @@ def visualize(
     """Write pictures into folders of `out`, and all of them in one page, `index.html`.
 
     Args:
+        prompter: with the baseline `prompted`: the model.
         images: folder of the pictures; None for where the cache was made. Without any, masks lie on a plain ground.
         limit: pictures of each sort.
     """
     heads = all_heads(head)
-    check_choice(heads, baseline)
+    check_choice(heads, baseline, prompter)
     if limit < 1:
         raise UserError(f"--limit {limit}: give 1 or more")
     reader = cache_for(heads, cache)
     pictures = photographs(cache, images, reader=reader)
-    segmenter, of = make_segmenter(reader, cache=cache, heads=heads, baseline=baseline, device=device)
+    segmenter, of = make_segmenter(
+        reader,
+        cache=cache,
+        heads=heads,
+        baseline=baseline,
+        device=device,
+        prompter=prompter,
+        pictures=pictures,
+    )
     with Ownership(out):
         if content_names(out):
             raise UserError(f"--out {out} exists and is not an empty folder: choose another path")

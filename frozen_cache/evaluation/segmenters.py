@@ -1,10 +1,13 @@
-"""Ways to give each detection a mask: a trained head, the training-free baseline (Eq. 1 to 4), the filled box."""
+"""Ways to give each detection a mask: a trained head, the training-free baseline (Eq. 1 to 4), the filled box.
+
+A prompted model is another one (`frozen_cache.evaluation.prompted`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +35,8 @@ class Segmentation:
     """(K,) float32 scores of the masks."""
     grey: np.ndarray | None = None
     """(H, W) uint8, the image, where pasted masks are to take over its edges."""
+    whole: list[dict[str, Any]] | None = None
+    """K masks as COCO's run lengths, counts as text, where they were found at the view's own size: none is pasted."""
 
 
 class Segmenter(Protocol):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.masks.rle import paste_rles
@@ -47,6 +48,8 @@ class Instances:
     """From which probability a pixel belongs to a mask."""
     grey: np.ndarray | None = None
     """(H, W) uint8, the image, where the masks take over its edges as they are pasted."""
+    whole: list[dict[str, Any]] | None = None
+    """N masks as they were found at the image's own size, as `rles` has them; None where they are pasted."""
 
     @classmethod
     def of_view(
@@ -68,6 +71,7 @@ class Instances:
             mask_boxes=to_pixels(found.boxes, frame).numpy(),
             mask_threshold=mask_threshold,
             grey=found.grey,
+            whole=found.whole,
         )
 
     def __len__(self) -> int:
@@ -86,11 +90,14 @@ class Instances:
             mask_boxes=self.mask_boxes[rows],
             mask_threshold=self.mask_threshold,
             grey=self.grey,
+            whole=None if self.whole is None else [self.whole[row] for row in rows],
         )
 
     @cached_property
     def masks(self) -> np.ndarray:
         """(N, H, W) bool, at the image's own size. Large for many instances in a large image; `rles` is not."""
+        if self.whole is not None:
+            return np.array([coco_mask.decode(rle) for rle in self.whole], dtype=bool).reshape(-1, *self.size)
         return paste_masks(
             self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey
         )
@@ -98,6 +105,8 @@ class Instances:
     @cached_property
     def rles(self) -> list[dict[str, Any]]:
         """N masks as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`."""
+        if self.whole is not None:
+            return self.whole
         return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey)
 
     def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
