@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from frozen_cache.masks.points import sample_points
 from frozen_cache.training.colours import partners
 from frozen_cache.training.config import LossConfig
-from frozen_cache.training.losses import dice_loss
+from frozen_cache.training.losses import bce_loss, dice_loss
 from frozen_cache.training.weak_targets import WeakTargets
 
 
@@ -28,7 +28,9 @@ def weak_losses(
         progress: share of the run's steps that are done: the pairwise loss grows over the first.
     """
     boxed = logits.index_select(0, weak.boxed)
+    alone = logits.index_select(0, weak.alone).flatten(1), weak.guess.flatten(1)
     losses = {
+        "guess": config.guess * (bce_loss(*alone, count) + dice_loss(*alone, count)),
         "projection": config.projection * projection_loss(boxed, targets.index_select(0, weak.boxed), count),
         "annotated": config.annotated
         * annotated_loss(logits.index_select(0, weak.pointed), weak.points, weak.inside, weak.known, count),

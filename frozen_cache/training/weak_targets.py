@@ -14,6 +14,7 @@ from frozen_cache.data.supervision import NO_POINT, Kind, all_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.training.colours import STEPS, alike
 from frozen_cache.training.config import LossConfig
+from frozen_cache.training.guess import guessed_masks
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class WeakTargets:
     """(B,) int64 RoIs of objects without masks; each has a box, and so a projection."""
     alike: Tensor | None
     """(B, 4, R, R) bool pairs of cells of these that look alike (`colours.alike`); None without pictures."""
+    alone: Tensor
+    """(A,) int64 RoIs of objects with boxes alone."""
+    guess: Tensor
+    """(A, R, R) probabilities of their masks (`guess.guessed_masks`)."""
     pointed: Tensor
     """(Q,) int64 RoIs of objects with points."""
     points: Tensor
@@ -51,16 +56,19 @@ class WeakCollector:
 
     Args:
         room: P, points that an object can have.
+        pictures: whether the views' pixels can be had.
         colours: whether pairs of cells are compared by colour.
         side: R.
     """
 
-    def __init__(self, *, room: int, colours: bool, side: int) -> None:
-        self._room, self._colours = room, colours
+    def __init__(self, *, room: int, pictures: bool, colours: bool, side: int) -> None:
+        self._room, self._pictures, self._colours = room, pictures, colours and pictures
         self._kinds = [np.zeros(0, dtype=np.int64)]
         self._points = [np.zeros((0, room, 3), dtype=np.float32)]
         self._corners = [torch.zeros(0, 4)]
         self._alike = [torch.zeros(0, len(STEPS), side, side, dtype=torch.bool)]
+        self._guess = [torch.zeros(0, side, side)]
+        self._side = side
 
     def add(
         self,
@@ -88,23 +96,31 @@ class WeakCollector:
         self._points.append(known.with_room(self._room).points[objects.numpy()])
         self._corners.append(corners)
         boxed = torch.from_numpy(np.flatnonzero(kinds != Kind.MASK))
-        if self._colours and len(boxed) and (view := pixels()) is not None:
+        view = pixels() if self._pictures and len(boxed) else None
+        if self._colours and view is not None:
             self._alike.append(alike(view, rois[boxed], targets[boxed]))
+        alone = torch.from_numpy(np.flatnonzero(kinds == Kind.BOX))
+        boxes = torch.from_numpy(truth.boxes)[objects[alone]]
+        self._guess.append(
+            guessed_masks(view, rois=rois[alone], boxes=_within(boxes, corners[alone]), side=self._side)
+        )
 
     def targets(self) -> WeakTargets:
         """Of all RoIs that were taken in, in their order."""
         kinds, points = np.concatenate(self._kinds), torch.from_numpy(np.concatenate(self._points))
-        masked, boxed, pointed = (
+        masked, boxed, alone, pointed = (
             torch.from_numpy(np.flatnonzero(chosen))
-            for chosen in (kinds == Kind.MASK, kinds != Kind.MASK, kinds == Kind.POINTS)
+            for chosen in (kinds == Kind.MASK, kinds != Kind.MASK, kinds == Kind.BOX, kinds == Kind.POINTS)
         )
-        corners, places = torch.cat(self._corners)[pointed][:, None], points[pointed]
-        at = (places[..., :2] - corners[..., :2]) / (corners[..., 2:] - corners[..., :2])
+        places = points[pointed]
+        at = _within(places[..., :2], torch.cat(self._corners)[pointed][:, None])
         known = (places[..., 2] != NO_POINT) & (at >= 0).all(-1) & (at <= 1).all(-1)
         return WeakTargets(
             masked=masked,
             boxed=boxed,
             alike=torch.cat(self._alike) if self._colours else None,
+            alone=alone,
+            guess=torch.cat(self._guess),
             pointed=pointed,
             points=at,
             inside=(places[..., 2] == 1).float(),
@@ -123,4 +139,13 @@ def weak_collector(
         pictures: whether the views' pixels can be had.
     """
     room = attributes.data.points
-    return None if room is None else WeakCollector(room=room, colours=config.pairwise > 0 and pictures, side=side)
+    if room is None:
+        return None
+    return WeakCollector(room=room, pictures=pictures, colours=config.pairwise > 0, side=side)
+
+
+def _within(places: Tensor, corners: Tensor) -> Tensor:
+    """Points x, y, or boxes xyxy, as they lie in the boxes `corners`, xyxy: in 0..1 of these."""
+    corner, far = corners[..., :2], corners[..., 2:]
+    pairs = places.unflatten(-1, (-1, 2))
+    return ((pairs - corner[..., None, :]) / (far - corner)[..., None, :]).flatten(-2)

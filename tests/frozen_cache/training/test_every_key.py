@@ -80,7 +80,13 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "views": (1, {}),
 }
 """Key -> another value than in `BASE`, and what is set besides in both trainings."""
-WITHOUT_MASKS = {"loss.projection": 1.0, "loss.pairwise": 1.0, "loss.pairwise_warmup": 0.9, "loss.annotated": 1.0}
+WITHOUT_MASKS = {
+    "loss.guess": 1.0,
+    "loss.projection": 1.0,
+    "loss.pairwise": 1.0,
+    "loss.pairwise_warmup": 0.9,
+    "loss.annotated": 1.0,
+}
 """Keys that need objects without masks, in a cache that holds its images, and another value than in `BASE`."""
 NO_RESULT = {"eval_every", "checkpoint_every", "recompute"}
 """Keys that decide when or how often something is done, not what comes out: `test_trainer.py` and `test_step.py` have

@@ -110,7 +110,7 @@ def test_a_step_on_objects_without_masks_waits_for_nothing_either(head: str, mon
             result = step(batch, rate=1e-3, progress=0.01)
         found.append(sum(operations.values()))
     assert found[1] == found[2], "operations do not grow with the objects"
-    assert {"projection", "pairwise", "annotated", "bce"} < set(result.values)
+    assert {"guess", "projection", "pairwise", "annotated", "bce"} < set(result.values)
     assert all(torch.isfinite(value) for value in result.values.values())
 
 

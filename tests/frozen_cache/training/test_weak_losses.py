@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from frozen_cache.training.colours import DILATION, STEPS, alike, lab, partners
 from frozen_cache.training.config import LossConfig
+from frozen_cache.training.losses import bce_loss, dice_loss
 from frozen_cache.training.objective import objective
 from frozen_cache.training.weak_losses import annotated_loss, pairwise_loss, projection_loss
 from frozen_cache.training.weak_targets import WeakTargets
@@ -135,6 +136,8 @@ def weak(**changes: Any) -> WeakTargets:
             masked=torch.tensor([0]),
             boxed=torch.tensor([1, 2]),
             alike=torch.rand(2, 4, 6, 6, generator=generator) > 0.5,
+            alone=torch.tensor([1]),
+            guess=torch.rand(1, 6, 6, generator=generator),
             pointed=torch.tensor([2]),
             points=torch.rand(1, 3, 2, generator=generator),
             inside=torch.tensor([[1.0, 0, 1]]),
@@ -146,7 +149,7 @@ def weak(**changes: Any) -> WeakTargets:
 
 def test_each_roi_is_trained_by_what_is_known_of_it() -> None:
     output, batch = case()
-    config = LossConfig(supervision="dense", projection=2.0, pairwise=3.0, annotated=4.0, pairwise_warmup=0.5)
+    config = LossConfig(supervision="dense", guess=6.0, projection=2.0, pairwise=3.0, annotated=4.0, pairwise_warmup=0.5)
     known = weak()
     losses = objective(output, replace(batch, weak=known), config, count=3.0, progress=0.125)
     alone = objective(output.take(known.masked), batch.with_masks(known.masked), config, count=3.0)
@@ -156,6 +159,8 @@ def test_each_roi_is_trained_by_what_is_known_of_it() -> None:
     assert known.alike is not None
     torch.testing.assert_close(losses["projection"], 2 * projection_loss(boxed, boxes, 3.0))
     torch.testing.assert_close(losses["pairwise"], 3 * 0.25 * pairwise_loss(boxed, known.alike, 3.0))
+    likely = output.mask_logits[1:2].flatten(1), known.guess.flatten(1)
+    torch.testing.assert_close(losses["guess"], 6 * (bce_loss(*likely, 3.0) + dice_loss(*likely, 3.0)))
     wanted = 4 * annotated_loss(output.mask_logits[2:], known.points, known.inside, known.known, 3.0)
     torch.testing.assert_close(losses["annotated"], wanted)
     without = objective(output, replace(batch, weak=weak(alike=None)), config, count=3.0)
@@ -168,6 +173,8 @@ def test_where_all_have_masks_the_losses_are_those_of_masks() -> None:
     known = weak(
         masked=torch.arange(3),
         boxed=none,
+        alone=none,
+        guess=torch.zeros(0, 6, 6),
         alike=torch.zeros(0, 4, 6, 6, dtype=torch.bool),
         pointed=none,
         points=torch.zeros(0, 3, 2),
