@@ -347,7 +347,7 @@ def _without_masks(reader: ViewSource) -> str:
     found = f"without masks: {counts.points_alone:,} objects with points, {counts.boxes_alone:,} with boxes alone"
     if counts.boxes_alone:
         found += (
-            " (from which masks as good as filled boxes have not been learned yet: `cache relabel --masks-from` gives "
+            " (from which masks come out worse than from masks or points: `cache relabel --masks-from` gives "
             "them masks of a prompted model, docs/training.md)"
         )
     if reader.has_pictures:

@@ -101,9 +101,7 @@ class WeakCollector:
             self._alike.append(alike(view, rois[boxed], targets[boxed]))
         alone = torch.from_numpy(np.flatnonzero(kinds == Kind.BOX))
         boxes = torch.from_numpy(truth.boxes)[objects[alone]]
-        self._guess.append(
-            guessed_masks(view, rois=rois[alone], boxes=_within(boxes, corners[alone]), side=self._side)
-        )
+        self._guess.append(guessed_masks(view, rois=rois[alone], boxes=_within(boxes, corners[alone]), side=self._side))
 
     def targets(self) -> WeakTargets:
         """Of all RoIs that were taken in, in their order."""

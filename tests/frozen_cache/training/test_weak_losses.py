@@ -149,7 +149,9 @@ def weak(**changes: Any) -> WeakTargets:
 
 def test_each_roi_is_trained_by_what_is_known_of_it() -> None:
     output, batch = case()
-    config = LossConfig(supervision="dense", guess=6.0, projection=2.0, pairwise=3.0, annotated=4.0, pairwise_warmup=0.5)
+    config = LossConfig(
+        supervision="dense", guess=6.0, projection=2.0, pairwise=3.0, annotated=4.0, pairwise_warmup=0.5
+    )
     known = weak()
     losses = objective(output, replace(batch, weak=known), config, count=3.0, progress=0.125)
     alone = objective(output.take(known.masked), batch.with_masks(known.masked), config, count=3.0)
