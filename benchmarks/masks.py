@@ -1,18 +1,19 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
-    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--refined RUN] [--views-val VAL] [--only NAME]
+    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--best RUN] [--refined RUN] [--views-val VAL]
+        [--only NAME]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
-trained here. `--refined` is a run with head.refine, measured with its boundary stage and without, the weights being the
-same. `--views-val` is a cache of the val images with two views each. No setting was chosen on the val images: radius,
-epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows that are not measured now stay.
+trained here. `--best` is a run of the `best` preset on the same training images. `--refined` is a run with head.refine,
+measured with its boundary stage and without, the weights being the same. `--views-val` is a cache of the val images
+with two views each. No setting was chosen on the val images: radius, epsilon and RoI sizes were given before. Results:
+benchmarks/masks.json; rows and seeds that are not measured now stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from conditions import conditions
 from torch import Tensor
 
 from frozen_cache.cache.reader import CacheReader
@@ -44,13 +46,15 @@ ROI_SIZES = "RoI sizes 24, 32, 48"
 BOTH = "RoI sizes 24, 32, 48 and guided filter"
 RAW = "weights without their moving average"
 VIEWS = "mean of two views"
-HEADS = "mean of the heads"
+HEADS, HEADS_GUIDED = "mean of the heads of two seeds", "mean of the heads of two seeds and guided filter"
+BEST, BEST_GUIDED = "the `best` recipe", "the `best` recipe and guided filter"
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
-NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, NO_STAGE, STAGE)
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, BEST, BEST_GUIDED, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
-BASE = {GUIDED: AS_IT_IS, ROI_SIZES: AS_IT_IS, BOTH: AS_IT_IS, RAW: AS_IT_IS, VIEWS: AS_IT_IS, STAGE: NO_STAGE}
-"""What a row is compared with, seed by seed."""
+BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, BEST), AS_IT_IS)
+BASE |= {BEST_GUIDED: GUIDED, STAGE: NO_STAGE}
+"""What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "mask_ap": lambda run: run["segm"]["AP"],
     "ap75": lambda run: run["segm"]["AP75"],
@@ -136,15 +140,17 @@ def gauged(reader: CacheReader, segmenter: Segmenter, *, seed: int) -> dict[str,
 
 
 def row(name: str, runs: list[dict[str, Any]], base: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """A line of the result: means over seeds, and what changed from the same seeds without it."""
+    """A line of the result: means over seeds, and what changed from the same seeds without it, where they are known."""
     line: dict[str, Any] = {"what": name, "seeds": len(runs)}
     figures = {key: value for key, value in FIGURES.items() if name not in OBJECTS_ONLY or "ap" not in key}
     for key, value in figures.items():
         line[key] = round(statistics.mean(map(value, runs)), 4)
-    if base is not None:
+    others = {other["seed"]: other for other in base or []}
+    pairs = [(run, others[run["seed"]]) for run in runs if run["seed"] in others]
+    if pairs:
         line["compared_with"] = BASE[name]
         for key, value in figures.items():
-            line[f"{key}_change"] = [round(value(run) - value(other), 4) for run, other in zip(runs, base, strict=True)]
+            line[f"{key}_change"] = [round(value(run) - value(other), 4) for run, other in pairs]
     return line | {"runs": runs}
 
 
@@ -153,13 +159,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--best", type=Path, action="append", default=[])
     parser.add_argument("--refined", type=Path, action="append", default=[])
     parser.add_argument("--views-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
     reader = CacheReader(given.val)
     pictures = photographs(given.val, reader=reader)
-    runs, refined = [Run(path) for path in given.run], [Run(path) for path in given.refined]
+    runs, best, refined = ([Run(path) for path in paths] for paths in (given.run, given.best, given.refined))
 
     def guided(segmenter: Segmenter) -> Segmenter:
         return GuidedSegmenter(segmenter, pictures.find)
@@ -170,16 +177,19 @@ def main() -> None:
         ROI_SIZES: (runs, lambda run: MeanSegmenter(list(run.sized.values()))),
         BOTH: (runs, lambda run: guided(MeanSegmenter(list(run.sized.values())))),
         RAW: (runs, lambda run: run.changed(prefix="raw.")),
+        BEST: (best, lambda run: run.own),
+        BEST_GUIDED: (best, lambda run: guided(run.own)),
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }
-    if len(runs) > 1:
+    if len(runs) == 2:
         segmenters[HEADS] = (runs[:1], lambda _: MeanSegmenter([run.own for run in runs]))
+        segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(MeanSegmenter([run.own for run in runs])))
     views = None if given.views_val is None else CacheReader(given.views_val)
     if views is not None:
         segmenters[VIEWS] = (runs, lambda run: ViewsSegmenter(run.own, views, views=2))
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
-    report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206, "cores": os.cpu_count()}
+    report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206} | conditions()
     rows = {line["what"]: line for line in report["rows"]}
     for name in given.only or NAMES:
         mine, make = segmenters.get(name, ([], None))
@@ -187,11 +197,15 @@ def main() -> None:
             continue
         source = views if name == VIEWS and views is not None else reader
         measure = gauged if name in OBJECTS_ONLY else measured
-        found = [measure(source, make(run), seed=run.seed) for run in mine]
-        rows[name] = row(name, found, rows[BASE[name]]["runs"] if name in BASE else None)
-        if mine is refined:
-            configs = [run.record.config for run in refined]
-            rows[name]["training"] = [{"epochs": each.optim.epochs, "refine": each.head.refine} for each in configs]
+        known = {run["seed"]: run for run in rows.get(name, {}).get("runs", [])}
+        for run in mine:
+            known[run.seed] = measure(source, make(run), seed=run.seed)
+            if mine is not runs:
+                config = run.record.config
+                head = config.head.model_dump(mode="json", exclude_defaults=True)
+                known[run.seed]["training"] = {"epochs": config.optim.epochs, "head": head}
+        base = rows.get(BASE.get(name, ""), {}).get("runs")
+        rows[name] = row(name, [known[seed] for seed in sorted(known)], base)
         print({key: value for key, value in rows[name].items() if key != "runs"}, flush=True)
         report["rows"] = [rows[each] for each in NAMES if each in rows]
         RESULT.write_text(json.dumps(report, indent=2) + "\n")
