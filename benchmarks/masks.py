@@ -1,13 +1,13 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
-    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--best RUN] [--refined RUN] [--views-val VAL]
+    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN] [--views-val VAL]
         [--only NAME]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
-trained here. `--best` is a run of the `best` preset on the same training images. `--refined` is a run with head.refine,
-measured with its boundary stage and without, the weights being the same. `--views-val` is a cache of the val images
-with two views each. No setting was chosen on the val images: radius, epsilon and RoI sizes were given before. Results:
-benchmarks/masks.json; rows and seeds that are not measured now stay.
+trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
+run with head.refine, measured with its boundary stage and without, the weights being the same. `--views-val` is a
+cache of the val images with two views each. No setting was chosen on the val images: radius, epsilon and RoI sizes
+were given before. Results: benchmarks/masks.json; rows and seeds that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ BOTH = "RoI sizes 24, 32, 48 and guided filter"
 RAW = "weights without their moving average"
 VIEWS = "mean of two views"
 HEADS, HEADS_GUIDED = "mean of the heads of two seeds", "mean of the heads of two seeds and guided filter"
-BEST, BEST_GUIDED = "the `best` recipe", "the `best` recipe and guided filter"
+WIDER = "96 channels, half as many steps again"
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
-NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, BEST, BEST_GUIDED, NO_STAGE, STAGE)
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, WIDER, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
-BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, BEST), AS_IT_IS)
-BASE |= {BEST_GUIDED: GUIDED, STAGE: NO_STAGE}
+BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, WIDER), AS_IT_IS)
+BASE |= {STAGE: NO_STAGE}
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "mask_ap": lambda run: run["segm"]["AP"],
@@ -159,14 +159,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--run", type=Path, action="append", default=[])
-    parser.add_argument("--best", type=Path, action="append", default=[])
+    parser.add_argument("--wider", type=Path, action="append", default=[])
     parser.add_argument("--refined", type=Path, action="append", default=[])
     parser.add_argument("--views-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
     reader = CacheReader(given.val)
     pictures = photographs(given.val, reader=reader)
-    runs, best, refined = ([Run(path) for path in paths] for paths in (given.run, given.best, given.refined))
+    runs, wider, refined = ([Run(path) for path in paths] for paths in (given.run, given.wider, given.refined))
 
     def guided(segmenter: Segmenter) -> Segmenter:
         return GuidedSegmenter(segmenter, pictures.find)
@@ -177,8 +177,7 @@ def main() -> None:
         ROI_SIZES: (runs, lambda run: MeanSegmenter(list(run.sized.values()))),
         BOTH: (runs, lambda run: guided(MeanSegmenter(list(run.sized.values())))),
         RAW: (runs, lambda run: run.changed(prefix="raw.")),
-        BEST: (best, lambda run: run.own),
-        BEST_GUIDED: (best, lambda run: guided(run.own)),
+        WIDER: (wider, lambda run: run.own),
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }
