@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozen_cache.detectors.hf.pretrained import found_place, quiet
+from frozen_cache.detectors.hf.pretrained import find_pretrained, quiet
 from frozen_cache.detectors.hf.restore import weight_files
 from frozen_cache.errors import UserError, one_line
 
@@ -105,17 +105,13 @@ def load_prompted(source: str, *, device: torch.device) -> PromptedModel:
     Raises:
         UserError: no such folder, no model of a kind that is known, or weights that do not fit.
     """
-    from transformers import AutoConfig, AutoModelForMaskGeneration
+    from transformers import AutoModelForMaskGeneration
 
     if not source.startswith("hf:"):
         raise UserError(f"{source} is no model of transformers: give hf:FOLDER, or hf:ORG/NAME of a model hub")
     source = source.removeprefix("hf:")
-    place, local = found_place(source, processor=("processor_config.json", "preprocessor_config.json"))
-    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"hf:{source}: cannot read its config.json: {one_line(error)}") from error
+    found = find_pretrained(source, processor=("processor_config.json", "preprocessor_config.json"))
+    place, config, options = found.place, found.config, found.options
     if config.model_type not in PROCESSORS:
         raise UserError(
             f"hf:{source} is a {config.model_type} model, none that makes masks of boxes: known are "
@@ -131,8 +127,8 @@ def load_prompted(source: str, *, device: torch.device) -> PromptedModel:
             raise UserError(f"hf:{source}: cannot be loaded: {one_line(error)}") from error
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"hf:{source}: {len(missing)} of its weights are missing, the first is {missing[0]}")
-    name = f"hf:{Path(place).resolve().name if local else source}"
-    return PromptedModel(model, processor, name=name, sha256=_sha256(weight_files(place, local=local)), device=device)
+    sha256 = _sha256(weight_files(place, local=found.local))
+    return PromptedModel(model, processor, name=found.name, sha256=sha256, device=device)
 
 
 def _processor(model_type: str) -> Any:

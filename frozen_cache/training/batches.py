@@ -289,7 +289,8 @@ def batch_of(
         queries.append(view.queries[chosen.rows])
         boxes.append(chosen.boxes)
         labels.append(torch.from_numpy(view.truth.categories)[chosen.objects])
-        corners = to_pixels(enlarged(chosen.boxes, config.head.roi_scale), view.transform.crop_size)
+        cut_boxes = enlarged(chosen.boxes, config.head.roi_scale)
+        corners = to_pixels(cut_boxes, view.transform.crop_size)
         cut = partial(
             crop_masks, view.truth.masks, objects=chosen.objects, boxes=corners, soft=config.loss.soft_targets
         )
@@ -302,7 +303,7 @@ def batch_of(
             weak.add(
                 view.truth,
                 chosen.objects,
-                rois=enlarged(chosen.boxes, config.head.roi_scale),
+                rois=cut_boxes,
                 corners=corners,
                 targets=targets[-1],
                 pixels=partial(pixels, at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,45 +40,70 @@ def load_pretrained(
     Raises:
         UserError: no such folder, no config, processor or weights in it, not a known family, keys that do not fit.
     """
-    from transformers import AutoConfig
-
-    place, local = found_place(source)
-    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"hf:{source}: cannot read its config.json: {one_line(error)}") from error
+    found = find_pretrained(source)
+    place, local, config = found.place, found.local, found.config
     if config.model_type not in FAMILIES:
         raise UserError(f"hf:{source} is a {config.model_type} model; the families known are {', '.join(FAMILIES)}")
     # Other files of this kind may lie beside a pytorch_model.bin: only the names that are loaded count.
     safetensors = not local or any((Path(place) / name).is_file() for name in WEIGHTS if "safetensors" in name)
     with quiet():
-        model = _load_model(source, place, config, {**options, "use_safetensors": safetensors})
-        processor = _load_processor(source, place, options)
+        model = _load_model(source, place, config, {**found.options, "use_safetensors": safetensors})
+        processor = _load_processor(source, place, found.options)
     restore_weights(model, weight_files(place, local=local))
     apply_head_activation(model)
     return TransformersDetector(
         model,
         processor,
-        name=f"hf:{Path(place).resolve().name if local else source}",
+        name=found.name,
         encoder_layers=encoder_layers,
         backbone_strides=backbone_strides,
         backbone_scale=backbone_scale,
     )
 
 
-def found_place(source: str, *, processor: tuple[str, ...] = ("preprocessor_config.json",)) -> tuple[str, bool]:
-    """Where transformers is to read a model: a folder with all that it needs (True), or a hub id (False).
+@dataclass(frozen=True)
+class Found:
+    """A model of transformers that is there, or is to be downloaded, and its configuration."""
+
+    source: str
+    place: str
+    """Folder, or hub id."""
+    local: bool
+    config: Any
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """With which all of it is read."""
+        return _options(local=self.local)
+
+    @property
+    def name(self) -> str:
+        """As the user gave it, of a folder its own name alone."""
+        return f"hf:{Path(self.place).resolve().name if self.local else self.source}"
+
+
+def find_pretrained(source: str, *, processor: tuple[str, ...] = ("preprocessor_config.json",)) -> Found:
+    """Where transformers is to read a model: a folder with all that it needs, or a hub id.
 
     Args:
         processor: names of the file that tells how images are prepared.
     """
+    from transformers import AutoConfig
+
     folder = folder_of(source)
-    if folder is None:
-        return source, False
-    check_place(f"hf:{source}")
-    _check_folder(folder, source, processor)
-    return str(folder), True
+    if folder is not None:
+        check_place(f"hf:{source}")
+        _check_folder(folder, source, processor)
+    place, local = source if folder is None else str(folder), folder is not None
+    try:
+        config = AutoConfig.from_pretrained(place, **_options(local=local))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"hf:{source}: cannot read its config.json: {one_line(error)}") from error
+    return Found(source, place, local, config)
+
+
+def _options(*, local: bool) -> dict[str, Any]:
+    return {"local_files_only": local, "trust_remote_code": False}
 
 
 def _check_folder(folder: Path, source: str, processor: tuple[str, ...]) -> None:
