@@ -9,7 +9,7 @@ from numcodecs import Zstd
 
 from frozen_cache.cache.attributes import best_packing
 from frozen_cache.cache.nibbles import packed
-from frozen_cache.cache.quantise import coded, coded_bits, dequantised
+from frozen_cache.cache.quantise import coded, coded_bits, dequantised, quantised
 
 
 def maps() -> torch.Tensor:
@@ -61,6 +61,49 @@ def test_nothing_is_clipped() -> None:
     assert (off <= scales).all()
     assert integers[0, 0, 0] >= 125 and integers[1].abs().max() < 30
     assert scales[0] == pytest.approx(1000 / 126, rel=0.01)
+
+
+def plainly_coded(x: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers before they are rounded, scales and shifts, of (C, H, W) float64 at once."""
+    mean, deviation = x.mean((1, 2)), x.std((1, 2))
+    scales = np.maximum(step * deviation, np.abs(x - mean[:, None, None]).max((1, 2)) / 126)
+    exact = x / scales[:, None, None] - np.rint(mean / scales)[:, None, None]
+    return exact, scales, (x - np.rint(exact) * scales[:, None, None]).mean((1, 2))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "turned"])
+@pytest.mark.parametrize("shape", [(11, 50, 41), (3, 200, 280), (1, 180, 200), (2, 300, 350)])
+def test_a_map_coded_by_blocks_and_by_any_number_of_threads_is_the_map_coded_at_once(
+    shape: tuple[int, int, int], kind: str
+) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.arange(1, shape[0] + 1)[:, None, None]
+    x = x.half() if kind == "float16" else x.transpose(1, 2) if kind == "turned" else x
+    exact, scales, shifts = plainly_coded(x.double().numpy(), 1.0)
+    found = coded(x, step=1.0)
+    tie = np.abs(exact - np.floor(exact) - 0.5) < 1e-4
+    assert (found[0].numpy() == np.rint(exact))[~tie].all() and tie.mean() < 0.01
+    np.testing.assert_allclose(found[1], scales, rtol=1e-5)
+    np.testing.assert_allclose(found[2], shifts, atol=1e-4 * scales.max())
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        if shape[0] > 1:
+            assert all(map(torch.equal, coded(x, step=1.0), found)), "the same bytes"
+        one_by_one = zip(*map(quantised, x[:, None]), strict=True)
+        assert all(map(torch.equal, quantised(x), map(torch.cat, one_by_one)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_constant_channels_are_zeros_and_values_that_are_not_finite_show() -> None:
+    integers, scales, shifts = coded(torch.tensor([0.0, 1.0, -3.0, 1e6])[:, None, None].expand(4, 3, 5), step=1.0)
+    assert not integers.any() and not scales.any() and shifts.tolist() == [0, 1, -3, 1e6]
+    for value in (float("nan"), float("inf"), -float("inf")):
+        x = maps()
+        x[2, 3, 4] = value
+        _, scales, shifts = coded(x, step=1.0)
+        assert (scales.isfinite() & shifts.isfinite()).tolist() == [channel != 2 for channel in range(7)]
+        assert quantised(x)[1].isfinite().tolist() == [channel != 2 for channel in range(7)]
 
 
 @pytest.mark.parametrize("step", [0.2, 0.4, 0.5, 0.7, 1.0, 1.5, 2.2, 3.0])
