@@ -29,6 +29,7 @@ from frozen_cache.cli import run as run_
 from frozen_cache.cli.examples import epilog
 from frozen_cache.cli.general import HELP, general_options
 from frozen_cache.cli.invoke import invoke
+from frozen_cache.cli.stopping import next_command, stoppable
 from frozen_cache.disk_errors import explain
 from frozen_cache.errors import FrozenCacheError, StoppedError
 from frozen_cache.processes import leave_processes
@@ -79,6 +80,10 @@ for _name, _function, _short in (
     app.command(_name, short_help=_short, epilog=epilog(_name))(_function)
 app.add_typer(cache.app, name="cache", help="Look at a cache, check it, mend it.")
 app.add_typer(head.app, name="head", help="Describe a mask head: modules, parameters, MACs.")
+for _group, _prefix in ((app, ""), (cache.app, "cache "), (head.app, "head ")):
+    for _command in _group.registered_commands:
+        assert _command.callback is not None
+        _command.callback = stoppable(f"{_prefix}{_command.name}", _command.callback)
 
 # typer brings its own copy of click or uses the installed one, by version; either way this is click's UsageError.
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -97,22 +102,23 @@ def run() -> None:
 def exit_code(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     debug = "--debug" in arguments
+    rest = arguments
     try:
-        general, arguments = general_options(arguments)
+        general, rest = general_options(arguments)
         with showing(general.mode):
-            result = invoke(typer.main.get_command(app), arguments, config=general.config)
+            result = invoke(typer.main.get_command(app), rest, config=general.config)
     except USAGE_ERROR as error:
         error.show()
         return 2
+    except StoppedError as error:
+        if debug:
+            raise
+        print(f"{error}; {next_command(arguments, rest=rest)}", file=sys.stderr)
+        return error.exit_code
     except (FrozenCacheError, OSError) as error:
         if debug:
             raise
         text = explain(error) if isinstance(error, OSError) else str(error)
-        print(f"{'' if isinstance(error, StoppedError) else 'error: '}{' '.join(text.split())}", file=sys.stderr)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return error.exit_code if isinstance(error, FrozenCacheError) else 2
-    except (KeyboardInterrupt, typer.Abort):
-        if debug:
-            raise
-        print("stopped; the same command goes on where it left off", file=sys.stderr)
-        return 130
     return result if isinstance(result, int) else 0

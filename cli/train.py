@@ -24,7 +24,6 @@ from frozen_cache.cli.live import (
     live_data,
 )
 from frozen_cache.cli.paths import need_cache
-from frozen_cache.cli.stopping import says_how_to_go_on
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
 
@@ -118,20 +117,19 @@ def train_head(
         )
     from frozen_cache.stages.train import train_head as stage
 
-    with says_how_to_go_on():
-        result = stage(
-            cache=cache,
-            live=data,
-            val_cache=val_cache,
-            out=out,
-            preset=preset,
-            overrides=overrides,
-            init=init,
-            resume=resume,
-            device=device,
-            memory_bytes=int(memory_gb * 2**30),
-            workers=workers,
-        )
+    result = stage(
+        cache=cache,
+        live=data,
+        val_cache=val_cache,
+        out=out,
+        preset=preset,
+        overrides=overrides,
+        init=init,
+        resume=resume,
+        device=device,
+        memory_bytes=int(memory_gb * 2**30),
+        workers=workers,
+    )
     typer.echo(result.text())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,6 +18,7 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.mistakes import THRESHOLD
 from frozen_cache.evaluation.segmenters import Segmenter, read_for
 from frozen_cache.evaluation.summary import summary
+from frozen_cache.export.place import remove_names
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.remote import CachePath
@@ -26,9 +28,10 @@ from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
 from frozen_cache.report.page import Block, Section, write_page
 from frozen_cache.report.page import Gallery as Pictures
-from frozen_cache.report.photographs import photographs
+from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.segmenter import all_heads, cache_for, check_choice, make_segmenter
 
+PAGE = "index.html"
 FOLDERS = ("best", "worst", "mistakes", "probabilities")
 INSTANCES = 8
 """Probability maps an image."""
@@ -82,37 +85,55 @@ def visualize(
     with Ownership(out):
         if content_names(out):
             raise UserError(f"--out {out} exists and is not an empty folder: choose another path")
-        for name in FOLDERS:
-            (out / name).mkdir()
-        evaluation = evaluate_cache(reader, segmenter, object_ious=True)
-        gallery = Gallery(evaluation, pictures)
-        written = 0
-        ranked = gallery.ranked()
-        for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
-            for place, verdict in enumerate(chosen, start=1):
-                name = f"{place:02d}-iou{verdict.mean_iou:.2f}-image{verdict.image_id}.jpg"
-                gallery.beside_truth(verdict.image_id).save(out / folder / name, quality=90)
-                written += 1
-        for kind in MISTAKES:
-            for place, (verdict, thing) in enumerate(gallery.mistakes_of(kind)[:limit], start=1):
-                name = f"{kind.replace(' ', '-')}-{place:02d}-image{verdict.image_id}.jpg"
-                gallery.mistake(verdict, thing, kind).save(out / "mistakes" / name, quality=90)
-                written += 1
-        wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
-        plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
-        blocks: list[Block] = []
-        for image_id in wanted:
-            tiles = probability_tiles(reader, plain[image_id], segmenter, gallery)
-            sheet(list(tiles.values())).save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
-            written += 1
-            if len(blocks) < SHOWN:
-                shown = [as_picture(tile, alt=f"{label} in image {image_id}") for label, tile in tiles.items()]
-                blocks.append(Pictures(shown, caption=f"Image {image_id}:"))
-        page = evaluation_page(summary(evaluation, reader, of=of), gallery, reader.attributes)
-        maps = Section("probabilities", "Probabilities", blocks, "How sure the head is of every pixel.")
-        at = next(at for at, section in enumerate(page.sections) if section.name == "pictures") + 1
-        write_page(out / "index.html", replace(page, sections=[*page.sections[:at], maps, *page.sections[at:]]))
+        try:
+            written = _write_pictures(out, reader, segmenter, of=of, pictures=pictures, limit=limit)
+        except BaseException:  # empty again, so that the same command can begin again
+            remove_names(out, (*FOLDERS, PAGE))
+            raise
     return VisualizeResult(out=out, pictures=written, note=pictures.note)
+
+
+def _write_pictures(
+    out: Path,
+    reader: CacheReader,
+    segmenter: Segmenter,
+    *,
+    of: dict[str, Any],
+    pictures: Photographs,
+    limit: int,
+) -> int:
+    """Write the folders of pictures and the page; the number of pictures."""
+    for name in FOLDERS:
+        (out / name).mkdir()
+    evaluation = evaluate_cache(reader, segmenter, object_ious=True)
+    gallery = Gallery(evaluation, pictures)
+    written = 0
+    ranked = gallery.ranked()
+    for folder, chosen in (("best", ranked[::-1][:limit]), ("worst", ranked[:limit])):
+        for place, verdict in enumerate(chosen, start=1):
+            name = f"{place:02d}-iou{verdict.mean_iou:.2f}-image{verdict.image_id}.jpg"
+            gallery.beside_truth(verdict.image_id).save(out / folder / name, quality=90)
+            written += 1
+    for kind in MISTAKES:
+        for place, (verdict, thing) in enumerate(gallery.mistakes_of(kind)[:limit], start=1):
+            name = f"{kind.replace(' ', '-')}-{place:02d}-image{verdict.image_id}.jpg"
+            gallery.mistake(verdict, thing, kind).save(out / "mistakes" / name, quality=90)
+            written += 1
+    wanted = [verdict.image_id for verdict in ranked[::-1][:limit]]
+    plain = {image: at for at, (image, view) in enumerate(reader.views) if view == 0}
+    blocks: list[Block] = []
+    for image_id in wanted:
+        tiles = probability_tiles(reader, plain[image_id], segmenter, gallery)
+        sheet(list(tiles.values())).save(out / "probabilities" / f"image{image_id}.jpg", quality=90)
+        written += 1
+        if len(blocks) < SHOWN:
+            shown = [as_picture(tile, alt=f"{label} in image {image_id}") for label, tile in tiles.items()]
+            blocks.append(Pictures(shown, caption=f"Image {image_id}:"))
+    page = evaluation_page(summary(evaluation, reader, of=of), gallery, reader.attributes)
+    maps = Section("probabilities", "Probabilities", blocks, "How sure the head is of every pixel.")
+    at = next(at for at, section in enumerate(page.sections) if section.name == "pictures") + 1
+    write_page(out / PAGE, replace(page, sections=[*page.sections[:at], maps, *page.sections[at:]]))
+    return written
 
 
 def probability_tiles(reader: CacheReader, at: int, segmenter: Segmenter, gallery: Gallery) -> dict[str, Image.Image]:

@@ -11,7 +11,7 @@ from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.visualize import heat, visualize
 
 
-def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path):
+def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path, monkeypatch):
     cache, out = tmp_path / "val.zarr", tmp_path / "out"
     extract_features(detector=f"{fake.__file__}:uneven", images=folder[0], annotations=folder[1], out=cache)
     result = visualize(cache=cache, out=out, baseline="box", limit=2)
@@ -25,9 +25,25 @@ def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path):
     assert maps.count('alt="picture in image') == 2 and 'alt="1: ' in maps
     with pytest.raises(UserError, match="not an empty folder"):
         visualize(cache=cache, out=out, baseline="box")
+    assert_stopped_and_begun_again(cache, tmp_path / "again", monkeypatch)
     folder[0].rename(tmp_path / "moved")
     assert "--images" in visualize(cache=cache, out=tmp_path / "plain", baseline="box", limit=1).note
     assert visualize(cache=cache, out=tmp_path / "n", baseline="box", limit=1, images=tmp_path / "moved").note == ""
+
+
+def assert_stopped_and_begun_again(cache, out, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for made_before in (False, True):
+        if made_before:
+            out.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr("frozen_cache.stages.visualize.write_page", stop)
+            with pytest.raises(KeyboardInterrupt):
+                visualize(cache=cache, out=out, baseline="box", limit=1)
+        assert out.exists() == made_before and not list(out.rglob("*"))
+    visualize(cache=cache, out=out, baseline="box", limit=1)
 
 
 def test_a_map_brightens_where_it_is_sure_and_leaves_the_picture_dim_elsewhere():
