@@ -1,13 +1,14 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
-    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN] [--views-val VAL]
-        [--only NAME]
+    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN]
+        [--views-val VAL3.zarr] [--only NAME ...]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
 trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
 run with head.refine, measured with its boundary stage and without, the weights being the same. `--views-val` is a
-cache of the val images with two views each. No setting was chosen on the val images: radius, epsilon and RoI sizes
-were given before. Results: benchmarks/masks.json; rows and seeds that are not measured now stay.
+cache of the val images with three views each. The rows of the heads of three seeds want three runs. No setting was
+chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
+seeds that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -45,14 +46,16 @@ GUIDED = "guided filter"
 ROI_SIZES = "RoI sizes 24, 32, 48"
 BOTH = "RoI sizes 24, 32, 48 and guided filter"
 RAW = "weights without their moving average"
-VIEWS = "mean of two views"
-HEADS, HEADS_GUIDED = "mean of the heads of two seeds", "mean of the heads of two seeds and guided filter"
+VIEWS = "mean of three views"
+HEADS, HEADS_GUIDED = "mean of the heads of three seeds", "mean of the heads of three seeds and guided filter"
+ALL = "mean of the heads of three seeds and of three views, and guided filter"
+VIEWS_EACH, HEADS_EACH = 3, 3
 WIDER = "96 channels, half as many steps again"
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
-NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, WIDER, NO_STAGE, STAGE)
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
-BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, WIDER), AS_IT_IS)
+BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER), AS_IT_IS)
 BASE |= {STAGE: NO_STAGE}
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -181,12 +184,21 @@ def main() -> None:
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }
-    if len(runs) == 2:
-        segmenters[HEADS] = (runs[:1], lambda _: MeanSegmenter([run.own for run in runs]))
-        segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(MeanSegmenter([run.own for run in runs])))
     views = None if given.views_val is None else CacheReader(given.views_val)
+
+    def over_views(segmenter: Segmenter) -> Segmenter:
+        return ViewsSegmenter(segmenter, views, views=VIEWS_EACH) if views is not None else segmenter
+
+    def together(_: Run) -> Segmenter:
+        return MeanSegmenter([run.own for run in runs])
+
     if views is not None:
-        segmenters[VIEWS] = (runs, lambda run: ViewsSegmenter(run.own, views, views=2))
+        segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
+    if len(runs) == HEADS_EACH:
+        segmenters[HEADS] = (runs[:1], together)
+        segmenters[HEADS_GUIDED] = (runs[:1], lambda run: guided(together(run)))
+        if views is not None:
+            segmenters[ALL] = (runs[:1], lambda run: guided(over_views(together(run))))
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206} | conditions()
     rows = {line["what"]: line for line in report["rows"]}
@@ -194,7 +206,7 @@ def main() -> None:
         mine, make = segmenters.get(name, ([], None))
         if make is None or not mine:
             continue
-        source = views if name == VIEWS and views is not None else reader
+        source = views if name in (VIEWS, ALL) and views is not None else reader
         measure = gauged if name in OBJECTS_ONLY else measured
         known = {run["seed"]: run for run in rows.get(name, {}).get("runs", [])}
         for run in mine:
