@@ -20,9 +20,19 @@ _BLOCK = 1 << 15
 def packed(values: np.ndarray) -> np.ndarray:
     """(n,) int8 to (n,) int8: n // 2 bytes with the lower four bits of integer + 8, the first of each pair in the lower
     half of the byte; as many with the upper four bits; and an odd last integer as it is."""
-    even = len(values) // 2 * 2
-    pairs = (values[:even].view(np.uint8) + np.uint8(ZERO)).view("<u2")
-    return np.concatenate([_joined(pairs), _joined(pairs >> 4), values[even:]])
+    half = len(values) // 2
+    stored = np.empty(len(values), dtype=np.int8)
+    low, high = (stored[start : start + half].view(np.uint8) for start in (0, half))
+    integers = values[: 2 * half].view(np.uint8)
+    for start in range(0, half, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        pairs = (integers[2 * start : 2 * (start + _BLOCK)] + np.uint8(ZERO)).view("<u2")
+        _join(pairs & _FOUR_BITS, low[block])
+        pairs >>= 4
+        pairs &= _FOUR_BITS
+        _join(pairs, high[block])
+    stored[2 * half :] = values[2 * half :]
+    return stored
 
 
 def unpacked(stored: np.ndarray) -> np.ndarray:
@@ -45,10 +55,10 @@ def unpacked(stored: np.ndarray) -> np.ndarray:
     return found
 
 
-def _joined(pairs: np.ndarray) -> np.ndarray:
-    """The lower four bits of two bytes in one."""
-    four = pairs & _FOUR_BITS
-    return (four | four >> 4).astype(np.uint8).view(np.int8)
+def _join(pairs: np.ndarray, into: np.ndarray) -> None:
+    """The lower four bits of two bytes in one, whose upper ones are 0."""
+    pairs |= pairs >> 4
+    np.copyto(into, pairs, casting="unsafe")
 
 
 def _parted(joined: np.ndarray) -> np.ndarray:
