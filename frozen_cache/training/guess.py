@@ -1,14 +1,18 @@
-"""A first guess at the mask of an object that has a box alone: where its colours are more those of the middle of the
-box than those around it, as GrabCut has it (Rother, Kolmogorov, Blake 2004), without its cuts."""
+"""A first guess at the mask of an object that has a box, and perhaps points: where its colours are more those of the
+middle of the box than those around it, as GrabCut has it (Rother, Kolmogorov, Blake 2004), without its cuts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import box_convert, roi_align
 
 from frozen_cache.boxes import enlarged
 from frozen_cache.training.colours import lab
+from frozen_cache.training.told_points import Places, Points, told
 
 CONTEXT = 1.5
 """Side of the window whose colours are looked at, in RoIs."""
@@ -22,33 +26,45 @@ ROUNDS = 3
 """How often the colours of object and surroundings are estimated anew."""
 
 
-def guessed_masks(pixels: Tensor | None, *, rois: Tensor, boxes: Tensor, side: int) -> Tensor:
+def guessed_masks(
+    pixels: Tensor | None, *, rois: Tensor, boxes: Tensor, side: int, points: Points | None = None
+) -> Tensor:
     """Probabilities that the cells of RoIs are their objects; 0 outside of the boxes.
 
     Args:
-        pixels: (3, H, W) RGB of the view in 0..255; None leaves the ellipses alone.
+        pixels: (3, H, W) RGB of the view in 0..255; None leaves the ellipses, and what points tell of them.
         rois: (N, 4) cxcywh in 0..1 of the view.
         boxes: (N, 4) of the objects, xyxy in 0..1 of their RoIs; may leave them.
         side: R.
+        points: in and outside of the objects; None for none.
 
     Returns:
         (N, R, R) float32.
     """
-    odds = _ellipses(boxes, _places(side))
-    if pixels is not None and len(rois):
-        odds = odds + _colour_odds(pixels, rois=rois, boxes=boxes, side=side)
-    return odds.sigmoid().view(-1, side, side)
-
-
-def _colour_odds(pixels: Tensor, *, rois: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """(N, R R) log odds that colours are the object's, by their densities in it and around it."""
-    around = _colours(pixels, enlarged(rois, CONTEXT), SAMPLES)
-    kernel = _alikeness(around, around)
-    prior = _ellipses(boxes, (_places(SAMPLES) - 0.5) * CONTEXT + 0.5)
-    inside = prior.sigmoid()
+    if not len(rois):
+        return torch.zeros(0, side, side)
+    points = Points.none(len(rois)) if points is None else points
+    inner, around = _colours(pixels, rois, side), _colours(pixels, enlarged(rois, CONTEXT), SAMPLES)
+    cells = _places(boxes, _grid(side).expand(len(rois), -1, -1), inner)
+    spots = _places(boxes, points.at, _at(inner, points.at, side=side))
+    window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around)
+    prior = told(window, spots, points, boxes=boxes)
+    inside, kernel = prior.sigmoid(), _alikeness(around, around)
     for _ in range(ROUNDS):
         inside = (prior + _log_ratio(kernel, inside)).sigmoid()
-    return _log_ratio(_alikeness(_colours(pixels, rois, side), around), inside)
+    cells, spots = (
+        replace(each, odds=each.odds + _log_ratio(_alikeness(each.colours, around), inside)) for each in (cells, spots)
+    )
+    return told(cells, spots, points, boxes=boxes).sigmoid().view(-1, side, side)
+
+
+def _places(boxes: Tensor, at: Tensor, colours: Tensor) -> Places:
+    """(N, C, 2) places of RoIs, likely of their objects, xyxy in 0..1 of them, by the ellipses in the boxes: minus
+    infinity outside of these."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    off = (at - centre[:, None]) / half[:, None].clamp(min=1e-6)
+    odds = STEEPNESS * (1 - off.square().sum(-1))
+    return Places(at, odds.masked_fill((off.abs() > 1).any(-1), -torch.inf), colours)
 
 
 def _log_ratio(kernel: Tensor, inside: Tensor) -> Tensor:
@@ -63,22 +79,25 @@ def _alikeness(colours: Tensor, others: Tensor) -> Tensor:
     return torch.cdist(colours, others).div_(LIKENESS).square_().mul_(-0.5).exp_()
 
 
-def _colours(pixels: Tensor, rois: Tensor, side: int) -> Tensor:
-    """(N, side side, 3) CIELAB."""
+def _colours(pixels: Tensor | None, rois: Tensor, side: int) -> Tensor:
+    """(N, side side, 3) CIELAB; without pictures (N, side side, 0), so that all is alike."""
+    if pixels is None:
+        return rois.new_zeros(len(rois), side * side, 0)
     height, width = pixels.shape[-2:]
     corners = box_convert(rois, "cxcywh", "xyxy") * rois.new_tensor([width, height, width, height])
     return lab(roi_align(pixels[None].float(), [corners], output_size=side, aligned=True)).flatten(2).transpose(1, 2)
 
 
-def _places(side: int) -> Tensor:
-    """(side,) centres of cells in 0..1."""
-    return (torch.arange(side) + 0.5) / side
+def _at(cells: Tensor, points: Tensor, *, side: int) -> Tensor:
+    """(N, P, 3) of (N, side side, 3) at points (N, P, 2), x, y in 0..1."""
+    if not cells.shape[2]:
+        return cells.new_zeros(*points.shape[:2], 0)
+    maps = cells.transpose(1, 2).unflatten(2, (side, side))
+    found = F.grid_sample(maps, 2 * points[:, None] - 1, padding_mode="border", align_corners=False)
+    return found[:, :, 0].transpose(1, 2)
 
 
-def _ellipses(boxes: Tensor, places: Tensor) -> Tensor:
-    """(N, P P) log odds of cells at rows and columns (P,) in 0..1 of the RoIs; minus infinity outside of the boxes."""
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    x, y = ((places - centre[:, axis, None]) / half[:, axis, None].clamp(min=1e-6) for axis in (0, 1))
-    odds = STEEPNESS * (1 - x.square()[:, None] - y.square()[:, :, None])
-    outside = (x.abs() > 1)[:, None] | (y.abs() > 1)[:, :, None]
-    return odds.masked_fill(outside, -torch.inf).flatten(1)
+def _grid(side: int) -> Tensor:
+    """(side side, 2) x, y in 0..1 of the centres of cells."""
+    places = (torch.arange(side) + 0.5) / side
+    return torch.stack([places.repeat(side), places.repeat_interleave(side)], dim=1)

@@ -28,9 +28,9 @@ def weak_losses(
         progress: share of the run's steps that are done: the pairwise loss grows over the first.
     """
     boxed = logits.index_select(0, weak.boxed)
-    alone = logits.index_select(0, weak.alone).flatten(1), weak.guess.flatten(1)
+    likely = boxed.flatten(1), weak.guess.flatten(1)
     losses = {
-        "guess": config.guess * (bce_loss(*alone, count) + dice_loss(*alone, count)),
+        "guess": config.guess * (bce_loss(*likely, count) + dice_loss(*likely, count)),
         "projection": config.projection * projection_loss(boxed, targets.index_select(0, weak.boxed), count),
         "annotated": config.annotated
         * annotated_loss(logits.index_select(0, weak.pointed), weak.points, weak.inside, weak.known, count),

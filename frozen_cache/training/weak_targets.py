@@ -15,6 +15,7 @@ from frozen_cache.data.truth import GroundTruth
 from frozen_cache.training.colours import STEPS, alike
 from frozen_cache.training.config import LossConfig
 from frozen_cache.training.guess import guessed_masks
+from frozen_cache.training.told_points import Points
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,10 @@ class WeakTargets:
     """(M,) int64 RoIs of objects with masks."""
     boxed: Tensor
     """(B,) int64 RoIs of objects without masks; each has a box, and so a projection."""
+    guess: Tensor
+    """(B, R, R) probabilities of their masks (`guess.guessed_masks`)."""
     alike: Tensor | None
     """(B, 4, R, R) bool pairs of cells of these that look alike (`colours.alike`); None without pictures."""
-    alone: Tensor
-    """(A,) int64 RoIs of objects with boxes alone."""
-    guess: Tensor
-    """(A, R, R) probabilities of their masks (`guess.guessed_masks`)."""
     pointed: Tensor
     """(Q,) int64 RoIs of objects with points."""
     points: Tensor
@@ -64,8 +63,7 @@ class WeakCollector:
     def __init__(self, *, room: int, pictures: bool, colours: bool, side: int) -> None:
         self._room, self._pictures, self._colours = room, pictures, colours and pictures
         self._kinds = [np.zeros(0, dtype=np.int64)]
-        self._points = [np.zeros((0, room, 3), dtype=np.float32)]
-        self._corners = [torch.zeros(0, 4)]
+        self._points = [Points(torch.zeros(0, room, 2), torch.zeros(0, room), torch.zeros(0, room))]
         self._alike = [torch.zeros(0, len(STEPS), side, side, dtype=torch.bool)]
         self._guess = [torch.zeros(0, side, side)]
         self._side = side
@@ -93,36 +91,33 @@ class WeakCollector:
         known = truth.supervision or all_masks(len(truth.boxes), self._room)
         kinds = known.kinds[objects.numpy()]
         self._kinds.append(kinds)
-        self._points.append(known.with_room(self._room).points[objects.numpy()])
-        self._corners.append(corners)
+        points = _shown(torch.from_numpy(known.with_room(self._room).points[objects.numpy()]), corners)
+        self._points.append(points)
         boxed = torch.from_numpy(np.flatnonzero(kinds != Kind.MASK))
         view = pixels() if self._pictures and len(boxed) else None
         if self._colours and view is not None:
             self._alike.append(alike(view, rois[boxed], targets[boxed]))
-        alone = torch.from_numpy(np.flatnonzero(kinds == Kind.BOX))
-        boxes = torch.from_numpy(truth.boxes)[objects[alone]]
-        self._guess.append(guessed_masks(view, rois=rois[alone], boxes=_within(boxes, corners[alone]), side=self._side))
+        boxes = _within(torch.from_numpy(truth.boxes)[objects[boxed]], corners[boxed])
+        guess = guessed_masks(view, rois=rois[boxed], boxes=boxes, side=self._side, points=points.take(boxed))
+        self._guess.append(guess)
 
     def targets(self) -> WeakTargets:
         """Of all RoIs that were taken in, in their order."""
-        kinds, points = np.concatenate(self._kinds), torch.from_numpy(np.concatenate(self._points))
-        masked, boxed, alone, pointed = (
+        kinds = np.concatenate(self._kinds)
+        masked, boxed, pointed = (
             torch.from_numpy(np.flatnonzero(chosen))
-            for chosen in (kinds == Kind.MASK, kinds != Kind.MASK, kinds == Kind.BOX, kinds == Kind.POINTS)
+            for chosen in (kinds == Kind.MASK, kinds != Kind.MASK, kinds == Kind.POINTS)
         )
-        places = points[pointed]
-        at = _within(places[..., :2], torch.cat(self._corners)[pointed][:, None])
-        known = (places[..., 2] != NO_POINT) & (at >= 0).all(-1) & (at <= 1).all(-1)
+        points = Points.joined(self._points).take(pointed)
         return WeakTargets(
             masked=masked,
             boxed=boxed,
-            alike=torch.cat(self._alike) if self._colours else None,
-            alone=alone,
             guess=torch.cat(self._guess),
+            alike=torch.cat(self._alike) if self._colours else None,
             pointed=pointed,
-            points=at,
-            inside=(places[..., 2] == 1).float(),
-            known=known.float(),
+            points=points.at,
+            inside=points.inside,
+            known=points.known,
         )
 
 
@@ -140,6 +135,13 @@ def weak_collector(
     if room is None:
         return None
     return WeakCollector(room=room, pictures=pictures, colours=config.pairwise > 0, side=side)
+
+
+def _shown(points: Tensor, corners: Tensor) -> Points:
+    """Points (N, P, 3) of objects, as `Supervision` has them, in RoIs, xyxy in the same pixels."""
+    at = _within(points[..., :2], corners[:, None])
+    known = (points[..., 2] != NO_POINT) & (at >= 0).all(-1) & (at <= 1).all(-1)
+    return Points(at, (points[..., 2] == 1).float(), known.float())
 
 
 def _within(places: Tensor, corners: Tensor) -> Tensor:

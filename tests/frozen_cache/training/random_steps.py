@@ -104,13 +104,12 @@ def weak_batch(sizes: list[tuple[int, int]], counts: list[int], *, side: int, se
     """As `random_batch`; of three RoIs the first has a mask, the next a box alone, the third points too."""
     batch = random_batch(sizes, counts, side=side, seed=seed)
     rows, generator = torch.arange(sum(counts)), torch.Generator().manual_seed(seed)
-    boxed, alone, pointed = rows[rows % 3 > 0], rows[rows % 3 == 1], rows[rows % 3 == 2]
+    boxed, pointed = rows[rows % 3 > 0], rows[rows % 3 == 2]
     weak = WeakTargets(
         masked=rows[rows % 3 == 0],
         boxed=boxed,
+        guess=torch.rand(len(boxed), side, side, generator=generator),
         alike=torch.rand(len(boxed), 4, side, side, generator=generator) > 0.5,
-        alone=alone,
-        guess=torch.rand(len(alone), side, side, generator=generator),
         pointed=pointed,
         points=torch.rand(len(pointed), 5, 2, generator=generator),
         inside=(torch.rand(len(pointed), 5, generator=generator) > 0.5).float(),

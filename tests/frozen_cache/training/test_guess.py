@@ -14,6 +14,7 @@ from frozen_cache.boxes import enlarged, to_pixels
 from frozen_cache.data.supervision import Kind, Supervision
 from frozen_cache.training.config import LossConfig
 from frozen_cache.training.guess import guessed_masks
+from frozen_cache.training.told_points import Points
 from frozen_cache.training.weak_losses import weak_losses
 from frozen_cache.training.weak_targets import WeakCollector, WeakTargets
 
@@ -118,13 +119,47 @@ def collected(kinds: list[Kind], *, pictures: bool = True) -> WeakTargets:
 
 
 @pytest.mark.parametrize("pictures", [True, False])
-def test_objects_with_boxes_alone_have_guesses(pictures: bool) -> None:
+def test_objects_without_masks_have_guesses_and_their_points_are_heard(pictures: bool) -> None:
     weak = collected([Kind.POINTS, Kind.BOX, Kind.MASK, Kind.BOX], pictures=pictures)
-    assert weak.alone.tolist() == [1, 3] and weak.boxed.tolist() == [0, 1, 3]
+    assert weak.boxed.tolist() == [0, 1, 3] and weak.pointed.tolist() == [0]
+    given = {"rois": ROI, "boxes": in_roi(BOX), "side": SIDE}
     pixels = picture(wedge()) if pictures else None
-    wanted = guessed_masks(pixels, rois=ROI, boxes=in_roi(BOX), side=SIDE).expand(2, -1, -1)
-    torch.testing.assert_close(weak.guess, wanted)
+    point = Points(weak.points, weak.inside, weak.known)
+    alone, told = guessed_masks(pixels, **given), guessed_masks(pixels, points=point, **given)
+    torch.testing.assert_close(weak.guess, torch.cat([told, alone, alone]))
+    assert (told > alone + 0.01).any()
     assert (weak.alike is None) == (not pictures)
+
+
+def points_of(mask: Tensor, places: list[tuple[float, float]]) -> Points:
+    """Points x, y in 0..1 of the RoI, told by a mask (1, R, R)."""
+    at = torch.tensor([places])
+    columns, rows = (at * SIDE).long()[0].T
+    return Points(at, mask[0, rows, columns][None], torch.ones(1, len(places)))
+
+
+def test_points_turn_a_guess_that_colours_leave_wrong() -> None:
+    truth = cells(wedge())
+    even = torch.full((3, *VIEW), 90.0)
+    places = [(0.3, 0.3), (0.7, 0.3), (0.3, 0.75), (0.75, 0.7), (0.8, 0.2), (0.6, 0.45), (0.45, 0.6), (0.5, 0.2)]
+    points = points_of(truth, places)
+    for pixels in (None, even):
+        given = {"rois": ROI, "boxes": in_roi(BOX), "side": SIDE}
+        alone, told = (guessed_masks(pixels, points=each, **given) for each in (None, points))
+        assert iou(told, truth) > iou(alone, truth) + 0.1
+    box = alone > 0
+    assert (told[~box] == 0).all() and (told[box] > 0).all(), "nothing outside of the box"
+
+
+def test_a_point_tells_more_of_cells_of_its_own_colour() -> None:
+    """The picture's object is its left half, but the point says that it is the other."""
+    halves = torch.zeros(VIEW, dtype=torch.bool)
+    halves[:, :48] = True
+    given = {"rois": ROI, "boxes": in_roi(BOX), "side": SIDE}
+    right = Points(torch.tensor([[[0.55, 0.5]]]), torch.ones(1, 1), torch.ones(1, 1))
+    change = guessed_masks(picture(halves), points=right, **given) - guessed_masks(picture(halves), **given)
+    middle = change[0, SIDE // 2]
+    assert middle[9] > 2 * middle[6].abs(), "as far from the point on either side"
 
 
 def loss_of(mask: Tensor, weak: WeakTargets, box: Tensor) -> float:

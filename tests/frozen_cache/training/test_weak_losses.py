@@ -135,9 +135,8 @@ def weak(**changes: Any) -> WeakTargets:
         WeakTargets(
             masked=torch.tensor([0]),
             boxed=torch.tensor([1, 2]),
+            guess=torch.rand(2, 6, 6, generator=generator),
             alike=torch.rand(2, 4, 6, 6, generator=generator) > 0.5,
-            alone=torch.tensor([1]),
-            guess=torch.rand(1, 6, 6, generator=generator),
             pointed=torch.tensor([2]),
             points=torch.rand(1, 3, 2, generator=generator),
             inside=torch.tensor([[1.0, 0, 1]]),
@@ -161,7 +160,7 @@ def test_each_roi_is_trained_by_what_is_known_of_it() -> None:
     assert known.alike is not None
     torch.testing.assert_close(losses["projection"], 2 * projection_loss(boxed, boxes, 3.0))
     torch.testing.assert_close(losses["pairwise"], 3 * 0.25 * pairwise_loss(boxed, known.alike, 3.0))
-    likely = output.mask_logits[1:2].flatten(1), known.guess.flatten(1)
+    likely = output.mask_logits[1:].flatten(1), known.guess.flatten(1)
     torch.testing.assert_close(losses["guess"], 6 * (bce_loss(*likely, 3.0) + dice_loss(*likely, 3.0)))
     wanted = 4 * annotated_loss(output.mask_logits[2:], known.points, known.inside, known.known, 3.0)
     torch.testing.assert_close(losses["annotated"], wanted)
@@ -175,7 +174,6 @@ def test_where_all_have_masks_the_losses_are_those_of_masks() -> None:
     known = weak(
         masked=torch.arange(3),
         boxed=none,
-        alone=none,
         guess=torch.zeros(0, 6, 6),
         alike=torch.zeros(0, 4, 6, 6, dtype=torch.bool),
         pointed=none,
