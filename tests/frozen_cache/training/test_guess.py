@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.boxes import enlarged, to_pixels
-from frozen_cache.data.supervision import Kind, Supervision
+from frozen_cache.data.supervision import Kind, Point, Supervision
 from frozen_cache.training.config import LossConfig
 from frozen_cache.training.guess import guessed_masks
 from frozen_cache.training.told_points import Points
@@ -96,17 +96,19 @@ def test_a_picture_of_one_colour_tells_nothing_and_rois_are_alone() -> None:
     assert guessed_masks(picture(wedge()), rois=rois[:0], boxes=boxes[:0], side=SIDE).shape == (0, SIDE, SIDE)
 
 
-def collected(kinds: list[Kind], *, pictures: bool = True) -> WeakTargets:
+def collected(
+    kinds: list[Kind], *, pictures: bool = True, points: tuple[Point, ...] = ((30.0, 30.0, 1),)
+) -> WeakTargets:
     """What a collector makes of a RoI for each kind, all of the wedge."""
     count = len(kinds)
     x0, y0, x1, y1 = to_pixels(BOX, VIEW)[0].tolist()
     truth: Any = SimpleNamespace(
         boxes=np.tile(np.array([[x0, y0, x1, y1]], dtype=np.float32), (count, 1)),
-        supervision=Supervision.of(kinds, [[(30.0, 30.0, 1)] if kind == Kind.POINTS else [] for kind in kinds]),
+        supervision=Supervision.of(kinds, [points if kind == Kind.POINTS else [] for kind in kinds]),
     )
     box = torch.zeros(VIEW, dtype=torch.bool)
     box[int(y0) : int(y1), int(x0) : int(x1)] = True
-    collector = WeakCollector(room=1, pictures=pictures, colours=True, side=SIDE)
+    collector = WeakCollector(room=len(points), pictures=pictures, colours=True, side=SIDE)
     collector.add(
         truth,
         torch.arange(count),
@@ -129,6 +131,14 @@ def test_objects_without_masks_have_guesses_and_their_points_are_heard(pictures:
     torch.testing.assert_close(weak.guess, torch.cat([told, alone, alone]))
     assert (told > alone + 0.01).any()
     assert (weak.alike is None) == (not pictures)
+
+
+def test_points_that_the_roi_does_not_show_are_not_known() -> None:
+    weak = collected([Kind.POINTS, Kind.POINTS], points=((30.0, 30.0, 0), (40.0, 30.0, 1), (1.0, 1.0, 1)))
+    assert weak.inside.tolist() == 2 * [[0, 1, 1]] and weak.known.tolist() == 2 * [[1, 1, 0]]
+    corner, far = to_pixels(ROI, VIEW)[0].view(2, 2)
+    wanted = (torch.tensor([[30.0, 30.0], [40.0, 30.0]]) - corner) / (far - corner)
+    torch.testing.assert_close(weak.points[1, :2], wanted)
 
 
 def points_of(mask: Tensor, places: list[tuple[float, float]]) -> Points:
