@@ -1,6 +1,7 @@
 """What is left of mask AP where the training images have boxes alone, or 10 points an object, in place of masks.
 
     python benchmarks/weak_supervision.py --work FOLDER --train TRAIN.zarr --val VAL.zarr [--only NAME ...] [--seed 0]
+    python benchmarks/weak_supervision.py --work FOLDER --train TRAIN.zarr --guesses 4
 
 TRAIN.zarr is of coco_mini's training images, with its masks and with the images in it:
 
@@ -9,9 +10,9 @@ TRAIN.zarr is of coco_mini's training images, with its masks and with the images
 
 VAL.zarr as `benchmarks/real_coco.py` makes it. Points are drawn as PointSup does: at random in the box, told by the
 mask to be in or out. With `--maps CACHE`, of the same views with stored maps, these are read in place of being made
-from the images in every step, which halves the time. Everything lies in FOLDER and is not made twice. Results:
-benchmarks/weak_supervision.json; its `choice` is of trials by which the losses of boxes alone were chosen (decision
-009).
+from the images in every step, which halves the time. Everything lies in FOLDER and is not made twice. With
+`--guesses` nothing is trained: the guesses at so many RoIs of each plain view are compared with the true masks.
+Results: benchmarks/weak_supervision.json; its `choice` is of trials by which the losses were chosen (decision 009).
 """
 
 from __future__ import annotations
@@ -21,29 +22,40 @@ import json
 import os
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from conditions import conditions
 from pycocotools import mask as coco_mask
 from real_coco import REAL
 from torch import Tensor
 
+from frozen_cache.boxes import enlarged, to_pixels
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.data.segmentation import segmentation_to_rle
+from frozen_cache.data.supervision import NO_POINT, Supervision
+from frozen_cache.masks.crop import crop_masks
 from frozen_cache.stages.cache_relabel import cache_relabel
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import train_head
+from frozen_cache.training.config import load_config
+from frozen_cache.training.rois import training_rois
+from frozen_cache.training.weak_targets import WeakCollector
 
 RESULT = Path(__file__).with_suffix(".json")
+SIDE = 32
+"""R of the guesses that are compared."""
 TRUTH = REAL / "coco_mini" / "annotations" / "instances_train2017.json"
 POINTS = 10
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "masks": ("masks", {}),
     "10 points": ("points", {}),
+    "10 points, no guess": ("points", {"loss.guess": 0.0}),
     "boxes": ("boxes", {}),
     "boxes, no guess": ("boxes", {"loss.guess": 0.0}),
 }
@@ -124,16 +136,66 @@ def measured(work: Path, name: str, *, train: Path, val: Path, maps: Path | None
     }
 
 
+def guesses(work: Path, *, train: Path, rois: int) -> dict[str, Any]:
+    """Mean IoU of guesses with the true masks, in RoIs as `small-data` draws them; by how many points are seen."""
+    pointed = cache_relabel(train, annotations=weakened(work, "points", seed=0), out=work / "points.zarr").out
+    config = load_config(preset="small-data", overrides={"rois.max_per_image": rois})
+    truth, weak = CacheReader(train), CacheReader(pointed)
+    places = {key: at for at, key in enumerate(weak.views)}
+    found: dict[str, list[Tensor]] = {}
+    for index, (image, number) in enumerate(truth.views):
+        view = truth.read_stored(index, encoder_layers=(), c1=False)
+        chosen = training_rois(view.rows, config.rois, generator=torch.Generator().manual_seed(index))
+        if number or not len(chosen.rows):
+            continue
+        known = weak.read_stored(places[image, 0], encoder_layers=(), c1=False).rows.truth
+        boxes = enlarged(chosen.boxes, config.head.roi_scale)
+        corners = to_pixels(boxes, view.rows.transform.crop_size)
+        true = crop_masks(view.rows.truth.masks, objects=chosen.objects, boxes=corners, side=SIDE)
+        for name, points, shown in (
+            ("ellipses", 0, False),
+            ("colours", 0, True),
+            *((f"colours and {count} points", count, True) for count in (1, 3, POINTS)),
+            (f"{POINTS} points, no colours", POINTS, False),
+        ):
+            collector = WeakCollector(room=POINTS, pictures=shown, colours=False, side=SIDE)
+            collector.add(
+                replace(known, supervision=first_points(known.supervision, points)),
+                chosen.objects,
+                rois=boxes,
+                corners=corners,
+                targets=true,
+                pixels=partial(truth.pixels, index, view),
+            )
+            one, other = collector.targets().guess > 0.5, true > 0.5
+            shares = (one & other).sum((1, 2)) / (one | other).sum((1, 2)).clamp(min=1)
+            found.setdefault(name, []).append(shares[other.any((1, 2))])
+    return {name: round(torch.cat(parts).mean().item(), 4) for name, parts in found.items()} | {
+        "objects": len(torch.cat(found["ellipses"]))
+    }
+
+
+def first_points(known: Supervision | None, count: int) -> Supervision:
+    """The same with so many points of each object alone."""
+    assert known is not None
+    points = known.with_room(POINTS).points.copy()
+    points[:, count:, 2] = NO_POINT
+    return replace(known, points=points)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--val", type=Path)
     parser.add_argument("--maps", type=Path)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guesses", type=int, help="RoIs of each view")
     given = parser.parse_args()
+    if given.val is None and given.guesses is None:
+        parser.error("give --val, or --guesses")
     given.work.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = {
@@ -145,6 +207,11 @@ def main() -> None:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+    if given.guesses is not None:
+        report["guesses"] = guesses(given.work, train=given.train, rois=given.guesses) | {"conditions": conditions()}
+        print(json.dumps(report["guesses"], indent=2))
+        RESULT.write_text(json.dumps(report, indent=2) + "\n")
+        return
     rows = {(row["supervision"], row["seed"]): row for row in report["rows"]}
     for name in given.only or VARIANTS:
         rows[name, given.seed] = measured(

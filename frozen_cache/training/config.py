@@ -63,8 +63,8 @@ class LossConfig(BaseModel):
     refine: float = Field(default=5.0, ge=0)
     """Weight of the binary cross-entropy at the points of the boundary stage (`head.refine`)."""
     guess: float = Field(default=5.0, ge=0)
-    """Weight of the binary cross-entropy and of the dice against a guess at the mask, of objects with boxes alone: by
-    the colours in the box and around it."""
+    """Weight of the binary cross-entropy and of the dice against a guess at the mask, of objects without masks: by the
+    colours in the box and around it, and by the points in and outside of the object."""
     projection: float = Field(default=5.0, ge=0)
     """Weight of the projection loss, of objects without masks: dice of the mask's and the box's projections."""
     pairwise: float = Field(default=5.0, ge=0)
