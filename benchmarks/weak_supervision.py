@@ -155,7 +155,9 @@ def guesses(work: Path, *, train: Path, rois: int) -> dict[str, Any]:
         for name, points, shown in (
             ("ellipses", 0, False),
             ("colours", 0, True),
-            *((f"colours and {count} points", count, True) for count in (1, 3, POINTS)),
+            ("colours and a point", 1, True),
+            ("colours and 3 points", 3, True),
+            (f"colours and {POINTS} points", POINTS, True),
             (f"{POINTS} points, no colours", POINTS, False),
         ):
             collector = WeakCollector(room=POINTS, pictures=shown, colours=False, side=SIDE)
