@@ -1,11 +1,12 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
     python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN]
-        [--views-val VAL3.zarr] [--only NAME ...]
+        [--pasted RUN] [--views-val VAL3.zarr] [--only NAME ...]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
 trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
-run with head.refine, measured with its boundary stage and without, the weights being the same. `--views-val` is a
+run with head.refine, measured with its boundary stage and without, the weights being the same. `--pasted` is a run of
+real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`). `--views-val` is a
 cache of the val images with three views each. The rows of the heads of three seeds want three runs. No setting was
 chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
 seeds that are not measured now stay.
@@ -51,11 +52,12 @@ HEADS, HEADS_GUIDED = "mean of the heads of three seeds", "mean of the heads of 
 ALL = "mean of the heads of three seeds and of three views, and guided filter"
 VIEWS_EACH, HEADS_EACH = 3, 3
 WIDER = "96 channels, half as many steps again"
+PASTED = "copy-paste views, coded maps"
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
-NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, NO_STAGE, STAGE)
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, PASTED, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
-BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER), AS_IT_IS)
+BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, PASTED), AS_IT_IS)
 BASE |= {STAGE: NO_STAGE}
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -163,13 +165,15 @@ def main() -> None:
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--run", type=Path, action="append", default=[])
     parser.add_argument("--wider", type=Path, action="append", default=[])
+    parser.add_argument("--pasted", type=Path, action="append", default=[])
     parser.add_argument("--refined", type=Path, action="append", default=[])
     parser.add_argument("--views-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
     reader = CacheReader(given.val)
     pictures = photographs(given.val, reader=reader)
-    runs, wider, refined = ([Run(path) for path in paths] for paths in (given.run, given.wider, given.refined))
+    paths = (given.run, given.wider, given.pasted, given.refined)
+    runs, wider, pasted, refined = ([Run(path) for path in each] for each in paths)
 
     def guided(segmenter: Segmenter) -> Segmenter:
         return GuidedSegmenter(segmenter, pictures.find)
@@ -181,6 +185,7 @@ def main() -> None:
         BOTH: (runs, lambda run: guided(MeanSegmenter(list(run.sized.values())))),
         RAW: (runs, lambda run: run.changed(prefix="raw.")),
         WIDER: (wider, lambda run: run.own),
+        PASTED: (pasted, lambda run: run.own),
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }

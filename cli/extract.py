@@ -20,6 +20,9 @@ def extract_features(
     out: Annotated[Path, typer.Option(parser=cache_path, help="The cache, NAME.zarr; one that is there is continued.")],
     weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector.")] = None,
     views: Annotated[int, typer.Option(help="Views per image: the plain resize, and augmented ones.")] = 1,
+    copy_paste: Annotated[
+        bool, typer.Option("--copy-paste", help="Paste objects of other images into half of the augmented views.")
+    ] = False,
     top_k: Annotated[int | None, typer.Option(help="(query, label) pairs to keep. [default: the detector's]")] = None,
     encoder_layers: Annotated[
         str | None, typer.Option(help="Encoder layers to keep, from 1: 4 or 1,4,6. [default: the detector's]")
@@ -89,6 +92,7 @@ def extract_features(
         annotations=annotations,
         out=out,
         views=views,
+        copy_paste=copy_paste,
         top_k=top_k,
         encoder_layers=whole_numbers("--encoder-layers", encoder_layers),
         backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),

@@ -110,6 +110,11 @@ def cache_relabel(
         raise UserError("options that say how annotations are read are for --annotations: give it, or leave them out")
     reader = CacheReader(path)
     old = reader.attributes
+    if old.copy_paste:
+        raise UserError(
+            f"{path} has objects pasted into its views (--copy-paste) along the masks that they had: extract it again "
+            "with the new annotations"
+        )
     unused = 0
     if annotations is not None:
         dataset = read_coco(annotations)

@@ -235,6 +235,7 @@ def cache_repair(
             else (hints.backbone_strides if hints and not detector else ()),
             backbone_scale=attributes.detector.backbone_scale,
             views=attributes.views,
+            copy_paste=attributes.copy_paste,
             top_k=attributes.top_k,
             precision=attributes.precision,
             step=attributes.step,

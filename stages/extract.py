@@ -81,6 +81,7 @@ def extract_features(
     only: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
     label_map: tuple[str, ...] = (),
+    copy_paste: bool = False,
     update: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -107,6 +108,7 @@ def extract_features(
         only: category names or ids to keep.
         labels: names of the detector's labels 0, 1, 2 ..., for detectors without any.
         label_map: `CATEGORY=LABEL` by names or numbers, or a TOML file of such lines.
+        copy_paste: paste objects of other images into half of the views beyond the plain one.
         update: bring a cache in line with images and annotations that were added, removed or edited since.
         dry_run: read, check and say what would be done (`ExtractSummary.plan`); write nothing.
         force: go on where the disk is too small, or no object found a match.
@@ -151,6 +153,7 @@ def extract_features(
         only=only,
         labels=labels,
         label_map=label_map,
+        copy_paste=copy_paste,
         force=force,
     )
     table = plan_table(plan)
@@ -220,6 +223,7 @@ def extract_features(
         skipped_broken=len(done.broken),
         notes=(
             *([f"updated: {changes.text() or 'no image differs'}"] if changes is not None else []),
+            *([f"pasted {done.pasted:,} objects; {done.covered:,} that they cover were dropped"] if copy_paste else []),
             *([plan.found.hint] if plan.found.hint else []),
             *reader.notes(),
         ),

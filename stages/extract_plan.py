@@ -28,6 +28,7 @@ from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.data.choose import choose_annotations
 from frozen_cache.data.coco import CocoDataset, read_coco
+from frozen_cache.data.copy_paste import draw_paste, paste_sources
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, find_images
 from frozen_cache.data.supervision import points_room
@@ -103,9 +104,12 @@ def plan_extraction(
     only: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
     label_map: tuple[str, ...] = (),
+    copy_paste: bool = False,
     force: bool = False,
 ) -> ExtractPlan:
     """Read and check all that an extraction starts from. The arguments are those of `extract_features`."""
+    if copy_paste:
+        _refuse_copy_paste(views=views, recomputed=c1 == "recomputed")
     there = existing_cache(out)
     dataset = read_coco(annotations)
     found = find_images(dataset, images, limit=limit, skip_missing=skip_missing)
@@ -146,6 +150,8 @@ def plan_extraction(
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
     step = _step(precision, step, there)
     planned = plan_views(found, detector.spec.input, views=views, whole_images=stem is not None)
+    if copy_paste:
+        planned = _with_pastes(planned, found, counts)
     attributes = CacheAttributes(
         format_version=FORMAT_VERSION if there is None else there.format_version,
         detector=detector.spec,
@@ -167,6 +173,7 @@ def plan_extraction(
             points=_room(found, None if there is None else there.data.points),
         ),
         views=views,
+        copy_paste=copy_paste,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
         step=step,
@@ -219,6 +226,28 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int, whole_images:
         for view in range(views)
     )
     return in_order(planned, whole_images=whole_images)
+
+
+def _refuse_copy_paste(*, views: int, recomputed: bool) -> None:
+    if views < 2:
+        raise UserError("--copy-paste leaves the plain view as it is: give --views 2 or more")
+    if recomputed:
+        raise UserError(
+            "--copy-paste with --c1 recomputed: the cache would keep the image files, of which pasted views are not "
+            "made; leave one of the two out"
+        )
+
+
+def _with_pastes(planned: list[PlannedView], found: FoundImages, counts: AnnotationCounts) -> list[PlannedView]:
+    """The views with what is pasted into them."""
+    if counts.without_masks:
+        raise UserError(
+            f"--copy-paste cuts objects along their masks, and {counts.without_masks:,} annotations have none: leave "
+            "it out, or give them masks"
+        )
+    if not (sources := paste_sources(found.images)):
+        raise UserError("--copy-paste: no image has an object to paste; leave it out")
+    return [replace(view, paste=draw_paste(view.image, sources, view_index=view.view)) for view in planned]
 
 
 def _views_per_segment(asked: int, views: int, *, whole_images: bool) -> int:

@@ -31,6 +31,7 @@ def extract(
     out: PathLike,
     weights: PathLike | None = None,
     views: int = 1,
+    copy_paste: bool = False,
     top_k: int | None = None,
     encoder_layers: Sequence[int] | None = None,
     backbone_strides: Sequence[int] = (),
@@ -69,6 +70,7 @@ def extract(
         out: the cache, `NAME.zarr`.
         weights: checkpoint of a named detector.
         views: views per image; view 0 is the plain resize, the others are augmented.
+        copy_paste: paste objects of other images into half of the views beyond the plain one.
         top_k: (query, label) pairs to keep; None for the detector's own number.
         encoder_layers: encoder layers to keep, from 1; None for the detector's default.
         backbone_strides: backbone maps to add as encoder levels.
@@ -105,6 +107,7 @@ def extract(
         out=cache_path(out),
         weights=_path(weights),
         views=views,
+        copy_paste=copy_paste,
         top_k=top_k,
         encoder_layers=None if encoder_layers is None else tuple(encoder_layers),
         backbone_strides=tuple(backbone_strides),

@@ -112,6 +112,8 @@ class CacheAttributes(BaseModel):
     views: int
     """Views per image; view 0 is the plain resize."""
     view_seed: int = 0
+    copy_paste: bool = added_later(False)
+    """Whether objects of other images were pasted into half of the further views (`data.copy_paste`)."""
     top_k: int
     precision: Precision = "float16"
     """Of `c1` and `encoder`; everything else is exact."""
@@ -249,6 +251,7 @@ def read_attributes(path: CachePath) -> CacheAttributes:
 
 OPTIONS = {
     "views": "--views",
+    "copy_paste": "--copy-paste",
     "top_k": "--top-k",
     "precision": "--precision",
     "step": "--step",

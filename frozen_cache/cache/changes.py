@@ -13,6 +13,7 @@ from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_re
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.data.batches import PlannedView
 from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.copy_paste import is_pasted
 from frozen_cache.data.fingerprint import annotation_sum, truth_sum
 from frozen_cache.data.images import image_path
 from frozen_cache.durable import file_crc32c
@@ -61,7 +62,8 @@ def compare_views(
 ) -> Changes:
     """Compare the views of a cache with those that it is to hold; every image file is read.
 
-    Damaged segments, as far as sizes tell, count as not there, and so do broken images.
+    Damaged segments, as far as sizes tell, count as not there, and so do broken images. What is pasted into views is
+    drawn from all images, so these are to be extracted again where any image differs, or the cache is a part of others.
 
     Raises:
         UserError: the cache was made before checksums of images were kept.
@@ -87,12 +89,14 @@ def compare_views(
     )
     edited = changes.other_bytes | changes.other_annotations
     left = {(view.image.id, view.view): view for view in planned}
+    redrawn = attributes.copy_paste and (changes.count > 0 or bool(attributes.data.made_by))
     for record in records:
         stay = []
         keys = zip(record.image_ids, record.view_indices, record.resized_sizes, strict=True)
         for row, (image, view, size) in enumerate(keys):
             asked = left.get((image, view))
-            if asked is not None and image not in edited and asked.transform.resized_size == size:
+            known = asked is not None and image not in edited and asked.transform.resized_size == size
+            if known and not (redrawn and is_pasted(image, view)):
                 stay.append((left.pop((image, view)), (record.segment, row)))
         if len(stay) == len(record.image_ids) and not record.broken:
             changes.kept_segments.append(record)

@@ -13,6 +13,7 @@ from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.segment_writer import SegmentWriter
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.data.batches import PlannedView, ViewBatch
+from frozen_cache.data.copy_paste import Pasted, pasted_objects
 from frozen_cache.data.fingerprint import annotation_sum
 from frozen_cache.data.truth import view_truth
 from frozen_cache.detectors.output import DetectorOutput
@@ -55,6 +56,10 @@ class Recorder:
         """Views written."""
         self.broken: set[int] = set()
         """Ids of images that could not be read."""
+        self.pasted = 0
+        """Objects of other images pasted into views."""
+        self.covered = 0
+        """Objects dropped, as pasted ones cover them."""
 
     def put(self, batch: ViewBatch, output: DetectorOutput | None) -> None:
         """Hand a batch over; waits while the writer is behind."""
@@ -123,6 +128,9 @@ class Recorder:
         index = {category: place for place, category in enumerate(self._ids)}
         for place, view in enumerate(batch.views):
             assert output is not None
+            shown = Pasted(view.image) if view.paste is None else pasted_objects(view.image, view.paste)
+            self.pasted += shown.added
+            self.covered += shown.covered
             if self._table is None:
                 self._table = LabelTable.build(output.labels, attributes.label_to_category, self._ids)
             segment.append(
@@ -132,7 +140,7 @@ class Recorder:
                     image_id=view.image.id,
                     view=view.view,
                     transform=view.transform,
-                    truth=view_truth(view.image, view.transform, index),
+                    truth=view_truth(shown.image, view.transform, index),
                     table=self._table,
                     top_k=attributes.top_k,
                     one_label_per_query=attributes.detector.one_label_per_query,

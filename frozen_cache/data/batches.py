@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import google_crc32c
@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.copy_paste import Paste, pasted_picture
 from frozen_cache.data.images import BrokenImageError, ImageReader, file_content, image_path
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view
 from frozen_cache.detectors.input_rule import InputRule
-
-Loaded = tuple[bytes, tuple[Tensor, ...]]
-"""A view's image file, and its pixels at each scale."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,12 @@ class PlannedView:
     image: CocoImage
     view: int
     transform: ViewTransform
+    paste: Paste | None = None
+    """Objects of another image that are laid over this one first."""
+
+
+Loaded = tuple[PlannedView, bytes, tuple[Tensor, ...]]
+"""A view, its image file, and its pixels at each scale."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,14 @@ def load_batches(
         path = image_path(folder, view.image)
         content = file_content(path)
         image = reader.decode(content, path, height=view.image.height, width=view.image.width)
-        return content, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
+        if view.paste is not None:
+            other = view.paste.source
+            try:
+                above = reader.read(image_path(folder, other), height=other.height, width=other.width)
+                image = pasted_picture(image, view.paste, above)
+            except BrokenImageError:  # told of once, by its own views
+                view = replace(view, paste=None)
+        return view, content, tuple(apply_view(image, view.transform, rule, scale=each) for each in sorted({1, scale}))
 
     waiting: deque[tuple[int, bool, list[PlannedView], list[Future[Loaded]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
@@ -103,8 +114,8 @@ def _gather(segment: int, last: bool, views: list[PlannedView], futures: list[Fu
     read, files, pixels, broken = [], [], [], []
     for view, future in zip(views, futures, strict=True):
         try:
-            content, sizes = future.result()
-            read.append(view)
+            made, content, sizes = future.result()
+            read.append(made)
             files.append(content)
             pixels.append(sizes)
         except BrokenImageError as error:
