@@ -38,16 +38,13 @@ class Paste:
     corner: tuple[int, int]
     """x, y in pixels of the image below: where the upper left corner of `source` comes to lie, maybe outside."""
 
-    def pixels(self, picture: Image.Image, frame: tuple[int, int]) -> Image.Image:
-        """The picture of `source` in its place in a frame of (height, width), black around it."""
-        return self._laid(picture, frame)
-
     def masks(self, frame: tuple[int, int]) -> list[np.ndarray]:
-        """(height, width) bool of each of `annotations` in such a frame; nothing of it where it lies outside."""
+        """(height, width) bool of each of `annotations` in a frame of that size; nothing of it where it is outside."""
         whole = (Image.fromarray(255 * coco_mask.decode(annotation.rle)) for annotation in self.annotations)
-        return [np.asarray(self._laid(mask, frame)) >= 128 for mask in whole]
+        return [np.asarray(self.laid(mask, frame)) >= 128 for mask in whole]
 
-    def _laid(self, picture: Image.Image, frame: tuple[int, int]) -> Image.Image:
+    def laid(self, picture: Image.Image, frame: tuple[int, int]) -> Image.Image:
+        """The picture of `source`, or a mask of it, in its place in a frame of (height, width), black around it."""
         resized = picture.resize(self.size[::-1], Image.Resampling.BILINEAR)
         canvas = Image.new(picture.mode, frame[::-1])
         canvas.paste(resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else resized, self.corner)
@@ -94,9 +91,8 @@ def draw_paste(image: CocoImage, sources: Sequence[CocoImage], *, view_index: in
     order = [draw() for _ in objects]
     chosen = sorted(sorted(range(len(objects)), key=order.__getitem__)[:number])
     flip = draw() < 0.5
-    scale = (
-        min(image.height / source.height, image.width / source.width) * SCALES[0] * (SCALES[1] / SCALES[0]) ** draw()
-    )
+    fitting = min(image.height / source.height, image.width / source.width)
+    scale = fitting * SCALES[0] * (SCALES[1] / SCALES[0]) ** draw()
     size = max(1, round(scale * source.height)), max(1, round(scale * source.width))
     corner = _place(image.width - size[1], draw()), _place(image.height - size[0], draw())
     return Paste(source=source, annotations=tuple(objects[at] for at in chosen), size=size, flip=flip, corner=corner)
@@ -105,12 +101,8 @@ def draw_paste(image: CocoImage, sources: Sequence[CocoImage], *, view_index: in
 def pasted_picture(picture: Image.Image, paste: Paste, other: Image.Image) -> Image.Image:
     """An RGB image with the objects of the picture `other` of `paste.source` laid over it."""
     frame = picture.height, picture.width
-    made = picture.copy()
-    made.paste(
-        paste.pixels(other, frame),
-        mask=Image.fromarray(255 * np.logical_or.reduce(paste.masks(frame)).astype(np.uint8)),
-    )
-    return made
+    over = np.logical_or.reduce(paste.masks(frame))
+    return Image.composite(paste.laid(other, frame), picture, Image.fromarray(255 * over.astype(np.uint8)))
 
 
 def pasted_objects(image: CocoImage, paste: Paste) -> Pasted:
