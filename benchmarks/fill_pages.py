@@ -100,8 +100,7 @@ def masks_table() -> str:
     return (
         "A `small-data` head on the same 206 images, nothing chosen on them; in brackets the change from the row that "
         "it is compared with, the weights being the same where nothing is trained anew. From one seed to the next mask "
-        "AP moves by up to 0.003:\n\n"
-        + table(("what", "seeds", "mask AP", "AP75", "boundary AP", "mean IoU"), rows)
+        "AP moves by up to 0.003:\n\n" + table(("what", "seeds", "mask AP", "AP75", "boundary AP", "mean IoU"), rows)
     )
 
 
