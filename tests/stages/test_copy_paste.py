@@ -162,16 +162,16 @@ def test_an_update_ends_as_extracted_anew_and_keeps_views_without_pasted_objects
 
 
 def test_an_image_that_is_broken_is_pasted_nowhere(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
-    sources = paste_sources(read(folder).images)
-    content = json.loads(folder[1].read_text())
-    broken = next(entry for entry in content["images"] if entry["id"] == sources[1].id)
-    (folder[0] / broken["file_name"]).write_bytes(b"no image")
-    with pytest.raises(UserError, match=broken["file_name"]):
+    images = read(folder).images
+    drawn = (draw_paste(image, paste_sources(images), view_index=view) for image in images for view in range(VIEWS))
+    broken = next(paste.source for paste in drawn if paste is not None)
+    (folder[0] / broken.file_name).write_bytes(b"no image")
+    with pytest.raises(UserError, match=broken.file_name):
         pasted_cache(folder, tmp_path / "none.zarr", fake.detector())
     said = pasted_cache(folder, tmp_path / "x.zarr", fake.detector(), skip_broken=True)
     assert "left out 1 broken images" in said
     reader = CacheReader(tmp_path / "x.zarr")
-    own = {annotation.id for annotation in sources[1].annotations}
+    own = {annotation.id for annotation in broken.annotations}
     assert len(reader.views) == 6 * VIEWS
     for at in range(len(reader.views)):
         assert own.isdisjoint(reader.read(at).truth.annotation_ids.tolist())
