@@ -11,6 +11,7 @@ import typer
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_cache, need_run
 from frozen_cache.remote import cache_path
+from frozen_cache.stages.baselines import check_choice
 
 
 class CocoApi(StrEnum):
@@ -77,8 +78,8 @@ def evaluate(
 ) -> None:
     """COCO mask AP and box AP of heads, or of a baseline that needs no training; a report with pictures."""
     heads = head or []
-    if heads:
-        need_cache(cache)
+    check_choice(heads, baseline, prompter)
+    need_cache(cache)
     for run in heads:
         need_run(run)
     sizes = whole_numbers("--roi-sizes", roi_sizes) or ()

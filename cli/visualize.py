@@ -9,6 +9,7 @@ import typer
 
 from frozen_cache.cli.paths import need_cache, need_run
 from frozen_cache.remote import cache_path
+from frozen_cache.stages.baselines import check_choice
 
 
 def visualize(
@@ -26,8 +27,9 @@ def visualize(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Probability maps, predictions beside the ground truth, best and worst images, mistakes by kind."""
+    check_choice([] if head is None else [head], baseline, prompter)
+    need_cache(cache)
     if head is not None:
-        need_cache(cache)
         need_run(head)
     from frozen_cache.stages.visualize import visualize as stage
 

@@ -23,7 +23,7 @@ from frozen_cache.remote import CachePath
 from frozen_cache.report.ablation_page import Variant, ablation_page
 from frozen_cache.report.page import write_page
 from frozen_cache.stages.ablate_measure import Measured
-from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.evaluate import ap_text, evaluate
 from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.stages.train_source import check_live
@@ -46,7 +46,7 @@ class AblationResult:
     def markdown(self) -> str:
         """The table as Markdown."""
         lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(_text(row[column]) for column in COLUMNS) + " |" for row in self.rows]
+        lines += ["| " + " | ".join(_text(column, row[column]) for column in COLUMNS) + " |" for row in self.rows]
         return "\n".join(lines)
 
 
@@ -180,7 +180,9 @@ def _write(out: Path, title: str, variants: list[Variant]) -> None:
     write_page(out / "report.html", ablation_page(title, COLUMNS, variants))
 
 
-def _text(value: Any) -> str:
+def _text(column: str, value: Any) -> str:
+    if column in METRICS:
+        return ap_text(value)
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -33,13 +33,19 @@ from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Block, Facts, write_page
 from frozen_cache.report.photographs import Photographs, photographs
-from frozen_cache.stages.segmenter import BASELINES, all_heads, cache_for, check_choice, make_segmenter
+from frozen_cache.stages.baselines import BASELINES, check_choice
+from frozen_cache.stages.segmenter import all_heads, cache_for, make_segmenter
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import run_of
 
 __all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
 OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json", "report.html", "compare.json")
+
+
+def ap_text(value: float) -> str:
+    """AP or AR in 0..1 with three digits; a dash for the -1 of COCO, where there is no object."""
+    return "–" if value < 0 else f"{value:.3f}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class EvaluateResult:
         """The metrics as text, with mask AP / box AP, and what was measured besides."""
         lines = [f"{self.what}", *self._note(), f"{'':8}" + "".join(f"{name:>8}" for name in METRICS)]
         for kind in ("segm", "bbox", "boundary"):
-            lines.append(f"{kind:8}" + "".join(f"{self.metrics[kind][name]:8.3f}" for name in METRICS))
+            lines.append(f"{kind:8}" + "".join(f"{ap_text(self.metrics[kind][name]):>8}" for name in METRICS))
+        if any(self.metrics["segm"][name] < 0 for name in METRICS):
+            lines.append("–: there is no object of that size")
         box, mask = self.metrics["bbox"]["AP"], self.metrics["segm"]["AP"]
         lines.append(f"mask AP / box AP: {mask / box:.3f}" if box > 0 else "mask AP / box AP: no box AP")
         iou, mistakes = self.summary["mean_iou"]["all"], self.summary["mistakes"]
@@ -78,7 +86,7 @@ class EvaluateResult:
         lines.append(f"objects at score {mistakes['threshold']}: {kinds}")
         ladder = self.summary.get("ladder", {})
         lines += ["mask AP with one thing put right:"] if ladder else []
-        lines += [f"{metrics['AP']:8.3f}  {rung}" for rung, metrics in ladder.items()]
+        lines += [f"{ap_text(metrics['AP']):>8}  {rung}" for rung, metrics in ladder.items()]
         for row in self.compared:
             other = row.difference
             text = "" if other is None else f"; {other.value:+.3f} ({other.low:+.3f} to {other.high:+.3f})"

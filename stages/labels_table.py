@@ -15,7 +15,7 @@ def label_lines(attributes: CacheAttributes, most: int = CLASSES_SHOWN) -> list[
     rows = [
         f"          {label} {given.get(label, '')} -> {category} {names.get(category, '')}"
         + (f" ({objects.get(category, 0):,})" if objects else "")
-        for label, category in attributes.label_to_category.items()
+        for label, category in sorted(attributes.label_to_category.items())
     ]
     more = [f"          ... and {len(rows) - most} more"] if len(rows) > most else []
     without = [str(name) for key, name in names.items() if key not in attributes.label_to_category.values()]

@@ -21,35 +21,14 @@ from frozen_cache.head.training_free import TrainingFree
 from frozen_cache.prompted.model import load_prompted
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
+from frozen_cache.stages.baselines import BASELINES
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import check_fits, load_head, run_of
-
-BASELINES: dict[str, dict[str, bool] | None] = {
-    "training-free": {"roi_align": True, "c1": True},
-    "training-free-no-c1": {"roi_align": True, "c1": False},
-    "training-free-whole-image": {"roi_align": False, "c1": True},
-    "training-free-whole-image-no-c1": {"roi_align": False, "c1": False},
-    "box": None,
-}
-"""The rows of Table 1, as `TrainingFree` takes them, and the filled box."""
-PROMPTED = "prompted"
-"""Another baseline, which needs a model and the pictures."""
 
 
 def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
     """None, one or several heads as a list."""
     return [] if head is None else [head] if isinstance(head, Path) else list(head)
-
-
-def check_choice(heads: Sequence[Path], baseline: str | None, prompter: str | None = None) -> None:
-    """UserError unless there are either heads or a baseline, it is known, and has its prompter where it needs one."""
-    known = (*BASELINES, PROMPTED)
-    if (not heads) == (baseline is None):
-        raise UserError(f"give either --head RUN or --baseline NAME ({', '.join(known)})")
-    if baseline is not None and baseline not in known:
-        raise UserError(f"no baseline `{baseline}`: known are {', '.join(known)}")
-    if (baseline == PROMPTED) != (prompter is not None):
-        raise UserError("--baseline prompted and --prompter hf:MODEL go together: give both, or neither")
 
 
 def cache_for(heads: Sequence[Path], cache: CachePath) -> CacheReader:

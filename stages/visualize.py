@@ -29,7 +29,8 @@ from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
 from frozen_cache.report.page import Block, Section, write_page
 from frozen_cache.report.page import Gallery as Pictures
 from frozen_cache.report.photographs import Photographs, photographs
-from frozen_cache.stages.segmenter import all_heads, cache_for, check_choice, make_segmenter
+from frozen_cache.stages.baselines import check_choice
+from frozen_cache.stages.segmenter import all_heads, cache_for, make_segmenter
 
 PAGE = "index.html"
 FOLDERS = ("best", "worst", "mistakes", "probabilities")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from frozen_cache.detectors.finer import at_scale
+from frozen_cache.detectors.names import CONVERTED
 from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
 from frozen_cache.detectors.place import check_place
 from frozen_cache.errors import UserError
@@ -44,8 +43,6 @@ def load_detector(
         UserError: one line that says what was found and what is expected.
     """
     taps = _Taps(encoder_layers, backbone_strides, backbone_scale)
-    if not spec.strip():
-        raise UserError(f"--detector is empty; give {_forms()}")
     check_place(spec, weights)
     if spec.startswith("hf:"):
         _refuse_weights(spec, weights)
@@ -53,18 +50,10 @@ def load_detector(
 
         return load_pretrained(spec[3:], **asdict(taps))
     file, colon, factory = spec.rpartition(":")
-    if spec.endswith(".py"):
-        raise UserError(f"--detector {spec} lacks the factory's name; write {spec}:FACTORY")
     if colon and file.endswith(".py"):
         _refuse_weights(spec, weights)
         return _from_factory(Path(file), factory, taps)
     return _named(spec, weights, taps)
-
-
-def known_names() -> list[str]:
-    """The detectors that go by name."""
-    official = _official()
-    return [*(sorted(official.NAMED) if official is not None else []), *_by_name()]
 
 
 @dataclass(frozen=True)
@@ -77,22 +66,16 @@ class _Taps:
 
 
 def _named(name: str, weights: Path | None, taps: _Taps) -> FrozenDetector:
-    if name not in known_names():
-        near = difflib.get_close_matches(name, known_names(), n=3)
-        advice = (
-            f": did you mean {' or '.join(near)}? `frozen-cache detectors` lists all" if near else f"; give {_forms()}"
-        )
-        raise UserError(f"no detector is named {name}{advice}")
-    if weights is None:
-        raise UserError(f"--detector {name} needs its checkpoint: add --weights FILE")
-    if name in _by_name():
+    assert weights is not None, "check_place saw to it"
+    if name in CONVERTED:
         from frozen_cache.detectors.hf.official_keys import load_by_name
 
         return load_by_name(name, weights, **asdict(taps))
     if taps.backbone_strides:
         raise UserError(f"added backbone maps are for transformers detectors; {name} has all its levels")
-    official = _official()
-    return at_scale(official.load_official(name, weights, taps.encoder_layers), taps.backbone_scale)
+    from frozen_cache.detectors.official import load_official
+
+    return at_scale(load_official(name, weights, taps.encoder_layers), taps.backbone_scale)
 
 
 def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
@@ -152,27 +135,6 @@ def _beside(file: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-def _official() -> Any:
-    """The module of the named detectors."""
-    try:
-        return import_module("frozen_cache.detectors.official")
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("frozen_cache.detectors.official"):
-            return None
-        raise
-
-
-def _by_name() -> list[str]:
-    """The names of transformers detectors that load from an official checkpoint."""
-    from frozen_cache.detectors.hf.official_keys.named import BY_NAME
-
-    return list(BY_NAME)
-
-
-def _forms() -> str:
-    return "a name (`frozen-cache detectors` lists them), or hf:DIR_OR_HUB_ID, or FILE.py:FACTORY"
 
 
 def _refuse_weights(spec: str, weights: Path | None) -> None:

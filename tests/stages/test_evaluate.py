@@ -14,7 +14,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.report.data_section import data_section
 from frozen_cache.report.page import Facts
 from frozen_cache.stages.ablate import ablate
-from frozen_cache.stages.evaluate import evaluate, write_submission
+from frozen_cache.stages.evaluate import EvaluateResult, evaluate, write_submission
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 
@@ -253,3 +253,12 @@ def test_the_ladder_stands_in_metrics_report_and_text(cache, tmp_path):
         assert f"{values['AP']:8.3f}  {rung}" in result.table()
     assert rows["boundaries"][1] == f"{100 * metrics['boundary']['AP']:.1f}"
     assert rows["near the edge"][1] == f"{100 * metrics['edge_iou']['near_edge']['all']:.1f}"
+
+
+def test_a_size_that_no_object_has_is_a_dash(results):
+    found = json.loads((results / "metrics.json").read_text())
+    found["segm"]["APl"] = -1.0
+    lines = EvaluateResult(what="x", metrics=found, summary=found, compared=[]).table().splitlines()
+    names, segm = (line.split() for line in lines[1:3])
+    assert segm[1:][names.index("APl")] == "–" and "–: there is no object of that size" in lines
+    assert not any("-1.000" in line for line in lines)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frozen_cache.detectors.load import known_names, load_detector
+from frozen_cache.detectors.load import load_detector
+from frozen_cache.detectors.names import NAMES
 from frozen_cache.errors import UserError
 
 DETR = """
@@ -285,8 +286,7 @@ def test_a_name_that_is_nearly_right_gets_the_right_one(written: str, meant: str
     _fails(written, rf"no detector is named {written}: did you mean ([\w-]+ or )*{meant}( or |\?)")
 
 
-@pytest.mark.skipif(not known_names(), reason="no named detectors in this tree")
 def test_a_named_detector_needs_its_weights(tmp_path: Path) -> None:
-    name = known_names()[0]
+    name = NAMES[0]
     _fails(name, f"{name} needs its checkpoint: add --weights FILE")
     _fails(name, "no such file", weights=tmp_path / "none.pth")
