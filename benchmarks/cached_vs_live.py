@@ -8,12 +8,16 @@ making the batch, forward, backward and AdamW. Seconds are of the process's own 
 else uses the machine, and the least of all rounds. `ratio` is live over cached. The named detectors have random
 weights: numbers cost what they cost whatever they are. `peak_gb` is that of the process up to then, so of the largest
 detector so far. Results of detectors that were not run again are kept.
+
+`live_grid_sample` is live once more with the detector's deformable attention by torch's `grid_sample`, which is what
+one has without this package's; its ratio is that of the detector as others run it, over the cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -24,12 +28,15 @@ from accelerate import Accelerator
 from conditions import conditions
 from random_cache import write_pictures
 
+from frozen_cache.attention.backends import GRID_SAMPLE, SWITCH
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.official.detector import OfficialDetector
 from frozen_cache.detectors.official.layout import build_model
 from frozen_cache.detectors.official.named import NAMED
 from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.freed_memory import keep_freed_memory
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.live import LiveData, LiveReader, LiveStore
@@ -75,6 +82,8 @@ def compared(name: str, work: Path, folder: Path) -> dict[str, Any]:
         "live": LiveStore(live, encoder_layer=layer, c1=True),
     }
     head = MaskHead(config=config.head, inputs=reader.head_inputs(layer))
+    if name != ATTO:
+        stores["live_grid_sample"] = GridSampleStore(live, encoder_layer=layer, c1=True)
     for store in stores.values():
         store.c1 = head.uses_c1
     step = TrainingStep(head=head, config=config, accelerator=Accelerator(cpu=True))
@@ -94,10 +103,34 @@ def compared(name: str, work: Path, folder: Path) -> dict[str, Any]:
         "cached_seconds": round(best["cached"], 3),
         "live_seconds": round(best["live"], 3),
         "ratio": round(best["live"] / best["cached"], 2),
+        **(
+            {}
+            if name == ATTO
+            else {
+                "live_grid_sample_seconds": round(best["live_grid_sample"], 3),
+                "ratio_grid_sample": round(best["live_grid_sample"] / best["cached"], 2),
+            }
+        ),
         "goal": GOALS.get(name),
         "rounds": {kind: [round(value, 3) for value in seconds] for kind, seconds in spent.items()},
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
     }
+
+
+class GridSampleStore(LiveStore):
+    """Live, with the detector's deformable attention by `grid_sample`; the head's stays as it is."""
+
+    def read_together(self, indices: list[int], *, seed: int) -> list[StoredView]:
+        """The views of a step, in order."""
+        before = os.environ.get(SWITCH)
+        os.environ[SWITCH] = GRID_SAMPLE
+        try:
+            return super().read_together(indices, seed=seed)
+        finally:
+            if before is None:
+                del os.environ[SWITCH]
+            else:
+                os.environ[SWITCH] = before
 
 
 def one_step(step: TrainingStep, store: ViewStore, config: Any, number: int) -> int:
@@ -114,6 +147,7 @@ def main() -> None:
     parser.add_argument("--deimv2", type=Path, default=REAL / "deimv2_atto")
     parser.add_argument("--only", nargs="*", choices=list(ROUNDS), default=list(ROUNDS))
     given = parser.parse_args()
+    keep_freed_memory()  # as the console command does
     for name in given.only:
         found = compared(name, given.work, given.deimv2)
         found["conditions"] = conditions() | {
