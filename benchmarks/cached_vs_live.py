@@ -36,7 +36,6 @@ from frozen_cache.detectors.official.detector import OfficialDetector
 from frozen_cache.detectors.official.layout import build_model
 from frozen_cache.detectors.official.named import NAMED
 from frozen_cache.detectors.output import FrozenDetector
-from frozen_cache.freed_memory import keep_freed_memory
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.live import LiveData, LiveReader, LiveStore
@@ -147,7 +146,6 @@ def main() -> None:
     parser.add_argument("--deimv2", type=Path, default=REAL / "deimv2_atto")
     parser.add_argument("--only", nargs="*", choices=list(ROUNDS), default=list(ROUNDS))
     given = parser.parse_args()
-    keep_freed_memory()  # as the console command does
     for name in given.only:
         found = compared(name, given.work, given.deimv2)
         found["conditions"] = conditions() | {

@@ -36,7 +36,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
-from frozen_cache.freed_memory import keep_freed_memory
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.precision import chosen_precision
 from frozen_cache.training.batches import TrainingBatch, ViewStore, make_batch
@@ -205,7 +204,6 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     parser.add_argument("--note", default="")
     given = parser.parse_args()
-    keep_freed_memory()  # as the console command does
     device = pick_device(given.device)
     config = load_config(
         preset=given.preset,

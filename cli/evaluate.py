@@ -73,6 +73,10 @@ def evaluate(
         int | None,
         typer.Option(min=0, help="Processes that paste and compare masks. [default: a core each, none for few images]"),
     ] = None,
+    mixed_precision: Annotated[
+        str, typer.Option(help="What heads are computed in: no (float32), bf16, fp16, or auto.")
+    ] = "no",
+    threshold: Annotated[float, typer.Option(help="Leave out detections of a lower box score; 0 keeps all.")] = 0.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other results in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -100,6 +104,8 @@ def evaluate(
             images=images,
             device=device,
             workers=workers,
+            mixed_precision=mixed_precision,
+            threshold=threshold,
         )
         typer.echo(f"submission file: {file}")
         return
@@ -119,6 +125,8 @@ def evaluate(
         ladder=ladder,
         coco_api=coco_api.value,
         workers=workers,
+        mixed_precision=mixed_precision,
+        threshold=threshold,
     )
     typer.echo(result.table())
     typer.echo(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")

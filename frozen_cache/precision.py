@@ -23,6 +23,18 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[None]:
     return torch.autocast(kind, enabled=False)
 
 
+def half_type(asked: str, device: torch.device) -> torch.dtype | None:
+    """What autocast is to compute in, of `no`, `bf16`, `fp16`, `auto`; None for float32.
+
+    Raises:
+        UserError: the device lacks what is asked for, or it is none of these.
+    """
+    kinds = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if asked not in (*kinds, "auto"):
+        raise UserError(f"mixed_precision={asked}: give {', '.join(kinds)} or auto")
+    return kinds[chosen_precision(asked, device)]
+
+
 def chosen_precision(asked: str, device: torch.device) -> str:
     """`no`, `bf16` or `fp16`: what is asked for, and for `auto` the half precision that the device computes fast.
 

@@ -115,6 +115,8 @@ def evaluate(
     ladder: bool = False,
     coco_api: CocoApi = "pycocotools",
     workers: int | None = None,
+    mixed_precision: str = "no",
+    threshold: float = 0.0,
 ) -> EvaluateResult:
     """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
 
@@ -130,15 +132,28 @@ def evaluate(
         ladder: also measure what AP would be with one thing put right at a time.
         coco_api: what computes AP: pycocotools, or hotcoco (extra `fast-eval`).
         workers: processes beside this one that paste and compare masks; None for as many as pay.
+        mixed_precision: of heads: `no`, `bf16`, `fp16`, `auto`.
+        threshold: detections whose boxes have a lower score are left out, in all that is measured.
     """
-    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images)
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold {threshold}: give a number from 0 to 1")
+    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision)
+    if threshold:
+        given.of["name"] += f", scores from {threshold:g}"
     reader, of = given.reader, given.of
     refuse_without_masks(reader.attributes, cache)
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
         started = time.perf_counter()
         evaluation = evaluate_cache(
-            reader, given.segmenter, object_ious=True, ladder=ladder, coco_api=coco_api, workers=workers, folder=out
+            reader,
+            given.segmenter,
+            object_ious=True,
+            ladder=ladder,
+            coco_api=coco_api,
+            workers=workers,
+            folder=out,
+            threshold=threshold,
         )
         seconds = time.perf_counter() - started
         named = {str(path): read_results(path, evaluation.truth) for path in others}
@@ -186,6 +201,8 @@ def write_submission(
     device: str = "auto",
     workers: int | None = None,
     images: Path | None = None,
+    mixed_precision: str = "no",
+    threshold: float = 0.0,
 ) -> Path:
     """The masks of all images in the form of COCO's evaluation server for test-dev; ground truth plays no part.
 
@@ -194,13 +211,13 @@ def write_submission(
     """
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
-    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images)
+    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision)
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"
     if archive.exists():
         raise UserError(f"{archive} exists already: choose another name")
     with Ownership(out) as owner:
-        results = evaluate_cache(given.reader, given.segmenter, workers=workers).results
+        results = evaluate_cache(given.reader, given.segmenter, workers=workers, threshold=threshold).results
         owner.check()
         with tempfile.TemporaryDirectory() as folder:
             results.write("segm", Path(folder) / f"{stem}.json")
@@ -231,6 +248,7 @@ def _subject(
     guided: bool,
     device: str,
     images: Path | None,
+    mixed_precision: str,
 ) -> _Subject:
     heads = all_heads(head)
     check_choice(heads, baseline, prompter)
@@ -247,6 +265,7 @@ def _subject(
         guide=pictures if guided else None,
         prompter=prompter,
         pictures=pictures,
+        mixed_precision=mixed_precision,
     )
     return _Subject(heads=heads, reader=reader, segmenter=segmenter, of=of, pictures=pictures)
 

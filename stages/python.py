@@ -222,6 +222,8 @@ def evaluate(
     ladder: bool = False,
     coco_api: Literal["pycocotools", "hotcoco"] = "pycocotools",
     workers: int | None = None,
+    mixed_precision: str = "no",
+    threshold: float = 0.0,
 ) -> EvaluateResult:
     """COCO mask AP and box AP of a head or a baseline on a cache; `frozen-cache evaluate`.
 
@@ -241,6 +243,8 @@ def evaluate(
         ladder: also measure what AP would be with one thing put right at a time.
         coco_api: what computes AP: pycocotools, or the much faster hotcoco (extra `fast-eval`).
         workers: processes beside this one that paste and compare masks; 0 for none, None for as many as pay.
+        mixed_precision: of heads: `no`, `bf16`, `fp16`, `auto` (what the device computes fast).
+        threshold: detections whose boxes have a lower score are left out, in all that is measured.
 
     Raises:
         FrozenCacheError: bad input, a head of another detector, an `out` that holds other things.
@@ -261,6 +265,8 @@ def evaluate(
         ladder=ladder,
         coco_api=coco_api,
         workers=workers,
+        mixed_precision=mixed_precision,
+        threshold=threshold,
     )
 
 

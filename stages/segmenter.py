@@ -18,6 +18,7 @@ from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.precision import half_type
 from frozen_cache.prompted.model import load_prompted
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
@@ -48,6 +49,7 @@ def make_segmenter(
     guide: Photographs | None = None,
     prompter: str | None = None,
     pictures: Photographs | None = None,
+    mixed_precision: str = "no",
 ) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter, and what to call it: `name`, and for heads their `file` and `sha256`.
 
@@ -58,12 +60,17 @@ def make_segmenter(
         guide: pictures whose edges the masks take over; None leaves them.
         prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of the model.
         pictures: that it sees.
+        mixed_precision: of heads: `no`, `bf16`, `fp16`, `auto`.
     """
     chosen = pick_device(device)
     segmenter: Segmenter
     if heads:
-        segmenter, of = _of_heads(reader, cache=cache, heads=heads, device=chosen, roi_sizes=roi_sizes)
+        segmenter, of = _of_heads(
+            reader, cache=cache, heads=heads, device=chosen, roi_sizes=roi_sizes, asked=mixed_precision
+        )
     else:
+        if mixed_precision != "no":
+            raise UserError("--mixed-precision is for heads: leave it out with --baseline")
         if roi_sizes:
             raise UserError("--roi-sizes is for heads: leave it out with --baseline")
         if prompter is not None and pictures is not None:
@@ -83,7 +90,13 @@ def make_segmenter(
 
 
 def _of_heads(
-    reader: CacheReader, *, cache: CachePath, heads: Sequence[Path], device: torch.device, roi_sizes: Sequence[int]
+    reader: CacheReader,
+    *,
+    cache: CachePath,
+    heads: Sequence[Path],
+    device: torch.device,
+    roi_sizes: Sequence[int],
+    asked: str,
 ) -> tuple[Segmenter, dict[str, Any]]:
     models, files, layers = [], [], {}
     for head in heads:
@@ -97,12 +110,14 @@ def _of_heads(
         raise UserError(
             f"{first} reads encoder layer {one}, {second} layer {other}: average heads that read the same one"
         )
-    segmenter = head_segmenter(models, encoder_layer=next(iter(layers)), device=device, roi_sizes=roi_sizes)
+    half = half_type(asked, device)
+    segmenter = head_segmenter(models, encoder_layer=next(iter(layers)), device=device, roi_sizes=roi_sizes, half=half)
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     names = ", ".join(map(str, files))
-    sizes = f", at RoI sizes {', '.join(map(str, roi_sizes))}" if roi_sizes else ""
+    how = f", at RoI sizes {', '.join(map(str, roi_sizes))}" if roi_sizes else ""
+    how += "" if half is None else f", in {str(half).removeprefix('torch.')}"
     return segmenter, {
-        "name": (f"head {names}" if len(files) == 1 else f"mean of {len(files)} heads: {names}") + sizes,
+        "name": (f"head {names}" if len(files) == 1 else f"mean of {len(files)} heads: {names}") + how,
         "file": names,
         "sha256": ", ".join(sums),
     }

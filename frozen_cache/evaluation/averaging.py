@@ -23,15 +23,23 @@ SAME_IOU = 0.5
 
 
 def head_segmenter(
-    heads: Sequence[MaskHead], *, encoder_layer: int, device: torch.device, roi_sizes: Sequence[int] = ()
+    heads: Sequence[MaskHead],
+    *,
+    encoder_layer: int,
+    device: torch.device,
+    roi_sizes: Sequence[int] = (),
+    half: torch.dtype | None = None,
 ) -> FeatureSegmenter | MeanSegmenter:
     """The mean of heads that read one encoder layer, each at each of `roi_sizes` (none: at its own).
+
+    Args:
+        half: what autocast computes them in; None for float32.
 
     Raises:
         UserError: a head whose weights are bound to its own RoI size.
     """
     sized = [head.at_roi_size(size) for head in heads for size in roi_sizes] if roi_sizes else list(heads)
-    members = [FeatureSegmenter(head, encoder_layer=encoder_layer, device=device) for head in sized]
+    members = [FeatureSegmenter(head, encoder_layer=encoder_layer, device=device, half=half) for head in sized]
     return members[0] if len(members) == 1 else MeanSegmenter(members)
 
 

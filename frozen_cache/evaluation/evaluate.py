@@ -6,8 +6,8 @@ disk, and of each image a few kB of figures stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,6 +84,7 @@ def evaluate_cache(
     workers: int | None = None,
     folder: Path | None = None,
     share: tuple[int, int] = (0, 1),
+    threshold: float = 0.0,
 ) -> Evaluation:
     """Segment every image's plain view and compare with the cached ground truth.
 
@@ -95,6 +96,7 @@ def evaluate_cache(
         folder: where results lie meanwhile; None for the system's place for such files.
         share: (this process, processes) of a run whose processes all call this: each reads and segments its part, the
             first gets the evaluation, the others one of no images.
+        threshold: detections whose boxes have a lower score are left out, and get no mask.
 
     Raises:
         UserError: hotcoco is asked for and not installed.
@@ -112,7 +114,8 @@ def evaluate_cache(
     rungs: dict[str, dict[int, ImageMatches]] = {}
 
     def outcomes(places: list[int]) -> Iterator[ImageOutcome]:
-        tasks = _tasks(reader, segmenter, places, scorer.matched, object_ious=object_ious, ladder=ladder)
+        read = (_above(read_for(segmenter, reader, at), threshold) for at in places)
+        tasks = _tasks(reader, segmenter, read, scorer.matched, object_ious=object_ious, ladder=ladder)
         return spread(image_outcome, tasks, workers=workers)
 
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False, shown=share[0] == 0)
@@ -142,16 +145,15 @@ def evaluate_cache(
 def _tasks(
     reader: EvaluatedViews,
     segmenter: Segmenter,
-    plain: list[int],
+    views: Iterable[CachedView],
     kinds: tuple[Kind, ...],
     *,
     object_ious: bool,
     ladder: bool,
 ) -> Iterator[ImageTask]:
-    """Each image read and segmented."""
+    """Each image segmented."""
     categories = [category["id"] for category in reader.attributes.categories]
-    for at in plain:
-        view = read_for(segmenter, reader, at)
+    for view in views:
         segmentation = segmenter(view)
         height, width = view.transform.original_size
         yield ImageTask(
@@ -162,6 +164,11 @@ def _tasks(
             matched=_matched(view, segmenter) if object_ious else None,
             rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
         )
+
+
+def _above(view: CachedView, threshold: float) -> CachedView:
+    """The view with those detections only; what was matched stays behind them."""
+    return replace(view, selected=int((view.scores[: view.selected] >= threshold).sum())) if threshold else view
 
 
 def _matched(view: CachedView, segmenter: Segmenter) -> MatchedMasks:

@@ -62,12 +62,24 @@ class Segmenter(Protocol):
 
 class FeatureSegmenter:
     """Masks from cached features: by a trained head, scored c * predicted IoU (Eq. 12; Eq. 2 without mask scoring), or
-    by the paper's training-free baseline, scored by Eq. 2."""
+    by the paper's training-free baseline, scored by Eq. 2.
 
-    def __init__(self, model: MaskHead | TrainingFree, *, encoder_layer: int, device: torch.device) -> None:
+    Args:
+        half: what autocast computes the model in; None for float32.
+    """
+
+    def __init__(
+        self,
+        model: MaskHead | TrainingFree,
+        *,
+        encoder_layer: int,
+        device: torch.device,
+        half: torch.dtype | None = None,
+    ) -> None:
         self.model = model.to(device).eval()
         self.encoder_layer: int | None = encoder_layer
         self.device = device
+        self._half = half
         self._zoom = model.config.zoom if isinstance(model, MaskHead) else None
 
     @property
@@ -86,11 +98,17 @@ class FeatureSegmenter:
         images, rois = _inputs(view, self.encoder_layer, self.device)
         boxes = self.model.boxes(rois).cpu()
         if not self.model.mask_depends_on_query_alone:
-            return _segmentation(view, self.model(images, self._zoomed(view, rois)), boxes)
+            return _segmentation(view, self._predicted(images, self._zoomed(view, rois)), boxes)
         distinct, pair = _distinct(rois)
-        output = self.model(images, self._zoomed(view, distinct))
+        output = self._predicted(images, self._zoomed(view, distinct))
         iou = None if output.iou is None else output.iou[pair]
         return _segmentation(view, HeadOutput(mask_logits=output.mask_logits[pair], iou=iou), boxes)
+
+    def _predicted(self, images: list[ImageFeatures], rois: Rois) -> HeadOutput:
+        if self._half is None:
+            return self.model(images, rois)
+        with torch.autocast(self.device.type, dtype=self._half):
+            return self.model(images, rois)
 
     def _zoomed(self, view: CachedView, rois: Rois) -> Rois:
         """With maps of crops of the boxes, where the head wants them."""

@@ -262,3 +262,21 @@ def test_a_size_that_no_object_has_is_a_dash(results):
     names, segm = (line.split() for line in lines[1:3])
     assert segm[1:][names.index("APl")] == "–" and "–: there is no object of that size" in lines
     assert not any("-1.000" in line for line in lines)
+
+
+def test_a_threshold_leaves_out_what_scores_lower(cache, results, tmp_path):
+    file = results / "bbox_results.json"
+    scores = sorted(found["score"] for found in json.loads(file.read_text()))
+    least = scores[len(scores) // 2]
+    evaluated = evaluate(cache=cache, out=tmp_path / "out", baseline="box", threshold=least)
+    kept = json.loads((tmp_path / "out" / file.name).read_text())
+    assert len(kept) == sum(score >= least for score in scores) < len(scores)
+    assert evaluated.what.endswith(f", scores from {least:g}")
+    assert evaluated.summary["mean_iou"] == json.loads((results / "metrics.json").read_text())["mean_iou"]
+    with pytest.raises(UserError, match="--threshold 2"):
+        evaluate(cache=cache, out=tmp_path / "out", baseline="box", threshold=2)
+
+
+def test_a_baseline_has_no_precision(cache, tmp_path):
+    with pytest.raises(UserError, match="--mixed-precision is for heads"):
+        evaluate(cache=cache, out=tmp_path / "out", baseline="box", mixed_precision="bf16")

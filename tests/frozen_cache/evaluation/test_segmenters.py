@@ -100,6 +100,16 @@ def test_a_query_with_two_labels_is_segmented_once_unless_its_neighbours_matter(
         assert found.scores[0] != found.scores[2]
 
 
+def test_in_half_precision_masks_stay_near_those_of_float32(view):
+    torch.manual_seed(0)
+    head = MaskHead(config=HeadConfig(image_encoder="none", image_layers=0, width=16, roi_size=8), inputs=INPUTS)
+    exact = FeatureSegmenter(head, encoder_layer=1, device=CPU)(view)
+    half = FeatureSegmenter(head, encoder_layer=1, device=CPU, half=torch.bfloat16)(view)
+    assert half.masks.dtype == half.scores.dtype == torch.float32
+    assert 0 < (half.masks - exact.masks).abs().max() < 0.05
+    assert torch.equal(half.boxes, exact.boxes)
+
+
 def test_a_view_without_detections_has_no_masks(view):
     head = MaskHead(config=HeadConfig(image_encoder="none", image_layers=0), inputs=INPUTS)
     found = FeatureSegmenter(head, encoder_layer=1, device=CPU)(replace(view, selected=0))
