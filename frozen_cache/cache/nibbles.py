@@ -8,13 +8,15 @@ result, which is zeros elsewhere, and zstd makes next to nothing of zeros.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 ZERO = 8
 """Added before the cut, so that -8 to 7 fit into four bits."""
 _FOUR_BITS = 0x0F0F
 """Of each of two bytes."""
-_BLOCK = 1 << 15
-"""Pairs taken apart at once: they stay in the processor's cache, which makes it several times faster."""
+_BLOCK = 1 << 17
+"""Pairs that a CPU takes apart at once."""
 
 
 def packed(values: np.ndarray) -> np.ndarray:
@@ -37,21 +39,33 @@ def packed(values: np.ndarray) -> np.ndarray:
 
 def unpacked(stored: np.ndarray) -> np.ndarray:
     """The (n,) int8 of which `packed` made this."""
-    half = len(stored) // 2
-    low, high = (stored[start : start + half].view(np.uint8) for start in (0, half))
-    found = np.empty(len(stored), dtype=np.int8)
-    pairs = found[: 2 * half].view("<u2")
-    for start in range(0, half, _BLOCK):
-        block, rest = pairs[start : start + _BLOCK], high[start : start + _BLOCK]
-        block[:] = low[start : start + _BLOCK]
-        block |= block << 4
-        block &= _FOUR_BITS
-        if rest.any():
-            rare = np.flatnonzero(rest)
-            block[rare] |= _parted(rest[rare]) << 4
-        raised = block.view(np.uint8)
-        raised -= np.uint8(ZERO)
-    found[2 * half :] = stored[2 * half :]
+    lower, upper = halves(stored)
+    return np.concatenate([parted(lower, upper).numpy(), stored[2 * len(lower) :]])
+
+
+def halves(stored: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(n // 2,) uint8 each: the lower and the upper four bits of pairs, in the memory of what `packed` made."""
+    pairs = len(stored) // 2
+    both = torch.from_numpy(stored[: 2 * pairs].view(np.uint8))
+    return both[:pairs], both[pairs:]
+
+
+def parted(lower: Tensor, upper: Tensor | None) -> Tensor:
+    """(2 P,) int8 of pairs, on the device where they are.
+
+    Args:
+        lower: (P,) uint8, the lower four bits of two integers in each.
+        upper: (P,) uint8, their upper four bits; None where these are all zeros.
+    """
+    found = torch.empty(2 * len(lower), dtype=torch.int8, device=lower.device)
+    at_once = _BLOCK if lower.device.type == "cpu" else max(1, len(lower))
+    for start in range(0, len(lower), at_once):
+        part = slice(start, start + at_once)
+        pairs = found[2 * part.start : 2 * part.stop].view(torch.int16)
+        _spread(lower[part], pairs)
+        if upper is not None and (lower.device.type != "cpu" or upper[part].any()):
+            pairs |= _spread(upper[part], torch.empty_like(pairs)) << 4
+        pairs.view(torch.int8).sub_(ZERO)
     return found
 
 
@@ -61,7 +75,8 @@ def _join(pairs: np.ndarray, into: np.ndarray) -> None:
     np.copyto(into, pairs, casting="unsafe")
 
 
-def _parted(joined: np.ndarray) -> np.ndarray:
-    """Two bytes of each."""
-    wide = joined.astype("<u2")
-    return (wide | wide << 4) & _FOUR_BITS
+def _spread(joined: Tensor, pairs: Tensor) -> Tensor:
+    """Four bits each in two bytes of `pairs`, (n,) int16, of which `joined` has them in one, (n,) uint8."""
+    pairs.copy_(joined)
+    pairs |= pairs << 4
+    return pairs.bitwise_and_(_FOUR_BITS)

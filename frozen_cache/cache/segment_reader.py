@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,8 +43,7 @@ from frozen_cache.cache.layout import (
     offset_column,
 )
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
-from frozen_cache.cache.nibbles import unpacked
-from frozen_cache.cache.stored_map import StoredMap, StoredView
+from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
 from frozen_cache.data.rle import check_masks
@@ -154,7 +152,7 @@ class SegmentReader:
 
     def _view(self, row: int, *, layers: Iterable[int], c1: bool, close_up: bool) -> StoredView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
-        shapes = [tuple(shape) for shape in self._shapes[row].tolist()]
+        shapes = [(channels, height, width) for channels, height, width in self._shapes[row].tolist()]
         rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
         boxes, scores, labels, queries = rows.split([4, 1, 1, rows.shape[1] - len(ROW_COLUMNS)], dim=1)
         transform = ViewTransform(
@@ -230,15 +228,11 @@ class SegmentReader:
         start, end = self._spans[row].tolist()
         return slice(start, end)
 
-    def _maps(self, name: str, row: int, shapes: list[tuple[int, ...]], *, first_channel: int) -> list[StoredMap]:
+    def _maps(self, name: str, row: int, shapes: list[tuple[int, int, int]], *, first_channel: int) -> list[StoredMap]:
         stored = self._read(name, self._span(name.partition("/")[0], row))
-        flat = torch.from_numpy(unpacked(stored) if self._attributes.packing == "nibbles" else stored)
-        parts = flat.split([math.prod(shape) for shape in shapes])
-        maps = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-        channels = [shape[0] for shape in shapes]
-        span = slice(first_channel, first_channel + sum(channels))
-        numbers = [table[row, span].split(channels) for table in self._channels]
-        return [StoredMap(*parts) for parts in zip(maps, *numbers, strict=True)]
+        span = slice(first_channel, first_channel + sum(shape[0] for shape in shapes))
+        tables = [table[row, span] for table in self._channels]
+        return maps_of(stored, shapes, tables=tables, packed=self._attributes.packing == "nibbles")
 
     def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
         span = self._span("objects", row)

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.from_image import FromImage, MadeMaps
+from frozen_cache.cache.nibbles import halves, parted, unpacked
 from frozen_cache.cache.quantise import dequantised
 from frozen_cache.cache.view import CachedView
 
 
 @dataclass(frozen=True)
 class StoredMap:
-    """One map of one view."""
+    """One map of one view; or of several, channels of one after those of the other."""
 
     values: Tensor
-    """(C, H, W) float16 or float32; int8 where there are scales."""
+    """(C, H, W) float16 or float32; int8 where there are scales. Of packed maps (C * H * W / 2,) uint8: the lower four
+    bits of each pair of integers, as `cache.nibbles` has them."""
     scales: Tensor | None = None
     """(C,) float32, what a step of each channel is worth."""
     shifts: Tensor | None = None
     """(C,) float32, added to each channel; of coded maps."""
+    upper: Tensor | None = field(default=None, kw_only=True)
+    """(C * H * W / 2,) uint8, the upper four bits of packed maps; None where they are all zeros."""
+    size: tuple[int, int] | None = field(default=None, kw_only=True)
+    """(H, W) of packed maps."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(C, H, W)."""
+        if self.size is None or self.scales is None:
+            return self.values.shape
+        return torch.Size((len(self.scales), *self.size))
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(part.nbytes for part in (self.values, self.scales, self.shifts) if part is not None)
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All that it holds."""
+        return [part for part in (self.values, self.scales, self.shifts, self.upper) if part is not None]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StoredMap:
         """The same on a device, still small."""
@@ -38,14 +58,52 @@ class StoredMap:
         """In memory from which a GPU copies while the program goes on."""
         return self._each(Tensor.pin_memory)
 
+    def unpacked(self) -> Tensor:
+        """(C, H, W), what is stored before it becomes floats: a number to each value; made where the map is."""
+        return self.values if self.size is None else parted(self.values, self.upper).view(self.shape)
+
     def decoded(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(C, H, W) floats, made on the device where the map is."""
-        values = self.values if self.scales is None else dequantised(self.values, self.scales, self.shifts)
-        return values.to(dtype)
+        values = self.unpacked()
+        return (values if self.scales is None else dequantised(values, self.scales, self.shifts)).to(dtype)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> StoredMap:
-        parts = (self.scales, self.shifts)
-        return StoredMap(change(self.values), *(None if part is None else change(part) for part in parts))
+        def changed(part: Tensor | None) -> Tensor | None:
+            return None if part is None else change(part)
+
+        return replace(
+            self,
+            values=change(self.values),
+            scales=changed(self.scales),
+            shifts=changed(self.shifts),
+            upper=changed(self.upper),
+        )
+
+
+def maps_of(
+    stored: np.ndarray, shapes: Sequence[tuple[int, int, int]], *, tables: Sequence[Tensor], packed: bool
+) -> list[StoredMap]:
+    """The maps of a view that lie one after the other in an array, in its memory.
+
+    Args:
+        stored: (n,) as the array has them.
+        shapes: (C, H, W) of each.
+        tables: the scales, and shifts, of the channels of all of them; none of floats.
+        packed: whether integers lie two to a byte.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    channels = [shape[0] for shape in shapes]
+    numbers: list[tuple[Tensor, ...]] = [()] * len(shapes)
+    if tables:
+        numbers = list(zip(*(table.split(channels) for table in tables), strict=True))
+    if packed and not any(size % 2 for size in sizes):
+        halved = [half.split([size // 2 for size in sizes]) for half in halves(stored)]
+        return [
+            StoredMap(lower, *each, upper=upper if upper.any() else None, size=(height, width))
+            for lower, upper, each, (_, height, width) in zip(*halved, numbers, shapes, strict=True)
+        ]
+    flat = torch.from_numpy(unpacked(stored) if packed else stored).split(sizes)
+    return [StoredMap(part.view(shape), *each) for part, shape, each in zip(flat, shapes, numbers, strict=True)]
 
 
 @dataclass(frozen=True)

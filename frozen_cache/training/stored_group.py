@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -29,8 +29,8 @@ class StoredFeatures:
         """Of its maps and pixels; views of equal shapes make a group."""
         pixels = () if self.image is None else self.image.shapes
         return (
-            None if self.c1 is None else self.c1.values.shape,
-            *(level.values.shape for level in self.levels),
+            None if self.c1 is None else self.c1.shape,
+            *(level.shape for level in self.levels),
             *pixels,
         )
 
@@ -59,7 +59,7 @@ class StoredGroup:
 
     def tensors(self) -> list[Tensor]:
         """All that it holds."""
-        maps = [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in _parts(each)]
+        maps = [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in each.parts]
         return [*maps, *([] if self.image is None else self.image.pixels.values())]
 
     def decoded(self) -> ImageGroup:
@@ -107,18 +107,16 @@ def _joined(maps: list[StoredMap], *, pinned: bool) -> StoredMap:
     """Maps of equal form, channels of one after those of the other."""
     if len(maps) == 1:
         return maps[0].pin_memory() if pinned else maps[0]
-    columns = {
-        field.name: [part for each in maps if (part := getattr(each, field.name)) is not None]
-        for field in fields(StoredMap)
+    columns: dict[str, list[Tensor]] = {
+        name: [part for each in maps if (part := getattr(each, name)) is not None]
+        for name in ("values", "scales", "shifts")
     }
-    return StoredMap(**{name: _cat(parts, pinned=pinned) for name, parts in columns.items() if parts})
+    if any(each.upper is not None for each in maps):
+        columns["upper"] = [torch.zeros_like(each.values) if each.upper is None else each.upper for each in maps]
+    joined = {name: _cat(parts, pinned=pinned) for name, parts in columns.items() if parts}
+    return StoredMap(**joined, size=maps[0].size)
 
 
 def _cat(parts: list[Tensor], *, pinned: bool) -> Tensor:
     shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
     return torch.cat(parts, out=torch.empty(shape, dtype=parts[0].dtype, pin_memory=pinned))
-
-
-def _parts(stored: StoredMap) -> list[Tensor]:
-    values = [getattr(stored, field.name) for field in fields(stored)]
-    return [value for value in values if value is not None]

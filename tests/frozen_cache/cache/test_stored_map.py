@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.cache.stored_map import StoredMap
+from frozen_cache.cache.stored_map import StoredMap, maps_of
 from frozen_cache.cache.view import CachedView
 
 
@@ -43,13 +44,38 @@ def test_a_view_is_read_as_it_is_stored(
     stored = reader.read_stored(0, encoder_layers=(4,))
     assert stored.c1 is not None and list(stored.encoder) == [4]
     maps = [stored.c1, *stored.encoder[4]]
-    assert {each.values.dtype for each in maps} == {torch.int8 if precision == "coded" else getattr(torch, precision)}
+    assert {each.unpacked().dtype for each in maps} == {
+        torch.int8 if precision == "coded" else getattr(torch, precision)
+    }
     assert stored.rows.c1 is None and not stored.rows.encoder
     numbers = 7 * {"int8": 1, "coded": 2}.get(precision, 0)  # of 7 channels
-    assert stored.nbytes == maps[0].values.element_size() * (3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)) + 4 * numbers
+    values = 3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)
+    assert stored.nbytes == int(values * {"float32": 4, "float16": 2, "int8": 1, "coded": 0.5}[precision]) + 4 * numbers
     floats = reader.read(0, encoder_layers=(4,))
     decoded = stored.decoded()
     assert floats.c1 is not None and decoded.c1 is not None and torch.equal(floats.c1, decoded.c1)
     assert all(torch.equal(a, b) for a, b in zip(floats.encoder[4], decoded.encoder[4], strict=True))
     assert torch.equal(floats.queries, decoded.queries)
     assert reader.read_stored(0, encoder_layers=(), c1=False).nbytes == 0
+
+
+def test_packed_maps_stay_packed_and_hold_upper_halves_only_where_there_are_any() -> None:
+    small = torch.randint(-8, 8, (2, 3, 3), dtype=torch.int8)
+    large = torch.randint(-128, 128, (2, 1, 5), dtype=torch.int8)
+    stored = packed(torch.cat([small.flatten(), large.flatten()]).numpy())
+    tables = [torch.rand(4), torch.rand(4)]
+    first, second = maps_of(stored, [(2, 3, 3), (2, 1, 5)], tables=tables, packed=True)
+    assert first.upper is None and second.upper is not None
+    assert first.shape == (2, 3, 3) and first.nbytes == 9 + 4 * 4 and second.nbytes == 2 * 5 + 4 * 4
+    for found, whole, channels in ((first, small, slice(0, 2)), (second, large, slice(2, 4))):
+        assert torch.equal(found.unpacked(), whole)
+        plain = StoredMap(whole, *(table[channels] for table in tables))
+        assert torch.equal(found.decoded(), plain.decoded())
+        assert found.to("meta").decoded().shape == whole.shape
+
+
+def test_packed_maps_whose_pairs_would_cross_from_one_into_the_next_are_taken_apart() -> None:
+    values = torch.arange(-4, 4, dtype=torch.int8)
+    tables = [torch.ones(2), torch.zeros(2)]
+    maps = maps_of(packed(values.numpy()), [(1, 1, 3), (1, 1, 5)], tables=tables, packed=True)
+    assert [each.unpacked().flatten().tolist() for each in maps] == [[-4, -3, -2], [-1, 0, 1, 2, 3]]

@@ -10,13 +10,14 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from frozen_cache.cache.stored_map import StoredView
+from frozen_cache.cache.nibbles import packed
+from frozen_cache.cache.stored_map import StoredView, maps_of
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.training.batches import epoch_batches, make_batch
 from frozen_cache.training.config import with_overrides
-from frozen_cache.training.stored_group import StoredFeatures
+from frozen_cache.training.stored_group import StoredFeatures, stored_groups
 
 
 def view_of_one_object() -> CachedView:
@@ -157,3 +158,15 @@ def test_a_batch_holds_each_view_s_own_rows_objects_and_areas() -> None:
         left, middle, right = batch.targets[1, 0].tolist()
         assert left > 0.9 and right < 0.1
         assert 0.5 < middle < 0.9 if soft else middle == 1
+
+
+def test_packed_maps_lie_side_by_side_also_where_only_one_of_them_has_upper_halves() -> None:
+    shape = (2, 3, 3)
+    values = [torch.randint(-limit, limit, shape, dtype=torch.int8) for limit in (8, 128)]
+    tables = [torch.rand(2), torch.rand(2)]
+    maps = [maps_of(packed(each.flatten().numpy()), [shape], tables=tables, packed=True)[0] for each in values]
+    assert [each.upper is None for each in maps] == [True, False]
+    [group] = stored_groups([StoredFeatures(c1=each, levels=[], size=(3, 3)) for each in maps], [1, 1], pinned=False)
+    decoded = group.decoded().c1
+    assert decoded is not None and torch.equal(decoded, torch.stack([each.decoded() for each in maps]))
+    assert len(group.tensors()) == 4
