@@ -52,12 +52,14 @@ HEADS, HEADS_GUIDED = "mean of the heads of three seeds", "mean of the heads of 
 ALL = "mean of the heads of three seeds and of three views, and guided filter"
 VIEWS_EACH, HEADS_EACH = 3, 3
 WIDER = "96 channels, half as many steps again"
-PASTED = "copy-paste views, coded maps"
+PASTED, PASTED_GUIDED = "copy-paste views, coded maps", "copy-paste views, coded maps, and guided filter"
+PASTED_HEADS = "copy-paste views, coded maps, mean of the heads of three seeds and guided filter"
+COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_HEADS)
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
-NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, PASTED, NO_STAGE, STAGE)
+NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, *COPY_PASTE, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
-BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, PASTED), AS_IT_IS)
+BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, *COPY_PASTE), AS_IT_IS)
 BASE |= {STAGE: NO_STAGE}
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -186,9 +188,12 @@ def main() -> None:
         RAW: (runs, lambda run: run.changed(prefix="raw.")),
         WIDER: (wider, lambda run: run.own),
         PASTED: (pasted, lambda run: run.own),
+        PASTED_GUIDED: (pasted, lambda run: guided(run.own)),
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }
+    if len(pasted) == HEADS_EACH:
+        segmenters[PASTED_HEADS] = (pasted[:1], lambda _: guided(MeanSegmenter([run.own for run in pasted])))
     views = None if given.views_val is None else CacheReader(given.views_val)
 
     def over_views(segmenter: Segmenter) -> Segmenter:
