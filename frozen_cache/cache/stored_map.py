@@ -83,7 +83,8 @@ class StoredMap:
 def maps_of(
     stored: np.ndarray, shapes: Sequence[tuple[int, int, int]], *, tables: Sequence[Tensor], packed: bool
 ) -> list[StoredMap]:
-    """The maps of a view that lie one after the other in an array, in its memory.
+    """The maps of a view that lie one after the other in an array, in its memory, or in half of it where all integers
+    are packed and small.
 
     Args:
         stored: (n,) as the array has them.
@@ -97,10 +98,13 @@ def maps_of(
     if tables:
         numbers = list(zip(*(table.split(channels) for table in tables), strict=True))
     if packed and not any(size % 2 for size in sizes):
-        halved = [half.split([size // 2 for size in sizes]) for half in halves(stored)]
+        lower, upper = halves(stored)
+        if not upper.any():
+            lower = lower.clone()  # lets go of the zeros
+        halved = [half.split([size // 2 for size in sizes]) for half in (lower, upper)]
         return [
-            StoredMap(lower, *each, upper=upper if upper.any() else None, size=(height, width))
-            for lower, upper, each, (_, height, width) in zip(*halved, numbers, shapes, strict=True)
+            StoredMap(low, *each, upper=high if high.any() else None, size=(height, width))
+            for low, high, each, (_, height, width) in zip(*halved, numbers, shapes, strict=True)
         ]
     flat = torch.from_numpy(unpacked(stored) if packed else stored).split(sizes)
     return [StoredMap(part.view(shape), *each) for part, shape, each in zip(flat, shapes, numbers, strict=True)]

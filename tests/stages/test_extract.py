@@ -288,7 +288,7 @@ def test_coded_caches_keep_their_step_and_say_what_a_value_takes(
     extract(folder, out, f"{FAKE}:detector", precision="coded", step=1.5)
     reader, info = CacheReader(out), cache_info(out)
     c1 = reader.read_stored(0).c1
-    assert c1 is not None and c1.shifts is not None and c1.values.abs().max() <= 8
+    assert c1 is not None and c1.shifts is not None and c1.unpacked().abs().max() <= 8
     found = info.as_json()
     sizes = {name: array["bytes"] for name, array in found["arrays"].items()}
     assert sum(sizes.values()) == found["bytes"] == info.part_bytes.total()

@@ -77,7 +77,7 @@ def test_what_was_stored_is_what_is_read_beyond_float16(fake, tmp_path, scale):
         extract_features(detector=detector, images=images, annotations=annotations, out=cache, precision=precision)
         reader = CacheReader(cache)
         view = ViewStore(reader, encoder_layer=2, c1=True, memory_bytes=0).read(0)
-        assert view.c1.values.dtype == (torch.float32 if precision == "float32" else torch.int8)
+        assert view.c1.unpacked().dtype == (torch.float32 if precision == "float32" else torch.int8)
         assert torch.equal(view.c1.decoded(), reader.read(0).c1)
         assert scale / 100 < view.c1.decoded().abs().max() < scale * 100
         if scale == 1e5:

@@ -51,6 +51,10 @@ def test_a_view_is_read_as_it_is_stored(
     numbers = 7 * {"int8": 1, "coded": 2}.get(precision, 0)  # of 7 channels
     values = 3 * 8 * 12 + 2 * (4 * 6 + 2 * 3)
     assert stored.nbytes == int(values * {"float32": 4, "float16": 2, "int8": 1, "coded": 0.5}[precision]) + 4 * numbers
+    held = {
+        part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for each in maps for part in [each.values]
+    }
+    assert sum(held.values()) == sum(each.values.nbytes for each in maps)
     floats = reader.read(0, encoder_layers=(4,))
     decoded = stored.decoded()
     assert floats.c1 is not None and decoded.c1 is not None and torch.equal(floats.c1, decoded.c1)
