@@ -12,7 +12,7 @@ from torchvision.ops import box_convert, roi_align
 
 from frozen_cache.boxes import enlarged
 from frozen_cache.training.colours import lab
-from frozen_cache.training.told_points import Places, Points, told
+from frozen_cache.training.told_points import Places, Points, nearness, told
 
 CONTEXT = 1.5
 """Side of the window whose colours are looked at, in RoIs."""
@@ -49,11 +49,12 @@ def guessed_masks(
     spots = _places(boxes, points.at, _at(inner, points.at, side=side))
     window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around)
     prior = told(window, spots, points, boxes=boxes)
-    inside, kernel = prior.sigmoid(), _alikeness(around, around)
+    inside, kernel = prior.sigmoid(), nearness(around, around, LIKENESS)
     for _ in range(ROUNDS):
         inside = (prior + _log_ratio(kernel, inside)).sigmoid()
     cells, spots = (
-        replace(each, odds=each.odds + _log_ratio(_alikeness(each.colours, around), inside)) for each in (cells, spots)
+        replace(each, odds=each.odds + _log_ratio(nearness(each.colours, around, LIKENESS), inside))
+        for each in (cells, spots)
     )
     return told(cells, spots, points, boxes=boxes).sigmoid().view(-1, side, side)
 
@@ -72,11 +73,6 @@ def _log_ratio(kernel: Tensor, inside: Tensor) -> Tensor:
     shares = torch.stack([inside, 1 - inside], dim=2)
     of_object, of_rest = (kernel @ (shares / shares.sum(1, keepdim=True).clamp(min=1e-6))).unbind(2)
     return ((of_object + 1e-6) / (of_rest + 1e-6)).log()
-
-
-def _alikeness(colours: Tensor, others: Tensor) -> Tensor:
-    """(N, C, S) of colours (N, C, 3) and (N, S, 3)."""
-    return torch.cdist(colours, others).div_(LIKENESS).square_().mul_(-0.5).exp_()
 
 
 def _colours(pixels: Tensor | None, rois: Tensor, side: int) -> Tensor:

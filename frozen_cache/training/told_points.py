@@ -80,9 +80,10 @@ def told(cells: Places, spots: Places, points: Points, *, boxes: Tensor) -> Tens
 
 def _kernel(one: Places, other: Places, sides: Tensor) -> Tensor:
     """(N, C, P) covariances of the odds of places."""
-    alike = ANY_COLOUR + (1 - ANY_COLOUR) * _falling(one.colours, other.colours, LIKENESS)
-    return VARIANCE * _falling(one.at / sides, other.at / sides, REACH) * alike
+    alike = ANY_COLOUR + (1 - ANY_COLOUR) * nearness(one.colours, other.colours, LIKENESS)
+    return VARIANCE * nearness(one.at / sides, other.at / sides, REACH) * alike
 
 
-def _falling(one: Tensor, other: Tensor, deviation: float) -> Tensor:
+def nearness(one: Tensor, other: Tensor, deviation: float) -> Tensor:
+    """(N, C, S) Gaussian of the distances of places or colours (N, C, D) and (N, S, D): 1 where they are equal."""
     return torch.cdist(one, other).div_(deviation).square_().mul_(-0.5).exp_()
