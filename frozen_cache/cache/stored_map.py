@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,12 +44,13 @@ class StoredMap:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(part.nbytes for part in self.parts)
+        return sum(part.nbytes for part in self.parts.values())
 
     @property
-    def parts(self) -> list[Tensor]:
+    def parts(self) -> dict[str, Tensor]:
         """All that it holds."""
-        return [part for part in (self.values, self.scales, self.shifts, self.upper) if part is not None]
+        named = {"values": self.values, "scales": self.scales, "shifts": self.shifts, "upper": self.upper}
+        return {name: part for name, part in named.items() if part is not None}
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StoredMap:
         """The same on a device, still small."""
@@ -68,16 +70,8 @@ class StoredMap:
         return (values if self.scales is None else dequantised(values, self.scales, self.shifts)).to(dtype)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> StoredMap:
-        def changed(part: Tensor | None) -> Tensor | None:
-            return None if part is None else change(part)
-
-        return replace(
-            self,
-            values=change(self.values),
-            scales=changed(self.scales),
-            shifts=changed(self.shifts),
-            upper=changed(self.upper),
-        )
+        changed: dict[str, Any] = {name: change(part) for name, part in self.parts.items()}
+        return replace(self, **changed)
 
 
 def maps_of(
@@ -98,13 +92,16 @@ def maps_of(
     if tables:
         numbers = list(zip(*(table.split(channels) for table in tables), strict=True))
     if packed and not any(size % 2 for size in sizes):
+        pairs = [size // 2 for size in sizes]
         lower, upper = halves(stored)
-        if not upper.any():
+        uppers: list[Tensor | None] = [None] * len(shapes)
+        if upper.any():
+            uppers = [part if part.any() else None for part in upper.split(pairs)]
+        else:
             lower = lower.clone()  # lets go of the zeros
-        halved = [half.split([size // 2 for size in sizes]) for half in (lower, upper)]
         return [
-            StoredMap(low, *each, upper=high if high.any() else None, size=(height, width))
-            for low, high, each, (_, height, width) in zip(*halved, numbers, shapes, strict=True)
+            StoredMap(low, *each, upper=high, size=(height, width))
+            for low, high, each, (_, height, width) in zip(lower.split(pairs), uppers, numbers, shapes, strict=True)
         ]
     flat = torch.from_numpy(unpacked(stored) if packed else stored).split(sizes)
     return [StoredMap(part.view(shape), *each) for part, shape, each in zip(flat, shapes, numbers, strict=True)]

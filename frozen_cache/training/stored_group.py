@@ -59,7 +59,9 @@ class StoredGroup:
 
     def tensors(self) -> list[Tensor]:
         """All that it holds."""
-        maps = [part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in each.parts]
+        maps = [
+            part for each in [*self.levels, *([] if self.c1 is None else [self.c1])] for part in each.parts.values()
+        ]
         return [*maps, *([] if self.image is None else self.image.pixels.values())]
 
     def decoded(self) -> ImageGroup:
@@ -107,13 +109,10 @@ def _joined(maps: list[StoredMap], *, pinned: bool) -> StoredMap:
     """Maps of equal form, channels of one after those of the other."""
     if len(maps) == 1:
         return maps[0].pin_memory() if pinned else maps[0]
-    columns: dict[str, list[Tensor]] = {
-        name: [part for each in maps if (part := getattr(each, name)) is not None]
-        for name in ("values", "scales", "shifts")
-    }
+    columns = {name: [each.parts[name] for each in maps] for name in maps[0].parts if name != "upper"}
     if any(each.upper is not None for each in maps):
         columns["upper"] = [torch.zeros_like(each.values) if each.upper is None else each.upper for each in maps]
-    joined = {name: _cat(parts, pinned=pinned) for name, parts in columns.items() if parts}
+    joined = {name: _cat(parts, pinned=pinned) for name, parts in columns.items()}
     return StoredMap(**joined, size=maps[0].size)
 
 
