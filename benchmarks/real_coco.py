@@ -23,7 +23,8 @@ from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.evaluation.matched_iou import matched_iou
 from frozen_cache.evaluation.segmenters import FeatureSegmenter
-from frozen_cache.stages.evaluate import BASELINES, evaluate
+from frozen_cache.stages.baselines import BASELINES
+from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.extract_summary import ExtractSummary
 from frozen_cache.stages.train import train_head

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.extract import choice
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_cache, need_run
 from frozen_cache.remote import cache_path
@@ -83,6 +84,7 @@ def evaluate(
     """COCO mask AP and box AP of heads, or of a baseline that needs no training; a report with pictures."""
     heads = head or []
     check_choice(heads, baseline, prompter)
+    mixed_precision = choice("--mixed-precision", mixed_precision, ("no", "bf16", "fp16", "auto"))
     need_cache(cache)
     for run in heads:
         need_run(run)

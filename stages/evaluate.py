@@ -33,12 +33,10 @@ from frozen_cache.report.evaluation_page import evaluation_page
 from frozen_cache.report.gallery import Gallery
 from frozen_cache.report.page import Block, Facts, write_page
 from frozen_cache.report.photographs import Photographs, photographs
-from frozen_cache.stages.baselines import BASELINES, check_choice
+from frozen_cache.stages.baselines import check_choice
 from frozen_cache.stages.segmenter import all_heads, cache_for, make_segmenter
 from frozen_cache.training.run_directory import load_record
 from frozen_cache.training.trained_head import run_of
-
-__all__ = ["BASELINES", "EvaluateResult", "evaluate"]
 
 OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json", "report.html", "compare.json")
 
@@ -135,11 +133,9 @@ def evaluate(
         mixed_precision: of heads: `no`, `bf16`, `fp16`, `auto`.
         threshold: detections whose boxes have a lower score are left out, in all that is measured.
     """
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold}: give a number from 0 to 1")
-    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision)
-    if threshold:
-        given.of["name"] += f", scores from {threshold:g}"
+    given = _subject(
+        cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision, threshold
+    )
     reader, of = given.reader, given.of
     refuse_without_masks(reader.attributes, cache)
     with Ownership(out) as owner:
@@ -211,7 +207,9 @@ def write_submission(
     """
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
-    given = _subject(cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision)
+    given = _subject(
+        cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision, threshold
+    )
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"
     if archive.exists():
@@ -249,7 +247,10 @@ def _subject(
     device: str,
     images: Path | None,
     mixed_precision: str,
+    threshold: float,
 ) -> _Subject:
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold {threshold}: give a number from 0 to 1")
     heads = all_heads(head)
     check_choice(heads, baseline, prompter)
     reader = cache_for(heads, cache)
@@ -267,6 +268,8 @@ def _subject(
         pictures=pictures,
         mixed_precision=mixed_precision,
     )
+    if threshold:
+        of["name"] += f", scores from {threshold:g}"
     return _Subject(heads=heads, reader=reader, segmenter=segmenter, of=of, pictures=pictures)
 
 

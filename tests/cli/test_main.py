@@ -146,6 +146,7 @@ def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
         "ablate --cache nowhere.zarr --val-cache b --grid table2 --out o": "there is no cache nowhere.zarr",
         "evaluate --cache nowhere.zarr --head run --out o": "there is no cache nowhere.zarr",
         "visualize --cache nowhere.zarr --head run --out o": "there is no cache nowhere.zarr",
+        "evaluate --cache nowhere.zarr --baseline box --out o --mixed-precision b": "--mixed-precision b: give one of",
         "evaluate --cache nowhere.zarr --baseline box --out o": "there is no cache nowhere.zarr",
         "visualize --cache nowhere.zarr --baseline box --out o": "there is no cache nowhere.zarr",
         "visualize --cache nowhere.zarr --baseline bok --out o": "no baseline `bok`: known are training-free",

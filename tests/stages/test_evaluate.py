@@ -275,6 +275,8 @@ def test_a_threshold_leaves_out_what_scores_lower(cache, results, tmp_path):
     assert evaluated.summary["mean_iou"] == json.loads((results / "metrics.json").read_text())["mean_iou"]
     with pytest.raises(UserError, match="--threshold 2"):
         evaluate(cache=cache, out=tmp_path / "out", baseline="box", threshold=2)
+    with pytest.raises(UserError, match="--threshold 2"):
+        write_submission(cache=cache, out=tmp_path / "sent", name="x", baseline="box", threshold=2)
 
 
 def test_a_baseline_has_no_precision(cache, tmp_path):
