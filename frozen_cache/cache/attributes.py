@@ -14,7 +14,7 @@ from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.detectors.output import DetectorSpec
 from frozen_cache.detectors.stem import StemConfig
-from frozen_cache.documents import added_later
+from frozen_cache.documents import added_later, whole
 from frozen_cache.durable import read_regular
 from frozen_cache.errors import UserError
 from frozen_cache.remote import CachePath
@@ -277,10 +277,7 @@ def differences(there: CacheAttributes, asked: CacheAttributes) -> list[str]:
             f"the detector's weights (there {there.detector.weights_sha256[:12]}, "
             f"now {asked.detector.weights_sha256[:12]})"
         )
-    before, now = there.model_dump(mode="json"), asked.model_dump(mode="json")
-    for document, attributes in ((before, there), (now, asked)):  # left out of a document where it says nothing new
-        document["c1"] = attributes.c1
-        document["data"]["choices"] = attributes.data.choices.model_dump(mode="json")
+    before, now = whole(there), whole(asked)
     leave = {
         "": {"format", "format_version", "detector_fingerprint", "views_total", "segment_views", "detector", "data"}
         | ({"stem"} if there.c1 != asked.c1 else set()),
