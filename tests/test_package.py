@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -130,6 +132,15 @@ def test_imports_point_down_and_never_go_in_a_circle() -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         pytest.fail(f"imports go in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_dockerfile_asks_for_extras_that_exist_and_for_what_they_need() -> None:
+    """No daemon builds it here; its installation ran in an environment of Python 3.12."""
+    text = (ROOT / "Dockerfile").read_text()
+    extras = re.search(r'"\.\[([a-z,-]+)\]"', text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extras and set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    assert "gcc" in text, "Triton launches the kernels of the extra gpu by a C file that it compiles"
 
 
 def _module_name(path: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from frozen_cache.attention.bags import bag_sampling
-from frozen_cache.attention.kernels import Kernel, find_compiled, find_triton, run_kernel
+from frozen_cache.attention.kernels import Kernel, compiler_found, find_compiled, find_triton, run_kernel
 from frozen_cache.errors import UserError
 from frozen_cache.precision import wide
 
@@ -64,14 +64,17 @@ def choose(*, device: str, dtype: torch.dtype) -> Backend:
     if dtype == torch.float64:
         return Backend(GRID_SAMPLE, "float64")
     kernel = kernel_of(name)
+    if kernel is not None and (name != TRITON or compiler_found()):
+        return Backend(name, why, kernel)
     if kernel is None:
         missing = (
             f"{name} is not installed, or does not load with this PyTorch: pip install 'frozen-cache[{EXTRAS[name]}]'"
         )
-        if asked == name:
-            raise UserError(f"{SWITCH}={asked}: {missing}")
-        return Backend(GRID_SAMPLE, missing)
-    return Backend(name, why, kernel)
+    else:
+        missing = f"{name} is installed, but Triton needs a C compiler to launch its kernels: install gcc, or set CC"
+    if asked == name:
+        raise UserError(f"{SWITCH}={asked}: {missing}")
+    return Backend(GRID_SAMPLE, missing)
 
 
 def fast_sampling(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor | None:

@@ -5,6 +5,9 @@ Both take what `deformable_sampling` takes, with (H, W) and first row of each le
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -25,6 +28,13 @@ def find_compiled() -> Kernel | None:
 def find_triton() -> Kernel | None:
     """`deformops` (extra `gpu`); None as above. It takes Triton's kernel, below SM 9.0 with float32 accumulators."""
     return _find("deformops.registry", "msda")
+
+
+@lru_cache(maxsize=1)
+def compiler_found() -> bool:
+    """Whether Triton has the C compiler that it launches kernels by: what `CC` names, gcc or clang. Outside of Linux it
+    brings its own."""
+    return sys.platform != "linux" or "CC" in os.environ or any(map(shutil.which, ("gcc", "clang")))
 
 
 def _find(module: str, name: str) -> Kernel | None:

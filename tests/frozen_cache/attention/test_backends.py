@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     for name in ("find_compiled", "find_triton"):
         monkeypatch.setattr(backends, name, lambda: kernel)
     monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.setattr(backends, "compiler_found", lambda: True)
     return calls
 
 
@@ -110,6 +113,41 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.Monke
         UserError, match="no such backend; use auto, grid_sample, embedding_bag, torch-ms-deform-attn, deformops"
     ):
         choose(device="cpu", dtype=torch.float32)
+
+
+def test_without_a_compiler_triton_is_left_alone(called: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images such as python:slim have none, and Triton would end the training at its first kernel."""
+    monkeypatch.setattr(backends, "compiler_found", lambda: False)
+    found = choose(device="cuda", dtype=torch.float32)
+    assert found.name == "grid_sample" and "install gcc" in found.why
+    monkeypatch.setenv(SWITCH, "deformops")
+    with pytest.raises(UserError, match=r"FROZEN_CACHE_ATTENTION=deformops: .* C compiler"):
+        choose(device="cuda", dtype=torch.float32)
+    monkeypatch.setenv(SWITCH, "torch-ms-deform-attn")
+    assert choose(device="cpu", dtype=torch.float32).name == "torch-ms-deform-attn", "compiled when it was installed"
+
+
+@pytest.mark.parametrize(
+    ("platform", "cc", "there", "found"),
+    [
+        ("linux", None, None, False),
+        ("linux", None, "gcc", True),
+        ("linux", None, "clang", True),
+        ("linux", "zig cc", None, True),
+        ("win32", None, None, True),
+    ],
+)
+def test_what_triton_takes_for_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, cc: str | None, there: str | None, found: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    if cc:
+        monkeypatch.setenv("CC", cc)
+    if there:
+        (tmp_path / there).touch(mode=0o755)
+    assert kernels.compiler_found.__wrapped__() is found
 
 
 def test_a_package_that_does_not_load_is_none() -> None:
