@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -24,7 +25,7 @@ class Ranges(Protocol):
     def expect(self, start: int, stop: int) -> None:
         """Tell what will be read next."""
 
-    def read(self, parts: list[np.ndarray], offset: int) -> int:
+    def read(self, parts: tuple[np.ndarray, ...], offset: int) -> int:
         """Fill `parts`, each (bytes,) uint8, with what follows from `offset` on; how many bytes there were."""
 
     def __enter__(self) -> Self: ...
@@ -34,9 +35,13 @@ class Ranges(Protocol):
     ) -> None: ...
 
 
-def open_ranges(folder: CachePath, name: str) -> Ranges:
-    """Open a file below a folder; FileNotFoundError where there is none. OSErrors of what is done with it name it."""
-    return RemoteRanges(folder / name) if isinstance(folder, RemotePath) else LocalRanges(f"{folder}/{name}")
+def opener(folder: CachePath) -> Callable[[str], Ranges]:
+    """What opens a file below a folder by its name; FileNotFoundError where there is none. OSErrors of what is done
+    with the file name it."""
+    if isinstance(folder, RemotePath):
+        return lambda name: RemoteRanges(folder / name)
+    start = f"{folder}/"
+    return lambda name: LocalRanges(start + name)
 
 
 class LocalRanges:
@@ -56,7 +61,7 @@ class LocalRanges:
     def expect(self, start: int, stop: int) -> None:
         """Nothing."""
 
-    def read(self, parts: list[np.ndarray], offset: int) -> int:
+    def read(self, parts: tuple[np.ndarray, ...], offset: int) -> int:
         """As `Ranges.read`."""
         return os.preadv(self._descriptor, [part.data for part in parts], offset)
 
@@ -91,7 +96,7 @@ class RemoteRanges:
             start, stop = (0, self.size()) if self.size() <= SMALL_BYTES else (start, stop)
             self._start, self._content = start, np.frombuffer(self._path.read_range(start, stop), np.uint8)
 
-    def read(self, parts: list[np.ndarray], offset: int) -> int:
+    def read(self, parts: tuple[np.ndarray, ...], offset: int) -> int:
         """As `Ranges.read`."""
         self.expect(offset, offset + sum(map(len, parts)))
         first = at = offset - self._start
