@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -25,6 +25,9 @@ from frozen_cache.head.scoring import MaskScoring
 from frozen_cache.head.zoom import ZoomNeck
 from frozen_cache.masks.points import uncertain_points
 from frozen_cache.precision import wide
+
+BLOCK_BYTES = 2**22
+"""Of the RoI features that a CPU's inference refines at once: what it makes of them stays in the processor's cache."""
 
 
 class MaskHead(nn.Module):
@@ -140,6 +143,13 @@ class MaskHead(nn.Module):
         groups = [group for group in images if isinstance(group, ImageGroup)] or grouped(features, rois)
         counts = [count for group in groups for count in group.counts]
         maps = [self.feature_map(group.c1 if self.uses_c1 else None, group.levels) for group in groups]
+        if self._in_blocks(rois):
+            parts = [self.segment(cut, part)[:2] for cut, part in self._blocks(maps, groups, rois)]
+            scored = [iou for _, iou in parts if iou is not None]
+            return HeadOutput(
+                mask_logits=wide(torch.cat([logits for logits, _ in parts])),
+                iou=wide(torch.cat(scored)) if scored else None,
+            )
         logits, iou, cells = self.segment(self._cut(maps, groups, rois), rois, counts)
         logits, iou = wide(logits), None if iou is None else wide(iou)
         if self.boundary is None or self.config.refine is None:
@@ -158,6 +168,33 @@ class MaskHead(nn.Module):
             places = [boxes.new_full((count,), at, dtype=torch.int64) for at, count in enumerate(group.counts)]
             parts.append(self.roi_align(feature, torch.cat(places), boxes, group.sizes))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _in_blocks(self, rois: Rois) -> bool:
+        """Whether RoIs are refined a few at a time: where they know nothing of each other, nothing is kept of them, and
+        the memory's speed would be the limit."""
+        alone = self.mask_depends_on_query_alone or self.config.class_masks
+        apart = alone and self.boundary is None and rois.zoomed is None
+        busy = self.training or torch.is_grad_enabled() or torch.compiler.is_exporting()
+        return apart and not busy and rois.boxes.device.type == "cpu"
+
+    def _blocks(self, maps: list[Tensor], groups: list[ImageGroup], rois: Rois) -> Iterator[tuple[Tensor, Rois]]:
+        """RoI features of at most `BLOCK_BYTES`, or of one RoI, and these RoIs; images and order as in `rois`."""
+        count = max(1, BLOCK_BYTES // (self.config.width * self.config.roi_size**2 * rois.boxes.element_size()))
+        covered, start = self.boxes(rois), 0
+        for feature, group in zip(maps, groups, strict=True):
+            for view, of_view in enumerate(group.counts):
+                for first in range(start, start + of_view, count):
+                    mine = slice(first, min(first + count, start + of_view))
+                    boxes = covered[mine]
+                    place = boxes.new_full((len(boxes),), view, dtype=torch.int64)
+                    part = Rois(
+                        rois.image_index[mine],
+                        boxes=rois.boxes[mine],
+                        queries=rois.queries[mine],
+                        labels=rois.labels[mine],
+                    )
+                    yield self.roi_align(feature, place, boxes, group.sizes), part
+                start += of_view
 
     def _at_points(
         self,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from frozen_cache.boxes import enlarged
+from frozen_cache.head import mask_head
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.mask_head import MaskHead
 
@@ -114,3 +115,38 @@ def test_logits_start_with_about_unit_variance(inputs, make_batch, options):
 )
 def test_it_knows_whether_a_mask_depends_on_its_query_alone(inputs, options, alone):
     assert build(inputs["small"], options).mask_depends_on_query_alone == alone
+
+
+def sizes_of(head, images, rois):
+    """How many RoIs are refined at once, and the output."""
+    seen = []
+    handle = head.box_encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    output = head(images, rois)
+    handle.remove()
+    return seen, output
+
+
+@pytest.mark.parametrize(
+    ("options", "blocks"),
+    [
+        ({}, [2, 2, 1, 1, 2, 1]),
+        ({"class_masks": True, "mask_head": "fcn", "query_blocks": ()}, [2, 2, 1, 1, 2, 1]),
+        ({"query_blocks": ("o2o", "ffn")}, [9]),
+        ({"mask_head": "segmenter"}, [9]),
+        ({"refine": 32}, [9]),
+    ],
+)
+def test_inference_on_a_cpu_refines_a_few_rois_at_a_time_where_they_are_alone(
+    inputs, make_batch, settled, monkeypatch, options, blocks
+):
+    head = settled(build(inputs["small"], {"box_encoder": "unet", "box_layers": 1, "roi_scale": 1.5} | options))
+    images, rois = make_batch(inputs["small"], [(48, 61), (48, 61), (32, 40)], [5, 1, 3], dtype=torch.float64)
+    whole, expected = sizes_of(head, images, rois)
+    assert whole == [9]
+    monkeypatch.setattr(mask_head, "BLOCK_BYTES", 2 * 16 * 8 * 8 * 8)  # two RoIs of 16 x 8 x 8 float64
+    assert sizes_of(head, images, rois)[0] == [9]  # gradients may be wanted
+    with torch.inference_mode():
+        seen, found = sizes_of(head, images, rois)
+    assert seen == blocks
+    torch.testing.assert_close(found.mask_logits, expected.mask_logits)
+    torch.testing.assert_close(found.iou, expected.iou)
