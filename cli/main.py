@@ -32,6 +32,7 @@ from frozen_cache.cli.invoke import invoke
 from frozen_cache.cli.stopping import next_command, stoppable
 from frozen_cache.disk_errors import explain
 from frozen_cache.errors import FrozenCacheError, StoppedError
+from frozen_cache.freed_memory import keep_freed_memory
 from frozen_cache.processes import leave_processes
 from frozen_cache.progress import showing
 
@@ -94,6 +95,7 @@ def run() -> None:
     # Idle OpenMP threads that spin take a core from whoever shares the machine; must be set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     code = exit_code(sys.argv[1:])
     leave_processes()
     sys.exit(code)

@@ -16,6 +16,7 @@ from frozen_cache.attention.ms_deform_attn import deformable_sampling
 from frozen_cache.attention.samples import weighted_samples
 from frozen_cache.device import pick_device
 from frozen_cache.errors import FrozenCacheError, one_line
+from frozen_cache.freed_memory import reason_against
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.detector_shapes import DETECTOR_SHAPES
 from frozen_cache.head.inputs import ImageGroup, Rois
@@ -58,6 +59,8 @@ def doctor(*, device: str = "auto") -> Diagnosis:
     found.lines.append(f"Python {platform.python_version()}, " + ", ".join(map(_version, PACKAGES)))
     found.lines.append(f"device: {_device(chosen)}")
     found.lines.append(f"mixed_precision=auto: {chosen_precision('auto', chosen)}")
+    against = reason_against()
+    found.lines.append("freed memory: " + ("kept" if against is None else f"given back ({against})"))
     try:
         backend = choose(device=chosen.type, dtype=torch.float32)
     except FrozenCacheError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from frozen_cache.cli import main
 from frozen_cache.cli.main import exit_code
 
 
@@ -192,3 +193,13 @@ def test_python_m_runs_the_command(module):
     finally:
         sys.argv = arguments
     assert ended.value.code == 0
+
+
+def test_the_console_command_keeps_freed_memory_before_it_does_anything(monkeypatch):
+    done = []
+    monkeypatch.setattr(main, "keep_freed_memory", lambda: done.append("kept"))
+    monkeypatch.setattr(main, "exit_code", lambda arguments: done.append(arguments) or 0)
+    monkeypatch.setattr("sys.argv", ["frozen-cache", "doctor"])
+    with pytest.raises(SystemExit):
+        main.run()
+    assert done == ["kept", ["doctor"]]

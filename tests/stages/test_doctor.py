@@ -34,6 +34,14 @@ def test_a_sound_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a step of the head: finite" in out and out.endswith("all that is used here works\n")
 
 
+@pytest.mark.parametrize(
+    ("against", "said"), [(None, "kept"), ("MALLOC_TOP_PAD_ is set", "given back (MALLOC_TOP_PAD_ is set)")]
+)
+def test_whether_freed_memory_is_kept(against: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "reason_against", lambda: against)
+    assert f"freed memory: {said}" in stage.doctor(device="cpu").lines
+
+
 def test_a_kernel_that_computes_something_else_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
