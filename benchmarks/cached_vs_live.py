@@ -7,7 +7,8 @@ threads that torch is given. A step is reading the view (from a float16 cache, o
 making the batch, forward, backward and AdamW. Seconds are of the process's own processor time, which hardly feels who
 else uses the machine, and the least of all rounds. `ratio` is live over cached. The named detectors have random
 weights: numbers cost what they cost whatever they are. `peak_gb` is that of the process up to then, so of the largest
-detector so far. Results of detectors that were not run again are kept.
+detector so far. Freed memory is kept as by the console command (`MALLOC_MMAP_MAX_=65536` in the environment gives it
+back); `page_faults` are minor ones, by round. Results of detectors that were not run again are kept.
 
 `live_grid_sample` is live once more with the detector's deformable attention by torch's `grid_sample`, which is what
 one has without this package's; its ratio is that of the detector as others run it, over the cache.
@@ -36,6 +37,7 @@ from frozen_cache.detectors.official.detector import OfficialDetector
 from frozen_cache.detectors.official.layout import build_model
 from frozen_cache.detectors.official.named import NAMED
 from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.freed_memory import keep_freed_memory, reason_against
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.live import LiveData, LiveReader, LiveStore
@@ -88,12 +90,14 @@ def compared(name: str, work: Path, folder: Path) -> dict[str, Any]:
     step = TrainingStep(head=head, config=config, accelerator=Accelerator(cpu=True))
     step.prepare()
     spent: dict[str, list[float]] = {kind: [] for kind in stores}
+    faults: dict[str, list[int]] = {kind: [] for kind in stores}
     rois = 0
     for number in range(ROUNDS[name]):
         for kind, store in stores.items():
-            started = time.process_time()
+            started, faulted = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             rois = one_step(step, store, config, number)
             spent[kind].append(time.process_time() - started)
+            faults[kind].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faulted)
     best = {kind: min(seconds) for kind, seconds in spent.items()}
     return {
         "input": list(live.resized_size(0)),
@@ -112,6 +116,7 @@ def compared(name: str, work: Path, folder: Path) -> dict[str, Any]:
         ),
         "goal": GOALS.get(name),
         "rounds": {kind: [round(value, 3) for value in seconds] for kind, seconds in spent.items()},
+        "page_faults": faults,
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
     }
 
@@ -146,9 +151,11 @@ def main() -> None:
     parser.add_argument("--deimv2", type=Path, default=REAL / "deimv2_atto")
     parser.add_argument("--only", nargs="*", choices=list(ROUNDS), default=list(ROUNDS))
     given = parser.parse_args()
+    keep_freed_memory()  # as the console command does
     for name in given.only:
         found = compared(name, given.work, given.deimv2)
         found["conditions"] = conditions() | {
+            "freed_memory": "kept" if reason_against() is None else "given back",
             "random": "pictures, objects" + ("" if name == ATTO else ", the detector's weights"),
         }
         print(name, json.dumps(found), flush=True)

@@ -36,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
+from frozen_cache.freed_memory import keep_freed_memory, reason_against
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.precision import chosen_precision
 from frozen_cache.training.batches import TrainingBatch, ViewStore, make_batch
@@ -204,6 +205,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     parser.add_argument("--note", default="")
     given = parser.parse_args()
+    keep_freed_memory()  # as the console command does
     device = pick_device(given.device)
     config = load_config(
         preset=given.preset,
@@ -227,6 +229,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "freed_memory": "kept" if reason_against() is None else "given back",
         "load_average": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
     }
