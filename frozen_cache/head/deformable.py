@@ -22,7 +22,14 @@ class DeformableLayer(nn.Module):
         self.feed_forward = FeedForward(dim=dim)
         self.feed_forward_norm = LayerNorm(dim)
 
-    def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        shapes: list[tuple[int, int]],
+        asking: int | None = None,
+    ) -> Tensor:
         """Refine tokens that attend to themselves.
 
         Args:
@@ -30,10 +37,12 @@ class DeformableLayer(nn.Module):
             position: (S, D), added to the tokens where they ask, not where they are sampled.
             reference: (B, S, L, 2) x, y in 0..1 of each token's own place.
             shapes: (H, W) of each of the L levels.
+            asking: how many of the tokens, from the first on, are refined; the others are looked at alone. None: all.
 
         Returns:
-            (B, S, D).
+            (B, S, D), or (B, asking, D).
         """
-        attended = self.attention(tokens + position, reference, tokens, shapes)
-        tokens = self.attention_norm(tokens + attended)
+        first = tokens[:, :asking]
+        attended = self.attention(first + position[:asking], reference[:, :asking], tokens, shapes)
+        tokens = self.attention_norm(first + attended)
         return self.feed_forward_norm(tokens + self.feed_forward(tokens))

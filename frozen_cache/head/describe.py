@@ -1,7 +1,8 @@
 """What a head is made of and costs: modules, shapes, parameters, multiply-adds, counted as it runs.
 
 The paper's counting: one multiply-add per product in matrix multiplications (linear, convolution, attention), plus one
-per element of each LayerNorm; deformable sampling, resizing, RoIAlign and element-wise work are not counted.
+per element of each LayerNorm; deformable sampling, resizing, RoIAlign and element-wise work are not counted. Each layer
+of the image encoder counts all levels, though the last computes no more than those that are used.
 """
 
 from __future__ import annotations
@@ -88,6 +89,9 @@ def describe_head(
     """
     with torch.device("meta"):
         head = MaskHead(config=config, inputs=inputs).eval()
+    encoder = head.feature_map.image_encoder
+    if isinstance(encoder, DeformableImageEncoder):
+        encoder.kept = None
     images, rois = _one_image(inputs, image_size, boxes)
     if config.zoom is not None:
         cells = math.ceil(config.zoom / STEM_STRIDE)

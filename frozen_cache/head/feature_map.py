@@ -48,7 +48,7 @@ class FeatureMap(nn.Module):
             nn.Identity() if level.channels == dim else Projection(channels=level.channels, dim=dim)
             for level in inputs.levels[: self.read]
         )
-        self.image_encoder = build_image_encoder(config, dim=dim, levels=self.read)
+        self.image_encoder = build_image_encoder(config, dim=dim, levels=self.read, kept=fused)
         c1 = inputs.c1
         self.uses_c1 = c1 is not None and (config.neck or c1.channels == dim)
         self.neck: nn.Module = nn.Identity()

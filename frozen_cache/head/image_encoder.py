@@ -20,23 +20,29 @@ class DeformableImageEncoder(nn.Module):
         dim: width of all levels.
         levels: L.
         layers: number of layers.
+        kept: how many levels, finest first, are wanted of the last layer, which refines no others; None: all.
     """
 
-    def __init__(self, *, dim: int, levels: int, layers: int) -> None:
+    def __init__(self, *, dim: int, levels: int, layers: int, kept: int | None = None) -> None:
         super().__init__()
+        self.kept = kept
         self.layers = Layers(DeformableLayer(dim=dim, levels=levels) for _ in range(layers))
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """L maps (B, D, h, w), finest first, to the same shapes."""
+        """L maps (B, D, h, w), finest first, to the kept ones of the same shapes."""
         shapes = [(level.shape[2], level.shape[3]) for level in levels]
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         position = torch.cat([grid_sine(*shape, tokens.shape[-1], tokens) for shape in shapes], dim=0)
         centres = torch.cat([grid_centres(*shape, tokens) for shape in shapes], dim=0)
         reference = centres[None, :, None].expand(tokens.shape[0], -1, len(levels), -1)
+        cells = [height * width for height, width in shapes[: self.kept]]
         for index in range(len(self.layers)):
-            tokens = self.layers.run(index, tokens, position, reference, shapes)
-        parts = tokens.split([height * width for height, width in shapes], dim=1)
-        return [part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
+            asking = sum(cells) if index == len(self.layers) - 1 else None
+            tokens = self.layers.run(index, tokens, position, reference, shapes, asking)
+        parts = tokens.split(cells, dim=1)
+        return [
+            part.transpose(1, 2).unflatten(2, shape) for part, shape in zip(parts, shapes[: self.kept], strict=True)
+        ]
 
 
 class FinestLevelEncoder(nn.Module):
@@ -54,13 +60,14 @@ class FinestLevelEncoder(nn.Module):
         return [finest, *levels[1:]]
 
 
-def build_image_encoder(config: HeadConfig, *, dim: int, levels: int) -> nn.Module:
-    """The image encoder that the configuration names; `nn.Identity` for none."""
+def build_image_encoder(config: HeadConfig, *, dim: int, levels: int, kept: int | None = None) -> nn.Module:
+    """The image encoder that the configuration names, of whose maps the first `kept` are used (None: all);
+    `nn.Identity` for none."""
     count = config.image_layers
     if config.image_encoder == "none" or count == 0:
         return nn.Identity()
     if config.image_encoder == "deformable":
-        return DeformableImageEncoder(dim=dim, levels=levels, layers=count)
+        return DeformableImageEncoder(dim=dim, levels=levels, layers=count, kept=kept)
     if config.image_encoder == "swin":
         return FinestLevelEncoder(
             layers=[SwinLayer(dim=dim, window=IMAGE_WINDOW, shifted=index % 2 == 1) for index in range(count)]

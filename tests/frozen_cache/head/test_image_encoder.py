@@ -30,6 +30,33 @@ def test_deformable_layers_see_all_levels_with_their_places(settled, noise):
         torch.testing.assert_close(level, cells.unflatten(2, (-1, width)))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kept", [1, 2])
+def test_levels_that_nobody_reads_are_looked_at_and_not_refined_by_the_last_layer(
+    settled, noise, monkeypatch, kept, layers
+):
+    ours = settled(DeformableImageEncoder(dim=16, levels=3, layers=layers))
+    levels = [noise(2, 16, 3, 4), noise(2, 16, 2, 2, seed=1), noise(2, 16, 1, 1, seed=2)]
+    for tensor in [*levels, *ours.parameters()]:
+        tensor.requires_grad_()
+
+    def gradients(maps):
+        loss = sum((found * noise(*found.shape, seed=9)).sum() for found in maps)
+        return torch.autograd.grad(loss, [*ours.parameters(), *levels])
+
+    every = ours(levels)
+    expected = gradients(every[:kept])
+    asked = []
+    for layer in ours.layers:
+        layer.feed_forward.register_forward_hook(lambda _, __, output: asked.append(output.shape[1]))
+    ours.kept = kept
+    found = ours(levels)
+    assert asked == [17] * (layers - 1) + [{1: 12, 2: 16}[kept]]
+    assert len(found) == kept
+    for one, other in zip([*found, *gradients(found)], [*every[:kept], *expected], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize(("kind", "layer"), [("swin", SwinLayer), ("convnext", ConvNeXtLayer)])
 def test_swin_and_convnext_refine_the_finest_level_alone(settled, noise, kind, layer):
     config = HeadConfig(image_encoder=kind, image_layers=2)
