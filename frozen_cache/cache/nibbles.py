@@ -40,14 +40,15 @@ def packed(values: np.ndarray) -> np.ndarray:
 def unpacked(stored: np.ndarray) -> np.ndarray:
     """The (n,) int8 of which `packed` made this."""
     lower, upper = halves(stored)
-    return np.concatenate([parted(lower, upper).numpy(), stored[2 * len(lower) :]])
+    pairs = parted(torch.from_numpy(lower), torch.from_numpy(upper))
+    return np.concatenate([pairs.numpy(), stored[2 * len(lower) :]])
 
 
-def halves(stored: np.ndarray) -> tuple[Tensor, Tensor]:
+def halves(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n // 2,) uint8 each: the lower and the upper four bits of pairs, in the memory of what `packed` made."""
     pairs = len(stored) // 2
-    both = torch.from_numpy(stored[: 2 * pairs].view(np.uint8))
-    return both[:pairs], both[pairs:]
+    both = stored.view(np.uint8)
+    return both[:pairs], both[pairs : 2 * pairs]
 
 
 def parted(lower: Tensor, upper: Tensor | None) -> Tensor:

@@ -19,6 +19,7 @@ from frozen_cache.cache.scaled import scaled
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import mend_stem, stem_damage
 from frozen_cache.cache.stored_map import StoredView
+from frozen_cache.cache.truth_table import TruthRoom
 from frozen_cache.cache.view import CachedView
 from frozen_cache.cache.view_index import ViewIndex
 from frozen_cache.data.views import apply_view
@@ -204,16 +205,17 @@ class CacheReader:
                 record = read_record(self.path, segment, self.attributes.fingerprint)
                 if self._index.changed(record):
                     raise DamagedCacheError(f"segment {segment} of {self.path} was made anew since it was opened")
-                opened = SegmentReader(self.path, record, self.attributes, stem=self._stem)
+                opened = SegmentReader(self.path, record, self.attributes, stem=self._stem, room=self._room)
                 self._opened[segment] = opened
             return opened
 
     def _start(self) -> None:
         self._opened: dict[int, SegmentReader] = {}
+        self._room = TruthRoom()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_lock")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_lock", "_room")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,6 @@ from frozen_cache.cache.direct_read import DirectArray
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.from_image import CacheStem, FromImage
 from frozen_cache.cache.layout import (
-    OBJECT_COLUMNS,
     OFFSET_COLUMNS,
     ROW_COLUMNS,
     VIEW_COLUMNS,
@@ -44,22 +44,36 @@ from frozen_cache.cache.layout import (
 )
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of
+from frozen_cache.cache.truth_table import TruthRoom, TruthTable
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
-from frozen_cache.data.rle import check_masks
-from frozen_cache.data.supervision import Supervision, all_masks
+from frozen_cache.data.supervision import all_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import in_frame
 from frozen_cache.remote import CachePath, listed
+
+Shapes = tuple[tuple[int, int, int], ...]
+"""(C, H, W) of each of several maps."""
 
 
 class SegmentReader:
     """One segment of a cache. Opening checks the size of every file that it must have, and its metadata."""
 
     def __init__(
-        self, cache: CachePath, record: SegmentRecord, attributes: CacheAttributes, *, stem: CacheStem | None = None
+        self,
+        cache: CachePath,
+        record: SegmentRecord,
+        attributes: CacheAttributes,
+        *,
+        stem: CacheStem | None = None,
+        room: TruthRoom | None = None,
     ) -> None:
+        """
+        Args:
+            stem: makes the maps that come from images.
+            room: shared with other segments; None for one of its own.
+        """
         self.record = record
         self.folder = record.folder_in(cache)
         self._cache, self._record, self._attributes = cache, record, attributes
@@ -70,6 +84,10 @@ class SegmentReader:
         self._stem = stem
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._direct: dict[str, DirectArray] = {}
+        self._room = TruthRoom() if room is None else room
+        self._all_truth: TruthTable | None = None
+        self._first_truth = threading.Lock()
+        """Of the thread that reads the ground truth of all views; until it has, others read that of their own view."""
         with self._damage(None):
             self._open()
 
@@ -85,7 +103,7 @@ class SegmentReader:
         self._offsets = self._read("offsets", slice(None))
         self._shapes = self._read("shapes", slice(None))
         names = channel_tables(self._attributes)
-        self._channels = [torch.from_numpy(self._read(name, slice(None))) for name in names]
+        self._channels = [self._read(name, slice(None)) for name in names]
         growing = columns(record, self._attributes, self._offsets)
         check_files(record, self._folder, growing)
         check_groups(record, self._folder, tables | growing)
@@ -152,9 +170,8 @@ class SegmentReader:
 
     def _view(self, row: int, *, layers: Iterable[int], c1: bool, close_up: bool) -> StoredView:
         meta = dict(zip(VIEW_COLUMNS, self._views[row].tolist(), strict=True))
-        shapes = [(channels, height, width) for channels, height, width in self._shapes[row].tolist()]
-        rows = torch.from_numpy(self._read("rows", self._span("rows", row)))
-        boxes, scores, labels, queries = rows.split([4, 1, 1, rows.shape[1] - len(ROW_COLUMNS)], dim=1)
+        shapes = self._record.shapes[row]
+        rows = self._read("rows", self._span("rows", row))
         transform = ViewTransform(
             original_size=(meta["original_height"], meta["original_width"]),
             crop=(meta["crop_x0"], meta["crop_y0"], meta["crop_x1"], meta["crop_y1"]),
@@ -175,13 +192,13 @@ class SegmentReader:
                 view=meta["view"],
                 transform=transform,
                 selected=meta["selected"],
-                queries=queries.contiguous(),
-                boxes=boxes.contiguous(),
-                scores=scores[:, 0].contiguous(),
-                labels=labels[:, 0].long(),
+                queries=torch.from_numpy(rows[:, len(ROW_COLUMNS) :].copy()),
+                boxes=torch.from_numpy(rows[:, :4].copy()),
+                scores=torch.from_numpy(rows[:, 4].copy()),
+                labels=torch.from_numpy(rows[:, 5].astype(np.int64)),
                 c1=None,
                 encoder={},
-                truth=self._truth(row, transform),
+                truth=self._truth(row),
             ),
             c1=c1_map,
             encoder={
@@ -228,40 +245,42 @@ class SegmentReader:
         start, end = self._spans[row].tolist()
         return slice(start, end)
 
-    def _maps(self, name: str, row: int, shapes: list[tuple[int, int, int]], *, first_channel: int) -> list[StoredMap]:
+    def _maps(self, name: str, row: int, shapes: Shapes, *, first_channel: int) -> list[StoredMap]:
         stored = self._read(name, self._span(name.partition("/")[0], row))
         span = slice(first_channel, first_channel + sum(shape[0] for shape in shapes))
-        tables = [table[row, span] for table in self._channels]
+        tables = [table[row, span].copy() for table in self._channels]
         return maps_of(stored, shapes, tables=tables, packed=self._attributes.packing == "nibbles")
 
-    def _truth(self, row: int, transform: ViewTransform) -> GroundTruth:
-        span = self._span("objects", row)
-        objects = dict(zip(OBJECT_COLUMNS, self._read("truth/objects", span).T, strict=True))
-        boxes = self._read("truth/boxes", span)
-        rle = self._read("truth/rle", self._span("rle", row)).tobytes()
-        size = list(transform.crop_size)
-        lengths = objects["rle_bytes"]
-        if (lengths < 0).any() or lengths.sum() != len(rle):
-            raise self._damaged("its masks are not cut as its objects say")
-        ends = np.cumsum(lengths).tolist()
-        masks = [rle[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        check_masks(rle, lengths, *size)  # pycocotools would write past its buffer
-        return GroundTruth(
-            boxes=boxes[:, :4].copy(),
-            categories=objects["category"].copy(),
-            crowd=objects["crowd"].astype(bool),
-            areas=boxes[:, 4].copy(),
-            masks=[{"size": list(size), "counts": counts} for counts in masks],
-            annotation_ids=objects["annotation_id"].copy(),
-            match=objects["match"].copy(),
-            supervision=self._supervision(span),
-        )
+    def _truth(self, row: int) -> GroundTruth:
+        if self._all_truth is None and self._first_truth.acquire(blocking=False):  # never released
+            self._all_truth = self._kept_truth()
+        whole = self._all_truth
+        return self._truth_table(row, row + 1).view(0) if whole is None else whole.view(row)
 
-    def _supervision(self, span: slice) -> Supervision | None:
-        """What is known of the objects of a view; None where all objects of the cache have masks."""
-        if self._attributes.data.points is None:
+    def _kept_truth(self) -> TruthTable | None:
+        """Of all views; None where there is no room, or some of it is damaged: then each view tells for itself."""
+        size = sum(array.nbytes for name, array in self._direct.items() if name.startswith("truth/"))
+        if not self._room.take(size):
             return None
-        return Supervision.from_array(self._read("truth/supervision", span))
+        try:
+            return self._truth_table(0, len(self._views))
+        except (NotWhole, OSError, ValueError):
+            return None
+
+    def _truth_table(self, start: int, stop: int) -> TruthTable:
+        """Of the views from `start` to `stop`."""
+        cuts = self._offsets[start : stop + 1, [OFFSET_COLUMNS.index(name) for name in ("objects", "rle")]]
+        objects, rle = (slice(first, last) for first, last in zip(*cuts[[0, -1]].tolist(), strict=True))
+        left, top, right, low = (VIEW_COLUMNS.index(f"crop_{name}") for name in ("x0", "y0", "x1", "y1"))
+        views = self._views[start:stop]
+        return TruthTable(
+            objects=self._read("truth/objects", objects),
+            boxes=self._read("truth/boxes", objects),
+            rle=self._read("truth/rle", rle),
+            supervision=None if self._attributes.data.points is None else self._read("truth/supervision", objects),
+            starts=cuts,
+            sizes=np.stack([views[:, low] - views[:, top], views[:, right] - views[:, left]], axis=1),
+        )
 
     def _check_size(self, name: str) -> None:
         check_size(self._record, self._folder, name)
@@ -275,8 +294,7 @@ class SegmentReader:
             raise NotWhole(f"{name} has changed")
 
     def _span(self, column: str, row: int) -> slice:
-        place = OFFSET_COLUMNS.index(column)
-        return slice(int(self._offsets[row, place]), int(self._offsets[row + 1, place]))
+        return slice(*self._offsets[row : row + 2, OFFSET_COLUMNS.index(column)].tolist())
 
     def _read(self, name: str, span: slice) -> np.ndarray:
         direct = self._direct.get(name)

@@ -12,19 +12,22 @@ def rle_run_lengths(counts: bytes) -> np.ndarray:
 
 def check_run_lengths(runs: np.ndarray, height: int, width: int) -> None:
     """ValueError unless the runs are not negative and cover height x width pixels exactly."""
-    _check(runs if len(runs) else np.zeros(1, np.int64), np.zeros(1, np.int64), height, width)
+    runs = runs if len(runs) else np.zeros(1, np.int64)
+    _check(runs, np.zeros(1, np.int64), np.array([height]), np.array([width]))
 
 
-def check_masks(counts: bytes, lengths: np.ndarray, height: int, width: int) -> None:
-    """ValueError unless each of G compressed RLEs, one after the other, is the mask of an image of this size.
+def check_masks(counts: bytes, lengths: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
+    """ValueError unless each of G compressed RLEs, one after the other, is the mask of an image of its size.
 
     Args:
         lengths: (G,) bytes of each; they sum to those of `counts`.
+        heights: (G,) int64.
+        widths: (G,) int64.
     """
     if (lengths < 1).any():
         raise ValueError("a mask has no RLE")
     if len(lengths):
-        _check(*_run_lengths(counts, lengths), height, width)
+        _check(*_run_lengths(counts, lengths), heights, widths)
 
 
 def _run_lengths(counts: bytes, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,11 +59,12 @@ def _run_lengths(counts: bytes, lengths: np.ndarray) -> tuple[np.ndarray, np.nda
     return values, firsts
 
 
-def _check(runs: np.ndarray, firsts: np.ndarray, height: int, width: int) -> None:
+def _check(runs: np.ndarray, firsts: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> None:
     if runs.min() < 0:
         raise ValueError("its RLE has a negative run")
-    if runs.max() > height * width:  # so long that their sum could come around
+    pixels = heights * widths
+    if (np.maximum.reduceat(runs, firsts) > pixels).any():  # so long that their sum could come around
         raise ValueError("a run of its RLE is longer than the image")
-    for covered in np.add.reduceat(runs, firsts).tolist():
-        if covered != height * width:
-            raise ValueError(f"its RLE covers {covered} pixels, the image has {height} x {width}")
+    covered = np.add.reduceat(runs, firsts)
+    for at in np.flatnonzero(covered != pixels)[:1].tolist():
+        raise ValueError(f"its RLE covers {covered[at]} pixels, the image has {heights[at]} x {widths[at]}")

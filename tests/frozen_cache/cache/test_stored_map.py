@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,19 +68,19 @@ def test_packed_maps_stay_packed_and_hold_upper_halves_only_where_there_are_any(
     small = torch.randint(-8, 8, (2, 3, 3), dtype=torch.int8)
     large = torch.randint(-128, 128, (2, 1, 5), dtype=torch.int8)
     stored = packed(torch.cat([small.flatten(), large.flatten()]).numpy())
-    tables = [torch.rand(4), torch.rand(4)]
+    tables = [np.random.default_rng(place).random(4, dtype=np.float32) for place in range(2)]
     first, second = maps_of(stored, [(2, 3, 3), (2, 1, 5)], tables=tables, packed=True)
     assert first.upper is None and second.upper is not None
     assert first.shape == (2, 3, 3) and first.nbytes == 9 + 4 * 4 and second.nbytes == 2 * 5 + 4 * 4
     for found, whole, channels in ((first, small, slice(0, 2)), (second, large, slice(2, 4))):
         assert torch.equal(found.unpacked(), whole)
-        plain = StoredMap(whole, *(table[channels] for table in tables))
+        plain = StoredMap(whole, *(torch.from_numpy(table[channels]) for table in tables))
         assert torch.equal(found.decoded(), plain.decoded())
         assert found.to("meta").decoded().shape == whole.shape
 
 
 def test_packed_maps_whose_pairs_would_cross_from_one_into_the_next_are_taken_apart() -> None:
     values = torch.arange(-4, 4, dtype=torch.int8)
-    tables = [torch.ones(2), torch.zeros(2)]
+    tables = [np.ones(2, np.float32), np.zeros(2, np.float32)]
     maps = maps_of(packed(values.numpy()), [(1, 1, 3), (1, 1, 5)], tables=tables, packed=True)
     assert [each.unpacked().flatten().tolist() for each in maps] == [[-4, -3, -2], [-1, 0, 1, 2, 3]]

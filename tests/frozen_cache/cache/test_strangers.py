@@ -254,3 +254,4 @@ def test_a_mask_that_would_overrun_its_buffer_is_damage(tmp_path: Path, counts: 
     toy.fill()
     with pytest.raises(DamagedCacheError, match=f"segment 00000, image 0 of .*{says}"):
         CacheReader(toy.path).read(0)
+    assert CacheReader(toy.path).read(1).truth.masks == toy.views[1].truth.masks, "of the same segment"

@@ -38,24 +38,27 @@ def test_run_lengths_of_large_masks_survive(size: tuple[int, int]) -> None:
 
 def test_masks_one_after_the_other_are_each_checked() -> None:
     rng = np.random.default_rng(0)
+    heights, widths = np.array([[9, 14], [9, 14], [2, 3], [9, 14], [30, 7]]).T
     each = [
-        coco_mask.encode(np.asfortranarray(rng.random((9, 14)) < part).astype(np.uint8))["counts"]
-        for part in (0.5, 0, 0.9, 1, 0.02)
+        coco_mask.encode(np.asfortranarray(rng.random((height, width)) < part).astype(np.uint8))["counts"]
+        for part, height, width in zip((0.5, 0, 0.9, 1, 0.02), heights, widths, strict=True)
     ]
     lengths = np.array([len(counts) for counts in each])
-    check_masks(b"".join(each), lengths, 9, 14)
-    check_masks(b"", lengths[:0], 9, 14)
+    check_masks(b"".join(each), lengths, heights, widths)
+    check_masks(b"", lengths[:0], heights[:0], widths[:0])
     other = coco_mask.encode(np.ones((9, 13), np.uint8, order="F"))["counts"]
     for place in range(len(each)):
         wrong = [*each[:place], other, *each[place + 1 :]]
-        with pytest.raises(ValueError, match="covers 117 pixels, the image has 9 x 14"):
-            check_masks(b"".join(wrong), np.array([len(counts) for counts in wrong]), 9, 14)
+        if place == 2:  # it is too small for any such run
+            continue
+        with pytest.raises(ValueError, match=f"covers 117 pixels, the image has {heights[place]} x {widths[place]}"):
+            check_masks(b"".join(wrong), np.array([len(counts) for counts in wrong]), heights, widths)
     lengths[:2] += (1, -1)
     with pytest.raises(ValueError, match="RLE"):
-        check_masks(b"".join(each), lengths, 9, 14)
+        check_masks(b"".join(each), lengths, heights, widths)
     lengths[:2] += (lengths[1], -lengths[1])
     with pytest.raises(ValueError, match="a mask has no RLE"):
-        check_masks(b"".join(each), lengths, 9, 14)
+        check_masks(b"".join(each), lengths, heights, widths)
 
 
 @settings(max_examples=30, deadline=None)

@@ -163,7 +163,7 @@ def test_a_batch_holds_each_view_s_own_rows_objects_and_areas() -> None:
 def test_packed_maps_lie_side_by_side_also_where_only_one_of_them_has_upper_halves() -> None:
     shape = (2, 3, 3)
     values = [torch.randint(-limit, limit, shape, dtype=torch.int8) for limit in (8, 128)]
-    tables = [torch.rand(2), torch.rand(2)]
+    tables = [np.random.default_rng(place).random(2, dtype=np.float32) for place in range(2)]
     maps = [maps_of(packed(each.flatten().numpy()), [shape], tables=tables, packed=True)[0] for each in values]
     assert [each.upper is None for each in maps] == [True, False]
     [group] = stored_groups([StoredFeatures(c1=each, levels=[], size=(3, 3)) for each in maps], [1, 1], pinned=False)
