@@ -1,12 +1,12 @@
 """Evaluation of a segmenter on a cache: COCO results of its plain views, and their metrics.
 
-Images are worked off as they come: this process reads and predicts, others paste, compare and match, results go to
-disk, and of each image a few kB of figures stay.
+Images are worked off as they come: threads of this process read and predict, other processes paste, compare and match,
+results go to disk, and of each image a few kB of figures stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,9 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from frozen_cache.cache.attributes import CacheAttributes
+from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
+from frozen_cache.evaluation.ahead import ahead, chosen_threads
 from frozen_cache.evaluation.coco import CocoScores, scores_of
 from frozen_cache.evaluation.dealt import dealt
 from frozen_cache.evaluation.ladder import ladder_results
@@ -107,16 +109,20 @@ def evaluate_cache(
     results = ResultStore(folder)
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
     workers = chosen_workers(len(plain), processes=share[1]) if workers is None else workers
+    # With the detector in the loop, it is the detector that PyTorch's threads are for.
+    threads = chosen_threads(segmenter.device) if isinstance(reader, CacheReader) else 1
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     objects: list[ObjectIou] = []
     verdicts: list[ImageVerdict] = []
     rungs: dict[str, dict[int, ImageMatches]] = {}
 
+    def task(place: int) -> ImageTask:
+        view = _above(read_for(segmenter, reader, place), threshold)
+        return _task(reader, segmenter, view, scorer.matched, object_ious=object_ious, ladder=ladder)
+
     def outcomes(places: list[int]) -> Iterator[ImageOutcome]:
-        read = (_above(read_for(segmenter, reader, at), threshold) for at in places)
-        tasks = _tasks(reader, segmenter, read, scorer.matched, object_ious=object_ious, ladder=ladder)
-        return spread(image_outcome, tasks, workers=workers)
+        return spread(image_outcome, ahead(task, places, threads=threads), workers=workers)
 
     bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False, shown=share[0] == 0)
     for outcome in dealt(outcomes, plain, share=share):
@@ -142,28 +148,27 @@ def evaluate_cache(
     )
 
 
-def _tasks(
+def _task(
     reader: EvaluatedViews,
     segmenter: Segmenter,
-    views: Iterable[CachedView],
+    view: CachedView,
     kinds: tuple[Kind, ...],
     *,
     object_ious: bool,
     ladder: bool,
-) -> Iterator[ImageTask]:
-    """Each image segmented."""
+) -> ImageTask:
+    """An image segmented."""
     categories = [category["id"] for category in reader.attributes.categories]
-    for view in views:
-        segmentation = segmenter(view)
-        height, width = view.transform.original_size
-        yield ImageTask(
-            image={"id": view.image_id, "height": height, "width": width},
-            truth=truth_annotations(view, categories),
-            instances=view_instances(view, segmentation, categories),
-            kinds=kinds,
-            matched=_matched(view, segmenter) if object_ious else None,
-            rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
-        )
+    segmentation = segmenter(view)
+    height, width = view.transform.original_size
+    return ImageTask(
+        image={"id": view.image_id, "height": height, "width": width},
+        truth=truth_annotations(view, categories),
+        instances=view_instances(view, segmentation, categories),
+        kinds=kinds,
+        matched=_matched(view, segmenter) if object_ious else None,
+        rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
+    )
 
 
 def _above(view: CachedView, threshold: float) -> CachedView:

@@ -46,14 +46,15 @@ class GuidedSegmenter:
         return replace(self.segmenter(view), grey=self._grey(view))
 
     def _grey(self, view: CachedView) -> np.ndarray:
-        if self._last is None or self._last[0] != view.image_id:
+        last = self._last  # threads share it
+        if last is None or last[0] != view.image_id:
             picture = self._picture(view.image_id, view.transform.original_size)
             if picture is None:
                 raise UserError(
                     f"--guided reads the pictures, and image {view.image_id} is not at hand: give --images FOLDER"
                 )
-            self._last = view.image_id, grey_values(picture)
-        return self._last[1]
+            self._last = last = view.image_id, grey_values(picture)
+        return last[1]
 
 
 def grey_values(picture: Image.Image) -> np.ndarray:

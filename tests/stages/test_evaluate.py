@@ -8,9 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
+from frozen_cache.evaluation import evaluate as evaluation
+from frozen_cache.evaluation.ahead import ahead
 from frozen_cache.report.data_section import data_section
 from frozen_cache.report.page import Facts
 from frozen_cache.stages.ablate import ablate
@@ -282,3 +285,23 @@ def test_a_threshold_leaves_out_what_scores_lower(cache, results, tmp_path):
 def test_a_baseline_has_no_precision(cache, tmp_path):
     with pytest.raises(UserError, match="--mixed-precision is for heads"):
         evaluate(cache=cache, out=tmp_path / "out", baseline="box", mixed_precision="bf16")
+
+
+def test_threads_that_predict_change_no_number(scene_cache, scene_run, tmp_path, monkeypatch):
+    asked, before = [], torch.get_num_threads()
+
+    def watched(work, places, *, threads):
+        asked.append(threads)
+        return ahead(work, places, threads=threads)
+
+    monkeypatch.setattr(evaluation, "ahead", watched)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            evaluate(cache=scene_cache, out=tmp_path / str(threads), head=scene_run, device="cpu")
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1, 2]
+    for name in ("segm_results.json", "bbox_results.json", "metrics.json"):
+        one, two = ((tmp_path / threads / name).read_bytes() for threads in ("1", "2"))
+        assert one == two and len(one) > 100
