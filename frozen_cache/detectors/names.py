@@ -7,6 +7,7 @@ OFFICIAL = ("dino-focalnet-l", "dino-r50", "dino-swin-l", "hdetr-r50", "hdetr-sw
 CONVERTED = (
     *(f"{family}-{size}" for size in ("r18", "r34", "r50", "r50-m", "r101") for family in ("rtdetr", "rtdetrv2")),
     *(f"{family}-{size}" for size in "nsmlx" for family in ("dfine", "deim-dfine")),
+    *(f"deimv2-{size}" for size in ("atto", "femto", "pico", *"nsmlx")),
     *("ultralytics-rtdetr-l", "ultralytics-rtdetr-x"),
     *(f"rfdetr-{size}" for size in ("nano", "small", "medium", "base", "large")),
 )

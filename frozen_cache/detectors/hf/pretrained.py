@@ -14,6 +14,7 @@ import torch
 from frozen_cache.detectors.hf.activation import apply_head_activation
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
+from frozen_cache.detectors.hf.published_decoder import apply_published_decoder, lacks
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
 from frozen_cache.detectors.place import check_place, folder_of
 from frozen_cache.errors import UserError, one_line
@@ -50,6 +51,7 @@ def load_pretrained(
         model = _load_model(source, place, config, {**found.options, "use_safetensors": safetensors})
         processor = _load_processor(source, place, found.options)
     restore_weights(model, weight_files(place, local=local))
+    apply_published_decoder(model)
     apply_head_activation(model)
     return TransformersDetector(
         model,
@@ -138,7 +140,7 @@ def _load_model(source: str, place: str, config: Any, options: dict[str, Any]) -
     except Exception as error:  # what a broken file raises is the reader's own business
         raise UserError(f"hf:{source}: cannot load its weights: {one_line(error)}") from error
     problems = {
-        "missing": sorted(info.get("missing_keys", ())),
+        "missing": sorted(key for key in info.get("missing_keys", ()) if not lacks(config, key)),
         "unexpected": sorted(info.get("unexpected_keys", ())),
         "of another shape": sorted(str(entry[0]) for entry in info.get("mismatched_keys", ())),
     }

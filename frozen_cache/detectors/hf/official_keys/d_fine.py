@@ -20,6 +20,8 @@ from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
 
 TWICE = r"|decoder\.decoder\.(up|reg_scale)$"
 """The decoder inside the decoder holds the same two numbers once more."""
+GATED = "decoder.decoder.layers.0.swish_ffn.w12.weight"
+"""DEIMv2's decoder has it, D-FINE's has not."""
 
 HGNET: Rules = (
     (r"^model\.backbone\.model\.embedder\.", "backbone.stem."),
@@ -42,26 +44,32 @@ REFINEMENT: Rules = (
 )
 
 
+def refinement_sizes(weights: OfficialWeights) -> dict[str, Any]:
+    """The fields of a decoder that refines distributions: sampled points, bins, quality estimator."""
+    points = weights.per_level("decoder.decoder.layers.0.cross_attn.num_points_scale")
+    samples = weights.rows("decoder.decoder.layers.0.cross_attn.attention_weights.bias")
+    return {
+        "num_feature_levels": len(points),
+        "decoder_n_points": points,
+        "decoder_attention_heads": samples // max(sum(points), 1),
+        "max_num_bins": weights.rows("decoder.dec_bbox_head.0.layers.2.bias") // 4 - 1,
+        "lqe_hidden_dim": weights.rows("decoder.decoder.lqe_layers.0.reg_conf.layers.0.bias"),
+        "lqe_layers": weights.count("decoder.decoder.lqe_layers.0.reg_conf.layers"),
+        "top_prob_values": weights.shape("decoder.decoder.lqe_layers.0.reg_conf.layers.0.weight")[1] // 4 - 1,
+        "reg_scale": float(weights.weights["decoder.reg_scale"]),
+        "up": float(weights.weights["decoder.up"]),
+    }
+
+
 def _config(weights: OfficialWeights) -> Any:
     from transformers import DFineConfig
 
     encoder = encoder_sizes(weights, "encoder.input_proj.{}.conv.weight")
-    points = weights.per_level("decoder.decoder.layers.0.cross_attn.num_points_scale")
-    samples = weights.rows("decoder.decoder.layers.0.cross_attn.attention_weights.bias")
     inner = weights.rows("encoder.fpn_blocks.0.cv4.conv.weight"), weights.rows("encoder.fpn_blocks.0.cv2.1.conv.weight")
-    sizes: dict[str, Any] = encoder | decoder_sizes(weights)
+    sizes: dict[str, Any] = encoder | decoder_sizes(weights) | refinement_sizes(weights)
     sizes["backbone_config"] = hgnet_config(weights, levels=len(encoder["encoder_in_channels"]))
     sizes["hidden_expansion"] = 2 * inner[1] / inner[0]
     sizes["depth_mult"] = weights.count("encoder.fpn_blocks.0.cv2.0.bottlenecks") / 3
-    sizes["num_feature_levels"] = len(points)
-    sizes["decoder_n_points"] = points
-    sizes["decoder_attention_heads"] = samples // max(sum(points), 1)
-    sizes["max_num_bins"] = weights.rows("decoder.dec_bbox_head.0.layers.2.bias") // 4 - 1
-    sizes["lqe_hidden_dim"] = weights.rows("decoder.decoder.lqe_layers.0.reg_conf.layers.0.bias")
-    sizes["lqe_layers"] = weights.count("decoder.decoder.lqe_layers.0.reg_conf.layers")
-    sizes["top_prob_values"] = weights.shape("decoder.decoder.lqe_layers.0.reg_conf.layers.0.weight")[1] // 4 - 1
-    sizes["reg_scale"] = float(weights.weights["decoder.reg_scale"])
-    sizes["up"] = float(weights.weights["decoder.up"])
     return DFineConfig(**sizes)
 
 
@@ -69,7 +77,7 @@ SIZES = {((3, 16, 16), 2): "n", ((3, 16, 16), 3): "s", ((3, 24, 32), 3): "m", ((
 SIZES |= {((3, 32, 64), 3): "x"}
 
 
-def _variant(config: Any) -> str:
+def size_by_backbone(config: Any) -> str:
     """By the channels of the stem and the number of levels."""
     return SIZES.get((tuple(config.backbone_config.stem_channels), config.num_feature_levels), "")
 
@@ -78,8 +86,9 @@ D_FINE = OfficialFamily(
     rules=(*HGNET, *ENCODER, *FUSION, *DECODER, *NAMED_PARTS, *REFINEMENT),
     ignored=IGNORED + TWICE,
     marks=("backbone.stem.stem1.conv.weight", "decoder.pre_bbox_head.layers.0.weight", "decoder.reg_scale"),
+    foreign=(GATED,),
     config=_config,
     classes="decoder.dec_score_head.0.bias",
     input_size=lambda weights: weights.input_size(STRIDES[-weights.count("encoder.input_proj") :]),
-    variant=_variant,
+    variant=size_by_backbone,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frozen_cache.detectors.hf.official_keys.d_fine import D_FINE
+from frozen_cache.detectors.hf.official_keys.deimv2 import DEIMV2
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
 from frozen_cache.detectors.hf.official_keys.rf_detr import RF_DETR
 from frozen_cache.detectors.hf.official_keys.rt_detr import RT_DETR, RT_DETR_V2
@@ -56,6 +57,13 @@ def _d_fine(size: str) -> dict[str, NamedWeights]:
     }
 
 
+def _deimv2(size: str) -> dict[str, NamedWeights]:
+    place = f"github.com/Intellindust-AI-Lab/DEIMv2, README (deimv2_hgnetv2_{size}_coco.pth)"
+    title = f"DEIMv2-{size.capitalize()}, HGNetV2"
+    named = NamedWeights(title=title, family=DEIMV2, variant=size, weights=place, activation="silu")
+    return {f"deimv2-{size}": named}
+
+
 def _rf_detr(size: str) -> dict[str, NamedWeights]:
     place = "github.com/roboflow/rf-detr (its package fetches rf-detr-SIZE.pth)"
     return {f"rfdetr-{size}": NamedWeights(title=f"RF-DETR {size}", family=RF_DETR, variant=size, weights=place)}
@@ -78,6 +86,14 @@ BY_NAME: dict[str, NamedWeights] = {
     **_d_fine("m"),
     **_d_fine("l"),
     **_d_fine("x"),
+    **_deimv2("atto"),
+    **_deimv2("femto"),
+    **_deimv2("pico"),
+    **_deimv2("n"),
+    **_deimv2("s"),
+    **_deimv2("m"),
+    **_deimv2("l"),
+    **_deimv2("x"),
     **_ultralytics("l", ULTRALYTICS_L),
     **_ultralytics("x", ULTRALYTICS_X),
     **_rf_detr("nano"),

@@ -11,8 +11,11 @@ from torch import Tensor
 Rules = tuple[tuple[str, str], ...]
 """(pattern, replacement) pairs, applied one after the other to a name in transformers; the result is official."""
 
-PROJECTION = re.compile(r"(.*self_attn)\.([qkv])_proj\.(weight|bias)")
-"""transformers keeps apart what `nn.MultiheadAttention` stacks: queries', keys' and values' projections."""
+STACKED = (
+    (re.compile(r"(.*self_attn)\.([qkv])_proj\.(weight|bias)"), r"\1.in_proj_\3", ("q", "k", "v")),
+    (re.compile(r"(model\.decoder\..*)\.mlp\.(gate|up)_proj\.(weight|bias)"), r"\1.swish_ffn.w12.\3", ("gate", "up")),
+)
+"""What transformers keeps apart: the projections that `nn.MultiheadAttention` stacks, the two halves of a gated MLP."""
 COUNTER = "num_batches_tracked"
 
 
@@ -32,9 +35,10 @@ class Piece:
 def piece_of(name: str, rules: Rules) -> Piece:
     """Where the weight `name` of a transformers model stands in an official checkpoint."""
     part, parts = 0, 1
-    stacked = PROJECTION.fullmatch(name)
-    if stacked is not None:
-        name, part, parts = f"{stacked[1]}.in_proj_{stacked[3]}", "qkv".index(stacked[2]), 3
+    for pattern, whole, order in STACKED:
+        stacked = pattern.fullmatch(name)
+        if stacked is not None:
+            name, part, parts = stacked.expand(whole), order.index(stacked[2]), len(order)
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return Piece(name, part, parts)
