@@ -14,7 +14,7 @@ import torch
 from frozen_cache.detectors.hf.activation import apply_head_activation
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
-from frozen_cache.detectors.hf.published_decoder import apply_published_decoder, lacks
+from frozen_cache.detectors.hf.as_published import apply_as_published, lacks
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
 from frozen_cache.detectors.place import check_place, folder_of
 from frozen_cache.errors import UserError, one_line
@@ -51,7 +51,7 @@ def load_pretrained(
         model = _load_model(source, place, config, {**found.options, "use_safetensors": safetensors})
         processor = _load_processor(source, place, found.options)
     restore_weights(model, weight_files(place, local=local))
-    apply_published_decoder(model)
+    apply_as_published(model)
     apply_head_activation(model)
     return TransformersDetector(
         model,

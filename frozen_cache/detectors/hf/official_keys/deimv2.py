@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from frozen_cache.detectors.hf import published_decoder
+from frozen_cache.detectors.hf import as_published
 from frozen_cache.detectors.hf.official_keys.d_fine import (
     GATED,
     HGNET,
@@ -18,7 +18,7 @@ from frozen_cache.detectors.hf.official_keys.d_fine import (
 from frozen_cache.detectors.hf.official_keys.family import OfficialFamily
 from frozen_cache.detectors.hf.official_keys.hgnet import hgnet_config
 from frozen_cache.detectors.hf.official_keys.names import Rules
-from frozen_cache.detectors.hf.official_keys.rt_detr import DECODER, ENCODER, IGNORED, STRIDES, encoder_sizes
+from frozen_cache.detectors.hf.official_keys.rt_detr import DECODER, ENCODER, IGNORED, STRIDES
 from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
 
 LITE = "encoder.fpn_block.cv1.conv.weight"
@@ -60,11 +60,27 @@ def _lite(weights: OfficialWeights) -> dict[str, Any]:
     }
 
 
+def _hybrid(weights: OfficialWeights) -> dict[str, Any]:
+    """The fields of the large encoder; a level without a projection has its channels already."""
+    levels = weights.count("encoder.lateral_convs") + 1
+    hidden = weights.rows("encoder.lateral_convs.0.conv.weight")
+    names = [f"encoder.input_proj.{level}.conv.weight" for level in range(levels)]
+    return {
+        "encoder_hidden_dim": hidden,
+        "encoder_in_channels": [weights.shape(name)[1] if name in weights else hidden for name in names],
+        "encoder_layers": weights.count("encoder.encoder.0.layers"),
+        "encoder_ffn_dim": weights.rows("encoder.encoder.0.layers.0.linear1.bias"),
+        "encode_proj_layers": [levels - 1],
+        "feat_strides": list(STRIDES[-levels:]),
+        "decoder_in_channels": [hidden] * levels,
+    }
+
+
 def _config(weights: OfficialWeights) -> Any:
     from transformers import Deimv2Config
 
     small = LITE in weights
-    encoder = _lite(weights) if small else encoder_sizes(weights, "encoder.input_proj.{}.conv.weight")
+    encoder = _lite(weights) if small else _hybrid(weights)
     block = "encoder.fpn_block" if small else "encoder.fpn_blocks.0"
     hidden = encoder["encoder_hidden_dim"]
     sizes: dict[str, Any] = encoder | refinement_sizes(weights)
@@ -80,7 +96,7 @@ def _config(weights: OfficialWeights) -> Any:
     sizes["share_bbox_head"] = _shared(weights, "decoder.dec_bbox_head", sizes["decoder_layers"])
     sizes["num_queries"] = QUERIES.get(hidden, 300) if small else 300
     config = Deimv2Config(**sizes, num_denoising=0)
-    setattr(config, published_decoder.FIELD, True)
+    setattr(config, as_published.FIELD, True)
     return config
 
 
@@ -109,7 +125,7 @@ def _variant(config: Any) -> str:
 def _input_size(weights: OfficialWeights) -> int:
     if LITE in weights:
         return weights.input_size((16, 32), INPUT.get(weights.rows(LITE) // 2, 640))
-    return weights.input_size(STRIDES[-weights.count("encoder.input_proj") :])
+    return weights.input_size(STRIDES[-1 - weights.count("encoder.lateral_convs") :])
 
 
 DEIMV2 = OfficialFamily(

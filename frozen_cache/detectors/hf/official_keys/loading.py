@@ -16,7 +16,7 @@ from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.official_keys.named import BY_NAME, NamedWeights
 from frozen_cache.detectors.hf.official_keys.names import COUNTER, Piece, layout, listed, official_shapes
 from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
-from frozen_cache.detectors.hf.published_decoder import apply_published_decoder
+from frozen_cache.detectors.hf.as_published import apply_as_published
 from frozen_cache.detectors.official.checkpoint import Checkpoint
 from frozen_cache.errors import UserError
 
@@ -137,7 +137,7 @@ def _filled(config: Any, weights: Mapping[str, Tensor], named: NamedWeights, fil
     from transformers import AutoModelForObjectDetection
 
     model = AutoModelForObjectDetection.from_config(config)
-    apply_published_decoder(model)
+    apply_as_published(model)
     own = model.state_dict()
     pieces = layout(own, named.family.rules)
     _check(official_shapes(own, pieces), weights, file)

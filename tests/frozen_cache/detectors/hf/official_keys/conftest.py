@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 import types
 import zlib
@@ -20,6 +21,7 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
+from frozen_cache.detectors.hf.as_published import apply_as_published
 from frozen_cache.detectors.hf.official_keys import BY_NAME
 from frozen_cache.detectors.hf.official_keys.names import layout, official_shapes
 
@@ -72,6 +74,10 @@ class Small:
     name: str
     config: Callable[[], Any]
     arguments: dict[str, Any] = field(default_factory=dict)
+    size: int = 128
+    """Height and width of the input in pixels."""
+    anchors: int = 336
+    """Places of the encoder there."""
 
 
 def _d_fine() -> Any:
@@ -89,6 +95,63 @@ def _d_fine() -> Any:
     )
     points = {"decoder_n_points": [3, 6, 3], "depth_mult": 1 / 3, "reg_scale": 8.0}
     return _rt_detr(hf.DFineConfig, backbone, 0.5, **points)
+
+
+def _deimv2() -> Any:
+    """The hybrid encoder; the first level has its channels already, and the decoder has fewer."""
+    config = _rt_detr(
+        hf.Deimv2Config,
+        _d_fine().backbone_config,
+        1 / 16,
+        decoder_n_points=[3, 6, 3],
+        depth_mult=1 / 3,
+        reg_scale=8.0,
+        encoder_has_trailing_conv=False,
+        as_published=True,
+    )
+    config.encoder_hidden_dim = 256
+    config.decoder_in_channels = [256] * 3
+    return config
+
+
+def _deimv2_lite() -> Any:
+    """Atto, with two layers in its decoder and three classes."""
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, 16, 16],
+        hidden_sizes=[64, 256, 256],
+        stage_in_channels=[16, 64, 256],
+        stage_mid_channels=[16, 32, 64],
+        stage_out_channels=[64, 256, 256],
+        stage_num_blocks=[1, 1, 1],
+        stage_downsample=[False, True, True],
+        stage_light_block=[False, False, True],
+        stage_kernel_size=[3, 3, 3],
+        stage_numb_of_layers=[3, 3, 3],
+        depths=[1, 1, 1],
+        use_learnable_affine_block=True,
+        out_indices=[3],
+    )
+    return hf.Deimv2Config(
+        backbone_config=backbone,
+        encoder_type="lite",
+        encoder_in_channels=[256],
+        encoder_hidden_dim=64,
+        feat_strides=[16, 32],
+        hidden_expansion=21 / 64,
+        depth_mult=2 / 3,
+        decoder_in_channels=[64, 64],
+        d_model=64,
+        num_feature_levels=2,
+        decoder_n_points=[4, 2],
+        decoder_layers=2,
+        decoder_ffn_dim=40,
+        num_queries=100,
+        use_gateway=False,
+        share_bbox_head=True,
+        num_labels=3,
+        num_denoising=0,
+        as_published=True,
+    )
 
 
 def _ultralytics() -> Any:
@@ -144,6 +207,8 @@ SMALL = {
     ),
     "dfine": Small("dfine-s", _d_fine),
     "deim-dfine": Small("deim-dfine-s", _d_fine),
+    "deimv2": Small("deimv2-s", _deimv2),
+    "deimv2-lite": Small("deimv2-atto", _deimv2_lite, size=160, anchors=125),
     "ultralytics": Small(
         "ultralytics-rtdetr-l", _ultralytics, {"imgsz": 128, "names": {0: "cat", 1: "dog", 2: "person"}}
     ),
@@ -151,21 +216,30 @@ SMALL = {
 }
 
 
+def built(config: Any) -> Any:
+    """The transformers model, with what the configuration says of its own."""
+    model = hf.AutoModelForObjectDetection.from_config(config)
+    apply_as_published(model)
+    return model
+
+
 def expected(name: str, config: Any) -> dict[str, tuple[int, ...]]:
     """Official name -> shape of the official model, by the product's own table."""
     with torch.device("meta"):
-        state = hf.AutoModelForObjectDetection.from_config(config).state_dict()
+        state = built(config).state_dict()
     return official_shapes(state, layout(state, BY_NAME[name].family.rules))
 
 
 @cache
 def _state(case: str) -> dict[str, Tensor]:
     small = SMALL[case]
-    model = hf.AutoModelForObjectDetection.from_config(small.config())
-    own = model.state_dict()
+    config = small.config()
+    own = built(config).state_dict()
     pieces = layout(own, BY_NAME[small.name].family.rules)
     kept = {piece.official: own[name] for name, piece in pieces.items() if name.rpartition(".")[2] in KEPT}
-    return {name: kept.get(name, rule(name, shape)) for name, shape in official_shapes(own, pieces).items()}
+    shared = r"dec_bbox_head\.\d+" if getattr(config, "share_bbox_head", False) else r"$^"
+    shapes = official_shapes(own, pieces)
+    return {name: kept.get(name, rule(re.sub(shared, "dec_bbox_head.0", name), shape)) for name, shape in shapes.items()}
 
 
 class _Module(nn.Module):

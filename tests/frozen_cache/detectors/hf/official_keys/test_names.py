@@ -84,6 +84,65 @@ def d_fine(
     return hf.DFineConfig(**sizes | more)
 
 
+def deimv2(name: str, *, depth: int, channels: int, trailing: bool = False, **more: Any) -> Any:
+    """On the backbone of D-FINE's size; `channels` inside the blocks of the encoder, `depth` blocks in each."""
+    like = PUBLISHED[f"dfine-{name}"]()
+    same = (
+        *("backbone_config", "encoder_in_channels", "encoder_hidden_dim", "encode_proj_layers", "feat_strides"),
+        *("encoder_ffn_dim", "decoder_in_channels", "decoder_layers", "num_feature_levels", "decoder_n_points"),
+        *("d_model", "reg_scale", "num_denoising"),
+    )
+    sizes = {key: getattr(like, key) for key in same} | {
+        "depth_mult": depth / 3,
+        "hidden_expansion": (2 * channels + 1) / like.encoder_hidden_dim,
+        "encoder_has_trailing_conv": trailing,
+        "decoder_ffn_dim": 2048,
+        "as_published": True,
+        "num_labels": 80,
+    }
+    return hf.Deimv2Config(**sizes | more)
+
+
+def deimv2_lite(width: int, channels: int, queries: int, feed_forward: int, mid: int, out: int, blocks: int) -> Any:
+    """`channels` inside the blocks of the encoder; the last stage of the backbone has `mid`, `out` and `blocks`."""
+    backbone = hf.HGNetV2Config(
+        stem_channels=[3, 16, 16],
+        hidden_sizes=[64, 256, out],
+        stage_in_channels=[16, 64, 256],
+        stage_mid_channels=[16, 32, mid],
+        stage_out_channels=[64, 256, out],
+        stage_num_blocks=[1, 1, blocks],
+        stage_downsample=[False, True, True],
+        stage_light_block=[False, False, True],
+        stage_kernel_size=[3, 3, 3 if out == 256 else 5],
+        stage_numb_of_layers=[3, 3, 3],
+        depths=[1, 1, blocks],
+        use_learnable_affine_block=True,
+        out_indices=[3],
+    )
+    return hf.Deimv2Config(
+        backbone_config=backbone,
+        encoder_type="lite",
+        encoder_in_channels=[out],
+        encoder_hidden_dim=width,
+        feat_strides=[16, 32],
+        hidden_expansion=(2 * channels + 1) / width,
+        depth_mult=2 / 3,
+        decoder_in_channels=[width] * 2,
+        d_model=width,
+        num_feature_levels=2,
+        decoder_n_points=[4, 2],
+        decoder_layers=3,
+        decoder_ffn_dim=feed_forward,
+        num_queries=queries,
+        use_gateway=False,
+        share_bbox_head=True,
+        num_labels=80,
+        num_denoising=0,
+        as_published=True,
+    )
+
+
 def rf_detr(
     patch: int, grid: int, windows: int, layers: int, features: tuple[int, ...] = (3, 6, 9, 12)
 ) -> hf.RfDetrConfig:
@@ -143,6 +202,14 @@ PUBLISHED: dict[str, Any] = {
     "dfine-m": lambda: d_fine(*B2, decoder=4, depth=2, expansion=1.0),
     "dfine-l": lambda: d_fine(*B4, decoder=6, depth=3, expansion=1.0),
     "dfine-x": lambda: d_fine(*B5, decoder=6, depth=3, expansion=1.0, width=384, encoder_ffn_dim=2048, reg_scale=8.0),
+    "deimv2-atto": lambda: deimv2_lite(64, 10, 100, 160, 64, 256, 1),
+    "deimv2-femto": lambda: deimv2_lite(96, 16, 150, 256, 64, 512, 1),
+    "deimv2-pico": lambda: deimv2_lite(112, 19, 200, 320, 64, 512, 2),
+    "deimv2-n": lambda: deimv2("n", depth=2, channels=21, trailing=True, decoder_ffn_dim=512),
+    "deimv2-s": lambda: deimv2("s", depth=1, channels=64, trailing=True),
+    "deimv2-m": lambda: deimv2("m", depth=2, channels=128),
+    "deimv2-l": lambda: deimv2("l", depth=3, channels=128),
+    "deimv2-x": lambda: deimv2("x", depth=3, channels=192),
     "ultralytics-rtdetr-l": lambda: ultralytics([32, 48], [48, 96, 192, 384], [1, 1, 3, 1], 256, 1024),
     "ultralytics-rtdetr-x": lambda: ultralytics([32, 64], [64, 128, 256, 512], [1, 2, 5, 2], 384, 2048),
     "rfdetr-nano": lambda: rf_detr(16, 24, 2, 2),
@@ -151,8 +218,8 @@ PUBLISHED: dict[str, Any] = {
     "rfdetr-base": lambda: rf_detr(14, 37, 4, 3, (2, 5, 8, 11)),
     "rfdetr-large": lambda: rf_detr(16, 44, 2, 4),
 }
-INPUT = {"nano": 384, "small": 512, "medium": 576, "base": 560, "large": 704}
-"""Height and width in pixels of RF-DETR's published sizes."""
+INPUT = {"nano": 384, "small": 512, "medium": 576, "base": 560, "large": 704, "atto": 320, "femto": 416}
+"""Height and width in pixels of RF-DETR's published sizes and of DEIMv2's two smallest."""
 
 
 def by_form(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
@@ -185,6 +252,10 @@ def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
             weights.weights[key] = _scales(config)  # type: ignore[index]
         if key in ("decoder.up", "decoder.reg_scale"):
             weights.weights[key] = torch.tensor([getattr(config, key[8:])])  # type: ignore[index]
+        if "dec_bbox_head" in key and not getattr(config, "share_bbox_head", True):
+            weights.weights[key] = torch.rand(shapes[key])  # type: ignore[index]
+        elif "dec_bbox_head" in key:
+            weights.weights[key] = torch.zeros(shapes[key])  # type: ignore[index]
     family = BY_NAME[name].family
     read = family.config(weights)
     assert {key: value for key, value in read.to_dict().items() if key not in UNREAD} == {
@@ -192,7 +263,7 @@ def test_a_published_size_is_read_from_the_weights(kit: Any, name: str) -> None:
     }
     assert family.variant(read) == BY_NAME[name].variant
     assert weights.rows(family.classes) == (91 if family.preprocessing == "imagenet" else 80)
-    assert family.input_size(weights) == (INPUT[BY_NAME[name].variant] if family.preprocessing == "imagenet" else 640)
+    assert family.input_size(weights) == INPUT.get(BY_NAME[name].variant, 640)
     assert family.knows(weights)
     knowing = {each.variant for each in BY_NAME.values() if each.family.knows(weights)}
     assert knowing == {each.variant for each in BY_NAME.values() if each.family is family}

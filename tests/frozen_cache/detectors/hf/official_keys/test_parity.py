@@ -1,4 +1,4 @@
-"""The official modules' own outputs, typed in: weights that follow from official names, one 128 x 128 image.
+"""The official modules' own outputs, typed in: weights that follow from official names, one small square image.
 
 The figures were made by the official repositories' code. A weight that the table puts in another place gives others.
 """
@@ -40,6 +40,14 @@ OFFICIAL: dict[str, Figures] = {
         "scores": (0.621878, (0.87073, 0.632551, 0.788743, 0.0987551, 0.0921821, 0.33729)),
         "boxes": (0.411106, (0.953805, 0.26895, 0.608709, 0.0283988, 0.0301547, 0.0371082)),
     },
+    "deimv2": {
+        "scores": (0.701059, (0.64412, 0.598995, 0.808437, 0.672528, 0.679794, 0.729176)),
+        "boxes": (0.500035, (0.601543, 0.0500768, 0.00171477, 0.350696, 0.86472, 0.53523)),
+    },
+    "deimv2-lite": {
+        "scores": (0.598871, (0.395087, 0.338932, 0.254013, 0.820449, 0.792906, 0.737622)),
+        "boxes": (0.658393, (0.650065, 0.797468, 0.989212, 0.420616, 0.0220129, 0.150073)),
+    },
     "ultralytics": {
         "scores": (0.611416, (0.727722, 0.711742, 0.657949, 0.833854, 0.775713, 0.70855)),
         "boxes": (0.41405, (0.278915, 0.934834, 0.617311, 0.041157, 0.0591035, 0.0472482)),
@@ -61,10 +69,10 @@ def figures(x: Tensor) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("case", list(OFFICIAL))
 def test_outputs_are_those_of_the_official_code(tmp_path: Path, kit: Any, case: str) -> None:
-    size = 128
-    state, arguments = kit.state(case), kit.small[case].arguments
+    state, arguments, size = kit.state(case), kit.small[case].arguments, kit.small[case].size
     if not arguments:
-        state |= {"decoder.anchors": torch.zeros(1, 336, 4), "decoder.valid_mask": torch.ones(1, 336, 1)}
+        places = kit.small[case].anchors
+        state |= {"decoder.anchors": torch.zeros(1, places, 4), "decoder.valid_mask": torch.ones(1, places, 1)}
     detector = load_by_name(kit.small[case].name, kit.save(tmp_path, state, "model", arguments))
     assert detector.spec.input.size == (size, size), "from the anchors, or the run's own arguments"
     image = np.random.Generator(np.random.PCG64(7)).random((1, 3, size, size))

@@ -56,6 +56,18 @@ def test_another_family_or_size_is_recognised(tmp_path: Path, kit: Any) -> None:
     assert "2 weights (weight, bias), but no backbone.conv1.conv1_1.conv.weight" in message
 
 
+def test_deimv2_and_dfine_share_a_backbone_and_are_told_apart(tmp_path: Path, kit: Any) -> None:
+    lite = kit.save(tmp_path, kit.state("deimv2-lite"))
+    assert "this is no dfine-n, it looks like deimv2-atto: write --detector deimv2-atto" in refusal("dfine-n", lite)
+    assert "these are deimv2-atto's, not deimv2-pico's" in refusal("deimv2-pico", lite)
+    state = kit.state("deimv2")
+    del state["decoder.decoder.layers.1.swish_ffn.w12.bias"], state["decoder.dec_bbox_head.1.layers.0.weight"]
+    message = refusal("deimv2-s", kit.save(tmp_path, state | {"decoder.enc_output.proj.bias": torch.zeros(32)}))
+    assert "lacks 2 of " in message and "has 1 unexpected (decoder.enc_output.proj.bias)" in message
+    dfine = refusal("deimv2-s", kit.save(tmp_path, kit.state("dfine")))
+    assert "this is no deimv2-s, it looks like dfine-s or deim-dfine-s" in dfine
+
+
 class _RunsCode:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch executed",)
