@@ -1,4 +1,4 @@
-"""DEIMv2-Atto's real weights under their official names: `--detector deimv2-atto` detects what the model beside them does."""
+"""DEIMv2-Atto's real weights under their official names: `--detector deimv2-atto` detects what the real model does."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def test_official_names_give_the_real_models_detections(tmp_path: Path) -> None:
     real: Any = load_detector(f"{FACTORY}:detector", backbone_strides=(8,))
     weights = official(real.model)
     torch.save({"ema": {"module": weights}}, tmp_path / "deimv2_hgnetv2_atto_coco.pth")
-    named: Any = load_detector(
-        "deimv2-atto", weights=tmp_path / "deimv2_hgnetv2_atto_coco.pth", backbone_strides=(8,)
-    )
+    named: Any = load_detector("deimv2-atto", weights=tmp_path / "deimv2_hgnetv2_atto_coco.pth", backbone_strides=(8,))
     assert named.spec.input.size == (320, 320) and named.spec.num_queries == 100
     assert named.spec.label_names == real.spec.label_names
     save_transformers(named, tmp_path / "saved")

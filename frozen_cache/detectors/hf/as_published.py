@@ -1,8 +1,8 @@
 """DEIMv2 as its authors published it, where transformers (5.23) computes something else.
 
-Published: a level that has the encoder's channels already enters it as it is; the encoder's places are scored and taken as
-queries with no projection and norm before; and the queries' position embedding comes once, from the first boxes, for all
-layers. A configuration says so in a field of our own, `as_published`; `save_pretrained` keeps it.
+Published: a level that has the encoder's channels already enters it as it is; the encoder's places are scored and taken
+as queries with no projection and norm before; and the queries' position embedding comes once, from the first boxes, for
+all layers. A configuration says so in a field of our own, `as_published`; `save_pretrained` keeps it.
 """
 
 from __future__ import annotations

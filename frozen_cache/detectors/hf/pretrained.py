@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from frozen_cache.detectors.hf.activation import apply_head_activation
+from frozen_cache.detectors.hf.as_published import apply_as_published, lacks
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
-from frozen_cache.detectors.hf.as_published import apply_as_published, lacks
 from frozen_cache.detectors.hf.restore import restore_weights, weight_files
 from frozen_cache.detectors.place import check_place, folder_of
 from frozen_cache.errors import UserError, one_line

@@ -12,11 +12,11 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from frozen_cache.detectors.hf.activation import FIELD, apply_head_activation
+from frozen_cache.detectors.hf.as_published import apply_as_published
 from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.official_keys.named import BY_NAME, NamedWeights
 from frozen_cache.detectors.hf.official_keys.names import COUNTER, Piece, layout, listed, official_shapes
 from frozen_cache.detectors.hf.official_keys.sizes import OfficialWeights
-from frozen_cache.detectors.hf.as_published import apply_as_published
 from frozen_cache.detectors.official.checkpoint import Checkpoint
 from frozen_cache.errors import UserError
 

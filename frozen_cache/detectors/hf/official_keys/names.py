@@ -35,8 +35,8 @@ class Piece:
 def piece_of(name: str, rules: Rules) -> Piece:
     """Where the weight `name` of a transformers model stands in an official checkpoint."""
     part, parts = 0, 1
-    for pattern, whole, order in STACKED:
-        stacked = pattern.fullmatch(name)
+    for stack, whole, order in STACKED:
+        stacked = stack.fullmatch(name)
         if stacked is not None:
             name, part, parts = stacked.expand(whole), order.index(stacked[2]), len(order)
     for pattern, replacement in rules:

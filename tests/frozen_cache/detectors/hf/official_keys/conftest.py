@@ -239,7 +239,9 @@ def _state(case: str) -> dict[str, Tensor]:
     kept = {piece.official: own[name] for name, piece in pieces.items() if name.rpartition(".")[2] in KEPT}
     shared = r"dec_bbox_head\.\d+" if getattr(config, "share_bbox_head", False) else r"$^"
     shapes = official_shapes(own, pieces)
-    return {name: kept.get(name, rule(re.sub(shared, "dec_bbox_head.0", name), shape)) for name, shape in shapes.items()}
+    return {
+        name: kept.get(name, rule(re.sub(shared, "dec_bbox_head.0", name), shape)) for name, shape in shapes.items()
+    }
 
 
 class _Module(nn.Module):
