@@ -1,15 +1,15 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
     python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN]
-        [--pasted RUN] [--views-val VAL3.zarr] [--only NAME ...]
+        [--pasted RUN ...] [--longer RUN] [--views-val VAL3.zarr] [--only NAME ...]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
 trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
 run with head.refine, measured with its boundary stage and without, the weights being the same. `--pasted` is a run of
-real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`). `--views-val` is a
-cache of the val images with three views each. The rows of the heads of three seeds want three runs. No setting was
-chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
-seeds that are not measured now stay.
+real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`), `--longer` one with
+`--set optim.epochs=3` on them. `--views-val` is a cache of the val images with three views each. The rows of the heads
+of three seeds want three runs. No setting was chosen on the val images: radius, epsilon and RoI sizes were given
+before. Results: benchmarks/masks.json; rows and seeds that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ VIEWS_EACH, HEADS_EACH = 3, 3
 WIDER = "96 channels, half as many steps again"
 PASTED, PASTED_GUIDED = "copy-paste views, coded maps", "copy-paste views, coded maps, and guided filter"
 PASTED_HEADS = "copy-paste views, coded maps, mean of the heads of three seeds and guided filter"
-COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_HEADS)
+PASTED_VIEWS = "copy-paste views, coded maps, mean of three views and guided filter"
+PASTED_ALL = "copy-paste views, coded maps, mean of the heads of three seeds and of three views, and guided filter"
+LONGER = "copy-paste views, coded maps, half as many steps again"
+COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_VIEWS, PASTED_HEADS, PASTED_ALL, LONGER)
+ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL)
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
 NAMES = (AS_IT_IS, GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, *COPY_PASTE, NO_STAGE, STAGE)
 OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
@@ -168,14 +172,15 @@ def main() -> None:
     parser.add_argument("--run", type=Path, action="append", default=[])
     parser.add_argument("--wider", type=Path, action="append", default=[])
     parser.add_argument("--pasted", type=Path, action="append", default=[])
+    parser.add_argument("--longer", type=Path, action="append", default=[])
     parser.add_argument("--refined", type=Path, action="append", default=[])
     parser.add_argument("--views-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
     reader = CacheReader(given.val)
     pictures = photographs(given.val, reader=reader)
-    paths = (given.run, given.wider, given.pasted, given.refined)
-    runs, wider, pasted, refined = ([Run(path) for path in each] for each in paths)
+    paths = (given.run, given.wider, given.pasted, given.longer, given.refined)
+    runs, wider, pasted, longer, refined = ([Run(path) for path in each] for each in paths)
 
     def guided(segmenter: Segmenter) -> Segmenter:
         return GuidedSegmenter(segmenter, pictures.find)
@@ -189,26 +194,30 @@ def main() -> None:
         WIDER: (wider, lambda run: run.own),
         PASTED: (pasted, lambda run: run.own),
         PASTED_GUIDED: (pasted, lambda run: guided(run.own)),
+        LONGER: (longer, lambda run: run.own),
         NO_STAGE: (refined, lambda run: run.changed(stage=False)),
         STAGE: (refined, lambda run: run.own),
     }
-    if len(pasted) == HEADS_EACH:
-        segmenters[PASTED_HEADS] = (pasted[:1], lambda _: guided(MeanSegmenter([run.own for run in pasted])))
     views = None if given.views_val is None else CacheReader(given.views_val)
 
     def over_views(segmenter: Segmenter) -> Segmenter:
         return ViewsSegmenter(segmenter, views, views=VIEWS_EACH) if views is not None else segmenter
 
-    def together(_: Run) -> Segmenter:
-        return MeanSegmenter([run.own for run in runs])
+    def together(heads: list[Run]) -> Segmenter:
+        return MeanSegmenter([run.own for run in heads])
 
     if views is not None:
         segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
+        segmenters[PASTED_VIEWS] = (pasted, lambda run: guided(over_views(run.own)))
     if len(runs) == HEADS_EACH:
-        segmenters[HEADS] = (runs[:1], together)
-        segmenters[HEADS_GUIDED] = (runs[:1], lambda run: guided(together(run)))
+        segmenters[HEADS] = (runs[:1], lambda _: together(runs))
+        segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))
         if views is not None:
-            segmenters[ALL] = (runs[:1], lambda run: guided(over_views(together(run))))
+            segmenters[ALL] = (runs[:1], lambda _: guided(over_views(together(runs))))
+    if len(pasted) == HEADS_EACH:
+        segmenters[PASTED_HEADS] = (pasted[:1], lambda _: guided(together(pasted)))
+        if views is not None:
+            segmenters[PASTED_ALL] = (pasted[:1], lambda _: guided(over_views(together(pasted))))
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206} | conditions()
     rows = {line["what"]: line for line in report["rows"]}
@@ -216,7 +225,7 @@ def main() -> None:
         mine, make = segmenters.get(name, ([], None))
         if make is None or not mine:
             continue
-        source = views if name in (VIEWS, ALL) and views is not None else reader
+        source = views if name in ON_VIEWS and views is not None else reader
         measure = gauged if name in OBJECTS_ONLY else measured
         known = {run["seed"]: run for run in rows.get(name, {}).get("runs", [])}
         for run in mine:
