@@ -8,14 +8,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import zarr
 
 from frozen_cache.cache.attributes import CacheAttributes
-from frozen_cache.cache.chunk_sums import ATTRIBUTE, read_chunk_sums
+from frozen_cache.cache.chunk_sums import ATTRIBUTE
 from frozen_cache.cache.contents import check_segment, columns, fixed_tables, read_document
 from frozen_cache.cache.layout import (
     BOX_COLUMNS,
@@ -29,7 +30,7 @@ from frozen_cache.cache.layout import (
 )
 from frozen_cache.cache.ledger import SegmentRecord
 from frozen_cache.cache.segment_reader import SegmentReader
-from frozen_cache.cache.segment_writer import Column
+from frozen_cache.cache.shard_files import THREADS, Column, ShardFile
 from frozen_cache.durable import NO_LINKS, copy_file, file_crc32, flush_tree
 from frozen_cache.remote import CachePath, RemotePath
 
@@ -85,7 +86,7 @@ def write_linked(
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
     sums = dict(read_document(source.record, old, "zarr.json").get("attributes", {}).get(ATTRIBUTE, {}))  # type: ignore[attr-defined]
     sums = {name: text for name, text in sums.items() if name in links}
-    sums |= _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
+    files = _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
     told = {}
     for name, size_and_sum in links.items():
         target = folder / name
@@ -94,7 +95,7 @@ def write_linked(
             _link(old / name, target)
             if source.record.sums == "crc32":
                 told[name] = size_and_sum
-    return _finish(group, folder, record, attributes, offsets=offsets, sums=sums, told=told)
+    return _finish(group, folder, record, attributes, offsets=offsets, files=files, sums=sums, told=told)
 
 
 def write_copied(
@@ -134,8 +135,8 @@ def write_copied(
         arrays["image_spans"] = iter([image_spans(record.image_ids, record.image_bytes)])
         arrays["images"] = _image_files(views)
     group = zarr.open_group(str(folder), mode="w", zarr_format=3)
-    sums = _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
-    return _finish(group, folder, record, attributes, offsets=offsets, sums=sums, told={})
+    files = _write(group, folder, record, attributes, arrays=arrays, offsets=offsets)
+    return _finish(group, folder, record, attributes, offsets=offsets, files=files, sums={}, told={})
 
 
 def _stored(
@@ -163,10 +164,10 @@ def _write(
     *,
     arrays: Mapping[str, Iterable[np.ndarray]],
     offsets: np.ndarray,
-) -> dict[str, str]:
-    """Write arrays in the layout that they must have; returns the sums of the chunks of their shards."""
+) -> dict[str, ShardFile]:
+    """Write arrays in the layout that they must have; returns the files of those that are sharded."""
     layouts = fixed_tables(record, attributes) | columns(record, attributes, offsets)
-    sums: dict[str, str] = {}
+    files: dict[str, ShardFile] = {}
     for name, parts in arrays.items():
         layout, names = layouts[name], COLUMN_NAMES.get(name, ())
         if layout.shard is None:
@@ -175,15 +176,12 @@ def _write(
             if table.size:
                 created[...] = table
             continue
-        column = Column(replace(layout, shape=(0, *layout.shape[1:])).create(group, name, columns=names))
-        for part in parts:
-            column.append(part)
-        column.finish()
-        sums |= {
-            f"{name}/{file}": read_chunk_sums(folder / name / file, chunks=column.chunks_of_a_shard, present=present)
-            for file, present in column.shards().items()
-        }
-    return sums
+        with ThreadPoolExecutor(THREADS) as pool, closing(Column(folder, name, layout, pool)) as column:
+            for part in parts:
+                column.append(part)
+            column.finish(group, columns=names)
+            files |= column.files
+    return files
 
 
 def _finish(
@@ -193,15 +191,18 @@ def _finish(
     attributes: CacheAttributes,
     *,
     offsets: np.ndarray,
+    files: dict[str, ShardFile],
     sums: dict[str, str],
     told: dict[str, tuple[int, int]],
 ) -> SegmentRecord:
     broken = [image.model_dump() for image in record.broken]
+    sums = sums | {name: file.chunk_sums for name, file in files.items()}
+    told = told | {name: file.told for name, file in files.items()}
     group.update_attributes({"broken": broken, ATTRIBUTE: dict(sorted(sums.items()))})
     flush_tree(folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {name: told.get(name) or file_crc32(folder / name) for name in names}
-    record = record.model_copy(update={"files": files, "sums": "crc32"})
+    known = {name: told.get(name) or file_crc32(folder / name) for name in names}
+    record = record.model_copy(update={"files": known, "sums": "crc32"})
     check_segment(record, folder, attributes, offsets=offsets)
     return record
 

@@ -7,42 +7,28 @@ places read without an error. A segment's group keeps (end, CRC-32C) of every ch
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from frozen_cache.cache.contents import NotWhole
-from frozen_cache.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES
+from frozen_cache.cache.layout import CRC_BYTES
 
 ATTRIBUTE = "chunk_sums"
 """Of a segment's group; caches that were made before it was kept lack it."""
-_ABSENT = 2**64 - 1
 _PAIR = np.dtype([("end", "<u4"), ("sum", "<u4")])
 
 
-def read_chunk_sums(file: Path, *, chunks: int, present: int) -> str:
+def packed_sums(ends: Sequence[int], sums: Sequence[bytes]) -> str:
     """Base64 of (end in bytes, CRC-32C) as two uint32 for each chunk of a shard, by rising end, and of its index.
 
     Args:
-        chunks: chunks that a whole shard has; the index at its end has an entry for each.
-        present: chunks that this one must have.
-
-    Raises:
-        NotWhole: a chunk was left out, which reads as zeros.
+        ends: in bytes from the start of the file.
+        sums: the four bytes in which each ends.
     """
-    with file.open("rb") as shard:
-        size = shard.seek(0, os.SEEK_END)
-        shard.seek(size - chunks * INDEX_ENTRY_BYTES - CRC_BYTES)
-        entries = np.frombuffer(shard.read(chunks * INDEX_ENTRY_BYTES), dtype="<u8").reshape(-1, 2)
-        ends = [*sorted(entries[entries[:, 0] != _ABSENT].sum(axis=1).tolist()), size]
-        if len(ends) != present + 1:
-            raise NotWhole(f"{file.name} of {file.parent} has {len(ends) - 1} chunks, it must have {present}")
-        pairs = np.empty(len(ends), dtype=_PAIR)
-        for place, end in enumerate(ends):
-            shard.seek(end - CRC_BYTES)
-            pairs[place] = (end, int.from_bytes(shard.read(CRC_BYTES), "little"))
+    pairs = np.empty(len(ends), dtype=_PAIR)
+    pairs["end"] = ends
+    pairs["sum"] = np.frombuffer(b"".join(sums), dtype="<u4")
     return base64.b64encode(pairs.tobytes()).decode()
 
 
@@ -50,7 +36,7 @@ class ChunkSums:
     """The chunks that a segment's files must have."""
 
     def __init__(self, packed: Mapping[str, str]) -> None:
-        """From path inside the segment -> what `read_chunk_sums` gave."""
+        """From path inside the segment -> what `packed_sums` gave."""
         self._files = {name: np.frombuffer(base64.b64decode(text), dtype=_PAIR) for name, text in packed.items()}
 
     def __contains__(self, name: str) -> bool:

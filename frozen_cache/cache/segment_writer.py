@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import zarr
 from torch import Tensor
 
 from frozen_cache.cache.attributes import CacheAttributes
-from frozen_cache.cache.chunk_sums import ATTRIBUTE, read_chunk_sums
+from frozen_cache.cache.chunk_sums import ATTRIBUTE
 from frozen_cache.cache.contents import channel_tables, check_segment, map_dtype, map_layout
 from frozen_cache.cache.guests import is_guest
 from frozen_cache.cache.layout import (
@@ -32,6 +32,7 @@ from frozen_cache.cache.layout import (
 from frozen_cache.cache.ledger import BrokenImage, SegmentRecord
 from frozen_cache.cache.nibbles import packed
 from frozen_cache.cache.quantise import coded, quantised
+from frozen_cache.cache.shard_files import THREADS, Column, ShardFile
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.supervision import all_masks
 from frozen_cache.data.truth import GroundTruth
@@ -40,14 +41,18 @@ from frozen_cache.errors import UserError
 
 
 class SegmentWriter:
-    """Collects views and writes them under `folder`; `finish` makes the segment whole and flushes it to disk."""
+    """Collects views and writes them under `folder`; `finish` makes the segment whole and flushes it to disk; whatever
+    happens, `close` must follow."""
 
     def __init__(self, folder: Path, attributes: CacheAttributes) -> None:
         self.folder = folder
         self._attributes = attributes
         self._dtype = map_dtype(attributes)
         self._group = zarr.open_group(str(folder), mode="w", zarr_format=3)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="segment-writer")
         self._columns: dict[str, Column] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        """Array -> names of its last axis."""
         self._views: list[list[int]] = []
         self._offsets: list[list[int]] = [[0] * len(OFFSET_COLUMNS)]
         self._shapes: list[list[tuple[int, ...]]] = []
@@ -72,7 +77,7 @@ class SegmentWriter:
         annotation_sum: int | None = None,
         image_file: bytes | None = None,
     ) -> None:
-        """Add one view; its maps are stored in the cache's precision.
+        """Add one view; its maps are stored in the cache's precision, and must stay as they are until `finish`.
 
         Args:
             image_crc: CRC-32C of the image file that it was made from, where that is known.
@@ -116,8 +121,8 @@ class SegmentWriter:
         Raises:
             NotWhole: a file that must be there is not, or is not as it must be.
         """
-        for column in self._columns.values():
-            column.finish()
+        for name, column in self._columns.items():
+            column.finish(self._group, columns=self._names[name])
         self._write_table("views", _table(self._views, len(VIEW_COLUMNS)), columns=VIEW_COLUMNS)
         self._write_table("offsets", _table(self._offsets, len(OFFSET_COLUMNS)), columns=OFFSET_COLUMNS)
         maps = len(self._shapes[0]) if self._shapes else 0
@@ -131,7 +136,9 @@ class SegmentWriter:
             table = np.array(numbers, dtype=np.float32).reshape(len(numbers), -1 if numbers else 0)
             self._write_table(name, table)
         broken = [broken.model_dump() for broken in self._broken]
-        self._group.update_attributes({"broken": broken, ATTRIBUTE: self._chunk_sums()})
+        self._group.update_attributes(
+            {"broken": broken, ATTRIBUTE: {name: file.chunk_sums for name, file in self._shards().items()}}
+        )
         flush_tree(self.folder)
         record = SegmentRecord(
             segment=segment,
@@ -152,18 +159,20 @@ class SegmentWriter:
         check_segment(record, self.folder, self._attributes, offsets=_table(self._offsets, len(OFFSET_COLUMNS)))
         return record
 
-    def _files(self) -> dict[str, tuple[int, int]]:
-        paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and not is_guest(path.name))
-        return {path.relative_to(self.folder).as_posix(): file_crc32(path) for path in paths}
+    def close(self) -> None:
+        """End its threads, and let go of files."""
+        self._pool.shutdown(cancel_futures=True)
+        for column in self._columns.values():
+            column.close()
 
-    def _chunk_sums(self) -> dict[str, str]:
-        return {
-            f"{name}/{file}": read_chunk_sums(
-                self.folder / name / file, chunks=column.chunks_of_a_shard, present=present
-            )
-            for name, column in self._columns.items()
-            for file, present in column.shards().items()
-        }
+    def _files(self) -> dict[str, tuple[int, int]]:
+        shards = self._shards()
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file() and not is_guest(path.name))
+        names = {path.relative_to(self.folder).as_posix(): path for path in paths}
+        return {name: shards[name].told if name in shards else file_crc32(path) for name, path in names.items()}
+
+    def _shards(self) -> dict[str, ShardFile]:
+        return {name: file for column in self._columns.values() for name, file in column.files.items()}
 
     def _put_image(self, image_id: int, content: bytes, crc: int | None) -> None:
         """Keep an image file, once for all its views."""
@@ -184,12 +193,14 @@ class SegmentWriter:
             parts = [values for values, *_ in found]
             for place, numbers in enumerate(self._channels.values(), start=1):
                 numbers[-1] += torch.cat([each[place] for each in found]).tolist()
-        stored = torch.cat([part.flatten() for part in parts]).numpy()
+        stored = [part.flatten().numpy() for part in parts]
         if self._attributes.packing == "nibbles":
-            stored = packed(stored)
-        chunk = chunk_rows(len(stored), stored.itemsize)
-        self._put(name, stored, layout=map_layout(self._attributes, 0, chunk=chunk))
-        return len(stored)
+            stored = [packed(np.concatenate(stored))]
+        count = sum(map(len, stored))
+        layout = map_layout(self._attributes, 0, chunk=chunk_rows(count, np.dtype(self._dtype).itemsize))
+        for values in stored:
+            self._put(name, values, layout=layout)
+        return count
 
     def _put_rows(
         self, name: str, values: np.ndarray, *, rows: int | None = None, columns: tuple[str, ...] = ()
@@ -202,7 +213,7 @@ class SegmentWriter:
     def _put(self, name: str, values: np.ndarray, *, layout: ArrayLayout, columns: tuple[str, ...] = ()) -> None:
         """Add rows to an array, which is made by `layout` when its first rows come."""
         if name not in self._columns:
-            self._columns[name] = Column(layout.create(self._group, name, columns=columns))
+            self._columns[name], self._names[name] = Column(self.folder, name, layout, self._pool), columns
         self._columns[name].append(values)
 
     def _write_table(self, name: str, values: np.ndarray, *, columns: tuple[str, ...] = ()) -> None:
@@ -243,49 +254,6 @@ def view_row(view: CachedView) -> list[int]:
         view.image_id, view.view, *transform.original_size, *transform.crop, int(transform.flip),
         *transform.resized_size, view.selected,
     ]  # fmt: skip
-
-
-class Column:
-    """One growing array: rows are kept until they fill a shard, so that no shard is ever written twice."""
-
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
-        self._shard_rows = (array.shards or array.chunks)[0]
-        self._kept: list[np.ndarray] = []
-        self._kept_rows = 0
-        self._written = 0
-
-    @property
-    def chunks_of_a_shard(self) -> int:
-        """Chunks of a whole shard."""
-        return self._shard_rows // self._array.chunks[0]
-
-    def shards(self) -> dict[str, int]:
-        """Path of each shard that has been written, below the array -> chunks in it."""
-        tail = "/0" * (self._array.ndim - 1)
-        starts = range(0, self._written, self._shard_rows)
-        rows = [min(self._shard_rows, self._written - start) for start in starts]
-        return {f"c/{number}{tail}": -(-count // self._array.chunks[0]) for number, count in enumerate(rows)}
-
-    def append(self, values: np.ndarray) -> None:
-        self._kept.append(values)
-        self._kept_rows += len(values)
-        if self._kept_rows >= self._shard_rows:
-            rows = np.concatenate(self._kept)
-            whole = len(rows) - len(rows) % self._shard_rows
-            self._write(rows[:whole])
-            self._kept, self._kept_rows = [rows[whole:].copy()], len(rows) - whole
-
-    def finish(self) -> None:
-        if self._kept_rows:
-            self._write(np.concatenate(self._kept))
-        self._kept, self._kept_rows = [], 0
-
-    def _write(self, rows: np.ndarray) -> None:
-        end = self._written + len(rows)
-        self._array.resize((end, *self._array.shape[1:]))
-        self._array[self._written : end] = rows
-        self._written = end
 
 
 def _all_finite(values: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,8 +114,7 @@ class CacheWriter:
         Raises:
             FrozenCacheError: what has been written is not whole, or (a condemned segment) not the same images.
         """
-        with self.place(segment) as place:
-            writer = SegmentWriter(place.folder, self.attributes)
+        with self.place(segment) as place, closing(SegmentWriter(place.folder, self.attributes)) as writer:
             yield writer
             place.record = writer.finish(segment, folder=place.name)
 
