@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-import google_crc32c
 import numpy as np
 import zarr
+from awscrt.checksums import crc32c
 from numcodecs import Zstd
 
 from frozen_cache.cache.chunk_sums import packed_sums
@@ -52,7 +52,7 @@ class ShardFile:
 class _Chunk:
     """As it lies in its file."""
 
-    content: np.ndarray | bytes
+    content: memoryview | bytes
     ending: bytes
     """Its CRC-32C."""
     crc32: int
@@ -122,8 +122,10 @@ class Column:
 
     def close(self) -> None:
         """Let go of what is open."""
-        for future in (*self._waiting, *self._flushing):
-            future.cancel()
+        for waiting in self._waiting:
+            waiting.cancel()
+        for flushed in self._flushing:
+            flushed.cancel()
         if self._shard is not None:
             self._shard.file.close()
 
@@ -169,7 +171,7 @@ class _OpenShard:
     def end(self) -> ShardFile:
         """Write the index, and close."""
         ends = self._index[: len(self._sums)].sum(axis=1).tolist()
-        self._put(_guarded(self._index.reshape(-1).view(np.uint8)))
+        self._put(_guarded(self._index.tobytes()))
         self.file.close()
         return ShardFile(self._size, self._crc32, packed_sums([*ends, self._size], self._sums))
 
@@ -183,9 +185,9 @@ class _OpenShard:
 
 def _encoded(parts: list[np.ndarray], *, zstd: bool) -> _Chunk:
     content = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return _guarded(_ZSTD.encode(content) if zstd else content)
+    return _guarded(_ZSTD.encode(content) if zstd else content.data)
 
 
-def _guarded(content: np.ndarray | bytes) -> _Chunk:
-    ending = int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
+def _guarded(content: memoryview | bytes) -> _Chunk:
+    ending = crc32c(content).to_bytes(CRC_BYTES, "little")  # without Python's lock
     return _Chunk(content, ending, zlib.crc32(ending, zlib.crc32(content)))
