@@ -21,6 +21,7 @@ from frozen_cache.cli.live import (
     Views,
     Weights,
     live_data,
+    refuse_live_options,
 )
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
@@ -52,6 +53,20 @@ def ablate(
     """Train and evaluate every variant of a grid from one cache, or live; goes on where it stopped."""
     if (cache is None) != live:
         raise UserError("ablate needs --cache or --live, one of the two")
+    if not live:
+        refuse_live_options(
+            detector=detector,
+            weights=weights,
+            images=images,
+            annotations=annotations,
+            val_images=val_images,
+            val_annotations=val_annotations,
+            views=views if views != 1 else None,
+            backbone_strides=backbone_strides,
+            only=only,
+            labels=labels,
+            map_=map_,
+        )
     for path in (cache, val_cache):
         if path is not None:
             need_cache(path)
@@ -70,10 +85,13 @@ def ablate(
             labels=labels,
             map_=map_,
         )
-    from frozen_cache.stages.ablate import ablate as stage
+    if cache is not None and val_cache is None:
+        raise UserError("ablate evaluates every variant: give --val-cache")
     from frozen_cache.training.config import exact_epochs, parse_set
 
     overrides = ({} if epochs is None else exact_epochs(epochs)) | parse_set(set_ or [])
+    from frozen_cache.stages.ablate import ablate as stage
+
     result = stage(
         cache=cache,
         live=data,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from frozen_cache.cli.paths import need_cache, need_detector
+from frozen_cache.cli.paths import need_cache, need_data, need_detector
 from frozen_cache.remote import cache_path
 
 app = typer.Typer(no_args_is_help=True)
@@ -75,11 +75,12 @@ def repair(
         str | None, typer.Option(help="Backbone maps that were added as encoder levels: 8 or 8,16.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images.")] = None,
 ) -> None:
     """Extract just the damaged and missing segments, from where the cache was made unless told otherwise."""
     need_cache(cache)
     need_detector(detector, weights)
+    need_data(images, annotations)
     from frozen_cache.cli.extract import whole_numbers
     from frozen_cache.stages.cache_tools import cache_repair
 

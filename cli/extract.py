@@ -58,7 +58,9 @@ def extract_features(
         typer.Option(help="Images of more than 8 bits hold 0 to 2^N - 1. [default: 16 where the file says so]"),
     ] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Refuse images of more pixels. [default: 179 million]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that read images. [default: cores, at most 8]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read images. [default: cores, at most 8]")
+    ] = None,
     segment_images: Annotated[int | None, typer.Option(help="Views per segment. [default: 64]")] = None,
     map_: Annotated[
         list[str] | None,

@@ -33,6 +33,18 @@ Map = Annotated[
 ]
 
 
+def refuse_live_options(**given: object) -> None:
+    """UserError for the first option that is given and has no effect without --live.
+
+    Args:
+        given: parameter name -> its value, empty or None where the option is left out.
+    """
+    for name, value in given.items():
+        if value:
+            option = f"--{name.rstrip('_').replace('_', '-')}"
+            raise UserError(f"{option} goes with --live: what a cache holds was settled when it was made")
+
+
 def live_data(
     *,
     detector: str | None,

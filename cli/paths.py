@@ -38,11 +38,16 @@ def need_model(path: Path) -> None:
 
 def need_inputs(detector: str, images: Path, annotations: Path, weights: Path | None = None) -> None:
     """UserError for an extraction's paths that are surely wrong."""
-    if not annotations.is_file():
-        raise UserError(f"there is no annotation file {annotations}")
-    if not images.is_dir():
-        raise UserError(f"there is no image folder {images}")
+    need_data(images, annotations)
     need_detector(detector, weights)
+
+
+def need_data(images: Path | None, annotations: Path | None) -> None:
+    """UserError for an image folder or an annotation file that is given and not there."""
+    if annotations is not None and not annotations.is_file():
+        raise UserError(f"there is no annotation file {annotations}")
+    if images is not None and not images.is_dir():
+        raise UserError(f"there is no image folder {images}")
 
 
 def need_detector(detector: str | None, weights: Path | None) -> None:

@@ -20,10 +20,14 @@ def predict(
         typer.Option(help="Run directory of train-head, or a folder made by export; masks of several are averaged."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    threshold: Annotated[float, typer.Option(help="Leave out instances with a lower score; 0 keeps all.")] = 0.3,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out instances with a lower score; 0 keeps all.")
+    ] = 0.3,
     classes: Annotated[str | None, typer.Option(help="Only these: names or ids with commas between them.")] = None,
-    max_detections: Annotated[int | None, typer.Option(help="At most so many of the best in a picture.")] = None,
-    mask_threshold: Annotated[float, typer.Option(help="From which probability a pixel belongs to a mask.")] = 0.5,
+    max_detections: Annotated[int | None, typer.Option(min=1, help="At most so many of the best in a picture.")] = None,
+    mask_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="From which probability a pixel belongs to a mask.")
+    ] = 0.5,
     roi_sizes: Annotated[
         str | None,
         typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
@@ -33,20 +37,29 @@ def predict(
     ] = False,
     save: Annotated[list[str] | None, typer.Option(help=f"What else to write, once each: {SAVE}.")] = None,
     overlays: Annotated[bool, typer.Option(help="Write the pictures with masks on them.")] = True,
-    batch_size: Annotated[int, typer.Option(help="Pictures of one size that go through the detector together.")] = 1,
-    frame_step: Annotated[int, typer.Option(help="Every so many frames of a video.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures of one size that go through the detector together.")
+    ] = 1,
+    frame_step: Annotated[int, typer.Option(min=1, help="Every so many frames of a video.")] = 1,
     detector: Annotated[
         str | None, typer.Option(help="Where a run's detector is now. [default: where it was when it was cached]")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint of a named detector, if it has moved.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads to read and write. [default: cores, at most 8]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads to read and write. [default: cores, at most 8]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in --out.")] = False,
 ) -> None:
     """Masks on pictures and videos of your own. Exit code 1 says that some files could not be read."""
     for path in model:
         need_model(path)
     need_detector(detector, weights)
+    sizes = whole_numbers("--roi-sizes", roi_sizes) or ()
+    kinds = [*(["overlays"] if overlays else []), *(save or [])]
+    from frozen_cache.stages.predict_request import check_request
+
+    check_request(inputs=inputs, out=out, save=kinds, overwrite=overwrite)
     from frozen_cache.stages.predict import predict as stage
 
     summary = stage(
@@ -59,9 +72,9 @@ def predict(
         classes=None if classes is None else [_name_or_id(text.strip()) for text in classes.split(",")],
         max_detections=max_detections,
         mask_threshold=mask_threshold,
-        roi_sizes=whole_numbers("--roi-sizes", roi_sizes) or (),
+        roi_sizes=sizes,
         guided=guided,
-        save=[*(["overlays"] if overlays else []), *(save or [])],
+        save=kinds,
         batch_size=batch_size,
         frame_step=frame_step,
         device=device,

@@ -22,6 +22,7 @@ from frozen_cache.cli.live import (
     Views,
     Weights,
     live_data,
+    refuse_live_options,
 )
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
@@ -71,7 +72,9 @@ def train_head(
         bool, typer.Option("--show-config", help="Only print every configuration key as TOML: a --preset FILE.toml.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    memory_gb: Annotated[float, typer.Option(help="Memory for cached views that are kept between epochs.")] = 4.0,
+    memory_gb: Annotated[
+        float, typer.Option(min=0, max=1e6, help="Memory for cached views that are kept between epochs.")
+    ] = 4.0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that read views. [default: as many as it takes]")
     ] = None,
@@ -84,10 +87,26 @@ def train_head(
             )
         if live and cache is not None:
             raise UserError("train from a cache or live, one of the two: leave out --cache or --live")
+        if not live:
+            refuse_live_options(
+                detector=detector,
+                weights=weights,
+                images=images,
+                annotations=annotations,
+                val_images=val_images,
+                val_annotations=val_annotations,
+                lsj=lsj,
+                unfreeze=unfreeze,
+                views=views if views != 1 else None,
+                backbone_strides=backbone_strides,
+                only=only,
+                labels=labels,
+                map_=map_,
+            )
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
-    from frozen_cache.training.config import exact_epochs, parse_set
+    from frozen_cache.training.config import exact_epochs, load_config, parse_set
 
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
@@ -100,6 +119,8 @@ def train_head(
         typer.echo(_config_text(preset, overrides, run=out if resume else None))
         return
     assert out is not None
+    if not resume:
+        load_config(preset=preset or "paper", overrides=overrides)
     data = None
     if live:
         data = live_data(

@@ -18,7 +18,7 @@ from frozen_cache.device import pick_device
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
-from frozen_cache.evaluation.compare import Compared, compare, read_results
+from frozen_cache.evaluation.compare import Compared, check_results, compare, read_results
 from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.scorers import CocoApi
@@ -140,6 +140,7 @@ def evaluate(
     refuse_without_masks(reader.attributes, cache)
     with Ownership(out) as owner:
         check_out(out, of | {"cache_fingerprint": reader.attributes.fingerprint}, overwrite=overwrite)
+        named = {str(path): read_results(path) for path in others}
         started = time.perf_counter()
         evaluation = evaluate_cache(
             reader,
@@ -152,7 +153,8 @@ def evaluate(
             threshold=threshold,
         )
         seconds = time.perf_counter() - started
-        named = {str(path): read_results(path, evaluation.truth) for path in others}
+        for name, results in named.items():
+            check_results(name, results, evaluation.truth)
         rows = compare(evaluation.truth, {of["name"]: evaluation.results.all(), **named}) if named else []
         metrics = summary(evaluation, reader, of=of)
         if isinstance(given.segmenter, PromptedSegmenter):

@@ -120,7 +120,9 @@ def extract_features(
         DamagedCacheError: all that was open has been extracted, but committed segments are damaged.
     """
     started = time.perf_counter()
-    _check_numbers(views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_views=segment_views)
+    _check_numbers(
+        views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_images=segment_views, workers=workers
+    )
     reader = ImageReader(bit_depth=bit_depth, max_pixels=max_pixels)
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
     shard = shard or process_share(without_launcher="or give --shard I/N")

@@ -20,15 +20,13 @@ from frozen_cache.errors import UserError
 from frozen_cache.finite_json import write_finite_json
 from frozen_cache.inference.choice import THRESHOLD
 from frozen_cache.inference.images import read_picture
-from frozen_cache.inference.inputs import InputFile, find_inputs
+from frozen_cache.inference.inputs import InputFile
 from frozen_cache.inference.outputs import KINDS, OutputFolder, Picture
 from frozen_cache.inference.segmenter import InstanceSegmenter, PreparedImage, in_batches
-from frozen_cache.inference.video import need_video, read_frames
-from frozen_cache.ownership import Ownership, content_names
+from frozen_cache.inference.video import read_frames
+from frozen_cache.ownership import Ownership
 from frozen_cache.progress import progress_bar, say
-
-MARKER = "predict.json"
-RESULTS = ("segm_results.json", "bbox_results.json", "images.json")
+from frozen_cache.stages.predict_request import MARKER, RESULTS, check_out, check_request
 
 
 @dataclass
@@ -100,17 +98,13 @@ def predict(
     """
     started = time.perf_counter()
     kinds = list(dict.fromkeys(save))
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"--save {kind}: give one of {', '.join(KINDS)}")
-    for name, value in (("--batch-size", batch_size), ("--frame-step", frame_step)):
+    workers = workers if workers is not None else min(8, os.cpu_count() or 1)
+    for name, value in (("--batch-size", batch_size), ("--frame-step", frame_step), ("--workers", workers)):
         if value < 1:
             raise UserError(f"{name} {value}: give 1 or more")
-    files = find_inputs(inputs, apart_from=out)
-    if any(file.is_video for file in files):
-        need_video()
+    files = check_request(inputs=inputs, out=out, save=kinds, overwrite=overwrite)
     with Ownership(out) as owner:
-        _check_out(out, overwrite=overwrite)
+        check_out(out, overwrite=overwrite)
         segmenter = InstanceSegmenter.load(
             model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, guided=guided
         )
@@ -122,11 +116,10 @@ def predict(
         summary = PredictSummary(out)
         images: list[dict[str, Any]] = []
         results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
-        workers = workers if workers is not None else min(8, os.cpu_count() or 1)
         writing: deque[Future[None]] = deque()
         total = None if any(file.is_video for file in files) else len(files)
         bar = progress_bar(desc="predict", unit="img", total=total)
-        with ThreadPoolExecutor(max(1, workers)) as pool, closing(bar):
+        with ThreadPoolExecutor(workers) as pool, closing(bar):
             loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)
             with closing(loaded):
                 for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
@@ -203,17 +196,6 @@ def _load(
         except (BrokenImageError, PermissionError) as error:
             skip(file, error)
     yield from ready(0)
-
-
-def _check_out(out: Path, *, overwrite: bool) -> None:
-    """UserError where `out` is not ours to write into."""
-    names = content_names(out)
-    known = {MARKER, *RESULTS, *KINDS}
-    foreign = [name for name in names if name not in known]
-    if foreign or (names and MARKER not in names):
-        raise UserError(f"--out {out} exists and holds other things ({(foreign or names)[0]}): choose another path")
-    if names and not overwrite:
-        raise UserError(f"--out {out} holds results already: add --overwrite, or choose another path")
 
 
 def _clear(out: Path) -> None:

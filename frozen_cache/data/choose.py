@@ -9,6 +9,7 @@ from typing import cast
 
 from frozen_cache.data.choices import AnnotationChoices, Crowds
 from frozen_cache.errors import UserError
+from frozen_cache.near_names import perhaps_meant
 
 
 def choose_annotations(
@@ -58,10 +59,12 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         return [(left.strip(), right.strip())]
     try:
         content = tomllib.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         raise UserError(
             f"--map {text}: give CATEGORY=LABEL, or a TOML file with a line `category = label` each"
         ) from None
+    except ValueError as error:
+        raise UserError(f"--map {text} is not TOML that can be read: {error}") from None
     return [(str(key), str(value)) for key, value in content.items()]
 
 
@@ -75,7 +78,8 @@ def category_id(text: str, categories: Mapping[int, str], *, option: str) -> int
     if found:
         raise UserError(f"{option}: the categories {', '.join(map(str, found))} are all named {text}: give an id")
     known = ", ".join(list(categories.values())[:10]) + (" ..." if len(categories) > 10 else "")
-    raise UserError(f"{option}: there is no category {text}; the data set has {known}")
+    meant = perhaps_meant(text, categories.values())
+    raise UserError(f"{option}: there is no category {text}{meant}; the data set has {known}")
 
 
 def _label(text: str, names: Mapping[int, str], *, num_labels: int) -> int:
@@ -85,5 +89,7 @@ def _label(text: str, names: Mapping[int, str], *, num_labels: int) -> int:
     number = text.removeprefix("LABEL_")
     if number.isdigit() and int(number) < num_labels:
         return int(number)
-    known = ", ".join(list(names.values())[:10]) or f"labels 0 to {num_labels - 1}"
-    raise UserError(f"--map: the detector has no label {text}; it has {known}")
+    known = (
+        ", ".join(list(names.values())[:10]) + (" ..." if len(names) > 10 else "") or f"labels 0 to {num_labels - 1}"
+    )
+    raise UserError(f"--map: the detector has no label {text}{perhaps_meant(text, names.values())}; it has {known}")

@@ -29,11 +29,11 @@ class Compared:
     """AP by category id; -1 where there is no object."""
 
 
-def read_results(path: Path, truth: COCO) -> list[dict[str, Any]]:
+def read_results(path: Path) -> list[dict[str, Any]]:
     """The mask results in a folder of `evaluate`, or in a COCO result file of any tool.
 
     Raises:
-        UserError: there are none, or they are of other images or categories.
+        UserError: there are none.
     """
     file = path / "segm_results.json" if path.is_dir() else path
     try:
@@ -48,10 +48,15 @@ def read_results(path: Path, truth: COCO) -> list[dict[str, Any]]:
         missing = {"image_id", "category_id", "segmentation", "score"} - set(entry if isinstance(entry, dict) else ())
         if missing:
             raise UserError(f"--compare {file}: entry {at} has no `{min(missing)}`")
+    return results
+
+
+def check_results(name: str, results: list[dict[str, Any]], truth: COCO) -> None:
+    """UserError where `results` are of images or categories that `truth` does not have."""
+    for at, entry in enumerate(results):
         for key, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
             if entry[key] not in known:
-                raise UserError(f"--compare {file}: entry {at} has {key} {entry[key]}, which the cache does not have")
-    return results
+                raise UserError(f"--compare {name}: entry {at} has {key} {entry[key]}, which the cache does not have")
 
 
 def compare(truth: COCO, named: dict[str, list[dict[str, Any]]], *, draws: int = DRAWS) -> list[Compared]:

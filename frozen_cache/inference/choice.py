@@ -12,6 +12,7 @@ from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
 from frozen_cache.inference.instances import Instances
+from frozen_cache.near_names import perhaps_meant
 
 THRESHOLD = 0.3
 """Of scores, where none is given."""
@@ -66,6 +67,7 @@ def places_of(classes: Sequence[str | int] | str, categories: Sequence[Category]
         if not found:
             names = [category["name"] for category in categories]
             more = " ..." if len(names) > 10 else ""
-            raise UserError(f"no class `{wanted}`: known are {', '.join(names[:10])}{more}")
+            meant = perhaps_meant(str(wanted), names)
+            raise UserError(f"no class `{wanted}`{meant}: known are {', '.join(names[:10])}{more}")
         places += found
     return torch.tensor(places, dtype=torch.int64)

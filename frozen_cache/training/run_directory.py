@@ -206,7 +206,7 @@ def load_record(path: Path) -> RunRecord:
         return RunRecord.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise UserError(f"{file} is damaged or of another version: {where}: {first['msg']}") from error
 
 

@@ -64,6 +64,26 @@ def test_a_mistyped_command_line_exits_with_2(arguments, capsys):
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"predict --model r p.jpg --out o {wrong}"
+            for wrong in (
+                *("--threshold 3", "--threshold nan", "--mask-threshold -1", "--max-detections 0"),
+                *("--batch-size 0", "--frame-step 0", "--workers -2"),
+            )
+        ),
+        *(f"train-head --cache c --out o --memory-gb {wrong}" for wrong in ("nan", "inf", "-1")),
+        "extract-features --detector d --images i --annotations a --out o --workers 0",
+        "cache repair c --workers 0",
+    ],
+)
+def test_a_number_out_of_range_names_its_option(line, capsys):
+    assert exit_code(line.split()) == 2
+    assert f"Invalid value for '{line.split()[-2]}'" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(tmp_path, monkeypatch):
     from frozen_cache.errors import UserError
 
@@ -141,6 +161,9 @@ def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "folder").mkdir()
     (tmp_path / "a.json").touch()
+    for file in ("run/run.json", "c.zarr/zarr.json", "masks/predict.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
     extract = "extract-features --images images --annotations a.json --out o.zarr --detector"
     said = {
         "train-head --cache nowhere.zarr --out run": "there is no cache nowhere.zarr",
@@ -169,6 +192,23 @@ def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
         "train-head --live --out r --images images --annotations a.json --detector hf:m": "hf:m: m does not exist",
         "predict --model nowhere picture.jpg --out o --detector hf:moved": "there is no model nowhere",
         "export --run nowhere --out o --detector hf:moved": "hf:moved: moved does not exist",
+        "predict --model run picture.jpg --out o": "picture.jpg: no image or video is there",
+        "predict --model run folder --out o": "folder: no image or video is there",
+        "predict --model run a.json --out folder --save mask": "--save mask: give one of overlays, masks, label-map",
+        "predict --model run a.json --out run": "--out run exists and holds other things (run.json)",
+        "predict --model run a.json --out run/run.json": "--out run/run.json exists and is a file",
+        "predict --model run a.json --out masks": "--out masks holds results already: add --overwrite",
+        "predict --model run a.json --out o --roi-sizes 24,": "--roi-sizes 24,: give whole numbers",
+        "train-head --cache c.zarr --out o --preset papr": "no preset `papr`: known are",
+        "train-head --cache c.zarr --out o --set head.widht=3": "did you mean head.width?",
+        "train-head --cache c.zarr --out o --epochs 0": "configuration key `optim.epochs`",
+        "train-head --cache c.zarr --out o --only cat": "--only goes with --live",
+        "train-head --cache c.zarr --out o --views 2": "--views goes with --live",
+        "train-head --cache c.zarr --out o --lsj": "--lsj goes with --live",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table2 --out o --map a=b": "--map goes with --live",
+        "ablate --cache c.zarr --grid table2 --out o": "give --val-cache",
+        "cache repair c.zarr --images nowhere": "there is no image folder nowhere",
+        "cache repair c.zarr --annotations nowhere.json": "there is no annotation file nowhere.json",
     }
     code = """import json, sys
 from frozen_cache.cli.main import exit_code

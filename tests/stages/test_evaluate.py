@@ -132,6 +132,16 @@ def test_a_comparison_is_paired_and_reads_folders_and_files_alike(results):
         assert shown[entry["name"]] == others
 
 
+@pytest.mark.parametrize("other", ["nowhere", "text.txt", "list.json", "empty"])
+def test_what_cannot_be_compared_with_is_found_before_the_work(cache, tmp_path, monkeypatch, other):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "list.json").write_text("[1]")
+    monkeypatch.setattr("frozen_cache.stages.evaluate.evaluate_cache", lambda *_, **__: pytest.fail("it began"))
+    with pytest.raises(UserError, match=f"--compare .*{other}"):
+        evaluate(cache=cache, out=tmp_path / "out", baseline="box", others=[tmp_path / other])
+
+
 def test_other_results_are_overwritten_only_when_told(cache, results, tmp_path):
     out = tmp_path / "out"
     evaluate(cache=cache, out=out, baseline="box")

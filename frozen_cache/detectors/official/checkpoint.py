@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def opened(path: Path, load: Callable[[Path], Any] = _load_plain) -> Any:
                 "tensors and plain data (if you trust it, save its state dict alone: torch.save({'model': ...}, FILE))"
             ) from None
         raise UserError(f"weights {path}: not a PyTorch checkpoint, or a damaged one") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"weights {path}: not a readable checkpoint, truncated perhaps ({detail})") from None
 

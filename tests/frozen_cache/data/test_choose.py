@@ -43,10 +43,17 @@ def test_names_of_the_user_s_own_labels_count() -> None:
         ({"label_map": ["cat=wolf"]}, "--map: the detector has no label wolf; it has hound, feline"),
         ({"label_map": ["cat=3"]}, "no label 3"),
         ({"label_map": ["nowhere.toml"]}, "--map nowhere.toml: give CATEGORY=LABEL, or a TOML file"),
-        ({"only": ["cow"]}, "--only: there is no category cow"),
+        ({"label_map": ["bad.toml"]}, "--map bad.toml is not TOML that can be read"),
+        ({"label_map": ["cat=felin"]}, r"no label felin \(did you mean feline\?\); it has hound, feline"),
+        ({"only": ["cow"]}, "--only: there is no category cow; the data set has cat, dog"),
+        ({"only": ["Dgo"]}, r"--only: there is no category Dgo \(did you mean dog\?\); the data set has cat, dog"),
         ({"crowds": "no"}, "--crowds no: give as-marked or as-objects"),
     ],
 )
-def test_what_is_not_there_is_named(options: dict[str, Any], said: str) -> None:
+def test_what_is_not_there_is_named(
+    options: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("cat = [")
     with pytest.raises(UserError, match=said):
         choose(**options)

@@ -222,6 +222,8 @@ def test_a_file_without_weights_is_refused(tmp_path: Path, content: Any, words: 
 def test_a_web_page_a_folder_and_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>quota exceeded</html>")
     assert "not a PyTorch checkpoint" in refusal("hdetr-r50", tmp_path / "page.pth")
+    (tmp_path / "text.pth").write_text("text\n")
+    assert "not a readable checkpoint" in refusal("hdetr-r50", tmp_path / "text.pth")
     assert "no such file" in refusal("hdetr-r50", tmp_path)
     assert "no such file" in refusal("hdetr-r50", tmp_path / "absent.pth")
 
