@@ -74,6 +74,14 @@ spent["all"] = time.process_time() - started
 print(json.dumps(spent))
 """
 """`run lengths` are those of the boundary regions, too, in both checkouts."""
+FAST: dict[str, Any] = {"coco_api": "hotcoco", "mixed_precision": "bf16"}
+WAYS: dict[str, dict[str, Any]] = {
+    "now, pycocotools": {},
+    "now, hotcoco": {"coco_api": "hotcoco"},
+    "now, hotcoco, bf16": FAST,
+    "now, hotcoco, bf16, scores from 0.1": FAST | {"threshold": 0.1},
+}
+"""The last two change the last digits of AP."""
 
 
 def run(
@@ -98,13 +106,13 @@ def run(
 
 def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, rounds: int) -> dict[str, Any]:
     """Medians of the seconds, side by side; `before` is a checkout and the head for it."""
-    ways: list[tuple[str, Path, Path, dict[str, Any]]] = [
-        (f"now, {api}", ROOT, head, {"coco_api": api}) for api in ("pycocotools", "hotcoco")
-    ]
+    ways: list[tuple[str, Path, Path, dict[str, Any]]] = [(name, ROOT, head, options) for name, options in WAYS.items()]
     if before is not None:
         ways.insert(0, ("before", *before, {}))
     found: dict[str, Any] = {}
-    for what in ("filled boxes", "trained head"):
+    for what in ("trained head", "filled boxes"):
+        if what == "filled boxes":  # no network: no precision to choose
+            ways = [way for way in ways if "mixed_precision" not in way[-1]]
         seconds: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in ways}
         for _ in range(rounds):
             for way, checkout, trained, options in ways:
@@ -116,7 +124,7 @@ def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, rounds: i
         for way, each in found[what].items():
             if before is not None and way != "before":
                 each |= {f"{kind}_ratio": round(found[what]["before"][kind] / each[kind], 2) for kind in tuple(each)}
-            print(f"{what:14} {way:20} {each}", flush=True)
+            print(f"{what:14} {way:36} {each}", flush=True)
     return found
 
 
@@ -206,6 +214,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--head-before", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--whole", action="store_true", help="not the parts, whose figures stay")
     parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
     kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
@@ -215,7 +224,8 @@ def main() -> None:
         cache, head = given.cache.resolve(), given.head.resolve()
         before = None if given.before is None else (given.before.resolve(), (given.head_before or head).resolve())
         kept["conditions"] = conditions() | {"before": commit(before[0]) if before else None}
-        kept["images_a_processor_second"] = parts(cache, head, before)
+        if not given.whole:
+            kept["images_a_processor_second"] = parts(cache, head, before)
         kept["seconds"] = compare(cache, head, before, given.rounds)
     RESULT.write_text(json.dumps(kept, indent=2) + "\n")
 
