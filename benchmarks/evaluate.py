@@ -74,6 +74,7 @@ spent["all"] = time.process_time() - started
 print(json.dumps(spent))
 """
 """`run lengths` are those of the boundary regions, too, in both checkouts."""
+SUBJECTS = ("trained head", "filled boxes")
 FAST: dict[str, Any] = {"coco_api": "hotcoco", "mixed_precision": "bf16"}
 WAYS: dict[str, dict[str, Any]] = {
     "now, pycocotools": {},
@@ -104,13 +105,13 @@ def run(
     return found
 
 
-def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, rounds: int) -> dict[str, Any]:
+def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, *, of: list[str], rounds: int) -> dict[str, Any]:
     """Medians of the seconds, side by side; `before` is a checkout and the head for it."""
     ways: list[tuple[str, Path, Path, dict[str, Any]]] = [(name, ROOT, head, options) for name, options in WAYS.items()]
     if before is not None:
         ways.insert(0, ("before", *before, {}))
     found: dict[str, Any] = {}
-    for what in ("trained head", "filled boxes"):
+    for what in of:
         if what == "filled boxes":  # no network: no precision to choose
             ways = [way for way in ways if "mixed_precision" not in way[-1]]
         seconds: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in ways}
@@ -214,6 +215,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--head-before", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--of", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--whole", action="store_true", help="not the parts, whose figures stay")
     parser.add_argument("--memory", action="store_true")
     given = parser.parse_args()
@@ -226,7 +228,7 @@ def main() -> None:
         kept["conditions"] = conditions() | {"before": commit(before[0]) if before else None}
         if not given.whole:
             kept["images_a_processor_second"] = parts(cache, head, before)
-        kept["seconds"] = compare(cache, head, before, given.rounds)
+        kept["seconds"] = compare(cache, head, before, of=given.of, rounds=given.rounds)
     RESULT.write_text(json.dumps(kept, indent=2) + "\n")
 
 
