@@ -169,7 +169,9 @@ def guesses(work: Path, *, train: Path, rois: int) -> dict[str, Any]:
                 targets=true,
                 pixels=partial(truth.pixels, index, view),
             )
-            one, other = collector.targets().guess > 0.5, true > 0.5
+            guess = collector.targets().guess
+            assert guess is not None
+            one, other = guess > 0.5, true > 0.5
             shares = (one & other).sum((1, 2)) / (one | other).sum((1, 2)).clamp(min=1)
             found.setdefault(name, []).append(shares[other.any((1, 2))])
     return {name: round(torch.cat(parts).mean().item(), 4) for name, parts in found.items()} | {

@@ -125,7 +125,9 @@ def relabel(
     ] = None,
     masks_from: Annotated[
         str | None,
-        typer.Option(help="hf:DIR_OR_HUB_ID of a Segment Anything model: masks for objects that have boxes alone."),
+        typer.Option(
+            help="hf:DIR_OR_HUB_ID of a Segment Anything model, or a run: masks for objects that have boxes alone."
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images for --masks-from. [default: where the cache was made]")

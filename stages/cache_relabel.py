@@ -1,4 +1,4 @@
-"""New annotations on a cache that is there, without the detector: of a file, or masks that a prompted model gives."""
+"""New annotations on a cache that is there, without the detector: of a file, or masks that a model gives."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ from frozen_cache.progress import progress_bar
 from frozen_cache.prompted.answers import LEAST_IOU
 from frozen_cache.prompted.model import load_prompted
 from frozen_cache.remote import CachePath
-from frozen_cache.report.photographs import photographs
+from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.cache_subset import refuse_own_source
+from frozen_cache.stages.head_masks import HeadMasks
 from frozen_cache.stages.prompted_masks import (
+    MaskMaker,
     MaskPrompts,
     PromptedMasks,
+    PrompterMasks,
     kept_beside,
     prompted_data,
     prompted_masks,
@@ -54,7 +57,7 @@ class Relabelled:
     left: int
     """Segments that another process is still making."""
     masks: PromptedMasks | None = None
-    """Of a prompted model; None where none was asked, or the cache was there already."""
+    """Of a model; None where none was asked, or the cache was there already."""
 
     def text(self) -> str:
         """For people."""
@@ -85,7 +88,7 @@ def cache_relabel(
     device: str = "auto",
 ) -> Relabelled:
     """Make the cache `out` of the maps and queries of the cache `path` and of other annotations of its images, or of
-    masks that a prompted model gives to the boxes of its objects, or both.
+    masks that a model gives to the boxes of its objects, or both.
 
     Maps are hard links to the files of `path`, where the file system has these. Killed and called again it goes on.
 
@@ -93,10 +96,13 @@ def cache_relabel(
         annotations: COCO instances file; None for those of `path`, with `masks_from`.
         crowds, skip_bad_annotations, only, labels, label_map, force: as for `extract_features`; `labels` are those of
             `path` where none are given.
-        masks_from: `hf:DIR_OR_HUB_ID` of a model that makes masks of boxes, for objects without masks.
-        images: folder of the pictures that it sees; None for where the cache was made, or for those that it holds.
+        masks_from: `hf:DIR_OR_HUB_ID` of a model that makes masks of boxes, for objects without masks; or a run
+            directory, whose head makes them from the cached features.
+        images: folder of the pictures that it sees (of a head: whose colours correct its masks, where they are at
+            hand); None for where the cache was made, or for those that it holds.
         replace_masks: let it make the masks of objects that have one, too.
-        least_iou: predicted IoU below which its masks are refused; None for 0.5.
+        least_iou: predicted IoU below which its masks are refused; None for 0.5. Of a head without mask scoring, the
+            mean probability of the mask.
         device: where it runs.
 
     Raises:
@@ -143,8 +149,7 @@ def cache_relabel(
         if annotations is not None:
             pictures.names = {image.id: image.file_name for image in found}
         prompts = MaskPrompts(
-            prompter=load_prompted(masks_from, device=pick_device(device)),
-            pictures=pictures,
+            maker=_maker(masks_from, path, relabelling, pictures, device=device),
             least_iou=LEAST_IOU if least_iou is None else least_iou,
             replace_masks=replace_masks,
         )
@@ -164,6 +169,20 @@ def cache_relabel(
     if masks is not None and not left:
         remove_tree(kept_beside(out))
     return Relabelled(out, len(reader), attributes.data.counts.objects, unused, left, masks)
+
+
+def _maker(
+    masks_from: str, path: CachePath, relabelling: Relabelling, pictures: Photographs, *, device: str
+) -> MaskMaker:
+    """A prompted model, or a head that was trained here."""
+    if masks_from.startswith("hf:"):
+        return PrompterMasks(load_prompted(masks_from, device=pick_device(device)), pictures)
+    if not Path(masks_from).exists():
+        raise UserError(
+            f"--masks-from {masks_from} does not exist: give hf:FOLDER or hf:ORG/NAME of a model of "
+            "transformers, or a run directory of train-head"
+        )
+    return HeadMasks(Path(masks_from), path, relabelling, pictures, device=device)
 
 
 def _of_file(

@@ -1,15 +1,17 @@
-"""The masks that a prompted model gives to annotated boxes: asked for image by image, kept as they come."""
+"""The masks that a model gives to annotated boxes: asked for image by image, kept as they come."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from frozen_cache.cache.attributes import DataAttributes, PromptedBy
 from frozen_cache.data.annotation import CocoAnnotation
@@ -26,12 +28,74 @@ from frozen_cache.remote import CachePath, RemotePath
 from frozen_cache.report.photographs import Photographs
 
 
+class MaskMaker(Protocol):
+    """Gives masks to annotated boxes."""
+
+    by: PromptedBy
+    """What made them."""
+    question: list[Any]
+    """Plain values: all that its masks depend on, besides images and annotations."""
+
+    def check(self, images: Sequence[CocoImage]) -> None:
+        """UserError where something is missing for the images, which have objects that are asked for."""
+        ...
+
+    def __call__(self, image: CocoImage, asked: list[int]) -> Iterator[tuple[Tensor, float] | None]:
+        """For each of these annotations of an image, (H, W) float32 at its size, positive in the mask, and the IoU
+        that the mask is thought to have; None where it has no answer."""
+        ...
+
+
+class PrompterMasks:
+    """A prompted model as the maker of masks.
+
+    Args:
+        prompter: the model.
+        pictures: that it sees.
+    """
+
+    def __init__(self, prompter: Prompter, pictures: Photographs) -> None:
+        self._prompter, self._pictures = prompter, pictures
+        self.by = PromptedBy(model=prompter.name, sha256=prompter.sha256)
+        self.question: list[Any] = [prompter.sha256]
+
+    def check(self, images: Sequence[CocoImage]) -> None:
+        """UserError where a picture is missing."""
+        pictures = self._pictures
+        lost = [image.id for image in images if not pictures.at_hand(image.id)]
+        if lost and pictures.folder is None:
+            raise UserError(
+                "--masks-from reads the images, which the cache does not hold (--c1 recomputed keeps them), and whose "
+                "folder is not known: give --images FOLDER"
+            )
+        if lost and not pictures.names:
+            raise UserError(
+                f"--masks-from reads the images in {pictures.folder}, and it is not known how they are named: "
+                "give --annotations FILE"
+            )
+        if lost:
+            name = pictures.names.get(lost[0], "of unknown name")
+            raise UserError(
+                f"--masks-from reads the images: {len(lost)} of {len(images)} are not in {pictures.folder}, the "
+                f"first is image {lost[0]} ({name}): give --images FOLDER"
+            )
+
+    def __call__(self, image: CocoImage, asked: list[int]) -> Iterator[tuple[Tensor, float] | None]:
+        """See `MaskMaker`."""
+        picture = self._pictures.find(image.id, (image.height, image.width))
+        if picture is None:
+            name = self._pictures.names.get(image.id, "")
+            raise UserError(f"image {image.id} ({name}) of {self._pictures.folder} cannot be read, or has another size")
+        boxes = _corners([image.annotations[place] for place in asked], image)
+        for logits, iou in self._prompter(picture, boxes):
+            yield from zip(logits, iou.tolist(), strict=True)
+
+
 @dataclass(frozen=True)
 class MaskPrompts:
     """What is asked of a model: a mask for the box of each object that has none."""
 
-    prompter: Prompter
-    pictures: Photographs
+    maker: MaskMaker
     least_iou: float
     """Refuse masks whose predicted IoU is lower."""
     replace_masks: bool
@@ -40,7 +104,7 @@ class MaskPrompts:
     @property
     def question(self) -> str:
         """sha256 of all that the answers depend on, besides images and annotations."""
-        told = [self.prompter.sha256, self.least_iou, self.replace_masks]
+        told = [*self.maker.question, self.least_iou, self.replace_masks]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def asked(self, image: CocoImage) -> list[int]:
@@ -53,44 +117,20 @@ class MaskPrompts:
         ]
 
     def check(self, images: Sequence[CocoImage]) -> None:
-        """UserError where nothing is to be asked, or a picture is missing."""
+        """UserError where nothing is to be asked, or something is missing."""
         asked = [image for image in images if self.asked(image)]
         if not asked:
             raise UserError("--masks-from: all objects have masks; --replace-masks gives them others")
-        lost = [image.id for image in asked if not self.pictures.at_hand(image.id)]
-        if lost and self.pictures.folder is None:
-            raise UserError(
-                "--masks-from reads the images, which the cache does not hold (--c1 recomputed keeps them), and whose "
-                "folder is not known: give --images FOLDER"
-            )
-        if lost and not self.pictures.names:
-            raise UserError(
-                f"--masks-from reads the images in {self.pictures.folder}, and it is not known how they are named: "
-                "give --annotations FILE"
-            )
-        if lost:
-            name = self.pictures.names.get(lost[0], "of unknown name")
-            raise UserError(
-                f"--masks-from reads the images: {len(lost)} of {len(asked)} are not in {self.pictures.folder}, the "
-                f"first is image {lost[0]} ({name}): give --images FOLDER"
-            )
+        self.maker.check(asked)
 
     def answers(self, image: CocoImage, asked: list[int]) -> Answers:
         """What the model says of these annotations of an image."""
-        picture = self.pictures.find(image.id, (image.height, image.width))
-        if picture is None:
-            name = self.pictures.names.get(image.id, "")
-            raise UserError(f"image {image.id} ({name}) of {self.pictures.folder} cannot be read, or has another size")
-        boxes = _corners([image.annotations[place] for place in asked], image)
-        found = [
-            judged(logits, float(iou), image.annotations[place].bbox, least_iou=self.least_iou)
-            for place, (logits, iou) in zip(
-                asked,
-                (pair for part in self.prompter(picture, boxes) for pair in zip(*part, strict=True)),
-                strict=True,
-            )
-        ]
-        return dict(zip(asked, found, strict=True))
+        return {
+            place: Answer(refusal="unmatched")
+            if made is None
+            else judged(made[0], made[1], image.annotations[place].bbox, least_iou=self.least_iou)
+            for place, made in zip(asked, self.maker(image, asked), strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -143,11 +183,10 @@ def prompted_data(data: DataAttributes, found: PromptedMasks, prompts: MaskPromp
     annotations = [annotation for image in found.images for annotation in image.annotations]
     kinds = Counter(annotation.kind for annotation in annotations)
     before = () if prompts.replace_masks else data.masks_from
-    by = PromptedBy(model=prompts.prompter.name, sha256=prompts.prompter.sha256)
     return data.model_copy(
         update={
             "points": points_room((annotation.kind, annotation.points) for annotation in annotations),
-            "masks_from": tuple(dict.fromkeys([*before, by])),
+            "masks_from": tuple(dict.fromkeys([*before, prompts.maker.by])),
             "counts": data.counts.model_copy(
                 update={
                     "points_alone": kinds[Kind.POINTS],

@@ -74,7 +74,7 @@ class AnnotationCounts(BaseModel):
     boxes_alone: int = added_later(0)
     """Without masks or points."""
     prompted_masks: int = added_later(0)
-    """Given by a prompted model."""
+    """Given by a model (`cache relabel --masks-from`)."""
     refused_masks: int = added_later(0)
     """Given by one, and not believed: these objects are counted above."""
 
@@ -95,8 +95,8 @@ class AnnotationCounts(BaseModel):
             (self.other_classes, "annotations left out: of other classes (--only)"),
             (self.points_alone, "without masks: points in and outside of the object"),
             (self.boxes_alone, "without masks: boxes alone"),
-            (self.prompted_masks, "masks given by a prompted model to boxes"),
-            (self.refused_masks, "masks of a prompted model not believed: these objects have no mask"),
+            (self.prompted_masks, "masks given by a model to boxes"),
+            (self.refused_masks, "masks of a model not believed: these objects have no mask"),
             (self.malformed, "malformed annotations left out (--skip-bad-annotations)"),
         ]
         return [f"{count:,} {what}" for count, what in kinds if count]

@@ -123,7 +123,7 @@ class ViewsSegmenter:
                 continue
             asked = replace(other.take(partners), boxes=boxes[rows], labels=view.labels[rows], scores=view.scores[rows])
             found = self.segmenter(asked)
-            seen = _inside(found.boxes, found.masks.shape[-1])
+            seen = seen_cells(found.boxes, found.masks.shape[-1])
             there, seen = (part.flip(-1) if other.transform.flip else part for part in (found.masks * seen, seen))
             masks[rows] += there
             cells[rows] += seen
@@ -143,7 +143,7 @@ def _same(view: CachedView, boxes: Tensor, other: CachedView) -> tuple[Tensor, T
     return rows, partner[rows]
 
 
-def _inside(boxes: Tensor, side: int) -> Tensor:
+def seen_cells(boxes: Tensor, side: int) -> Tensor:
     """(N, side, side) 1 where a cell's centre lies within the view, else 0."""
     centres = cell_centres(boxes, side)
     return ((centres >= 0) & (centres <= 1)).all(-1).to(boxes.dtype)

@@ -20,6 +20,7 @@ LEAST_INSIDE = 0.5
 LEAST_BOX_IOU = 0.5
 """Of the mask's own box with the box that it was asked for."""
 REFUSALS = {
+    "unmatched": "no detection is matched with the object, so the head has no query for it",
     "unsure": "the model's own estimate of their IoU is low",
     "empty": "no pixel lies in the box",
     "outside": "most of the mask lies outside of the box",
@@ -42,7 +43,7 @@ def judged(logits: Tensor, iou: float, box: tuple[float, float, float, float], *
     """A model's answer: its mask, what lies outside of the box cut off, or why it is refused.
 
     Args:
-        logits: (H, W) at the image's size.
+        logits: (H, W) at the image's size; positive in the mask.
         iou: as the model predicts it.
         box: that was asked for: x, y, width, height in pixels.
         least_iou: refuse masks whose predicted IoU is lower.

@@ -24,7 +24,7 @@ def data_section(attributes: CacheAttributes) -> Section:
         caption = f"{counts.objects:,} objects of {len(rows)} classes, {counts.crowds:,} crowds"
         blocks.append(Table(["class", "objects"], rows, caption=caption, folded=len(rows) > MANY))
     checks = [(what, number) for number, what in (line.split(" ", 1) for line in counts.lines())]
-    checks += [("masks made by a prompted model", str(by)) for by in data.masks_from]
+    checks += [("masks made by a model", str(by)) for by in data.masks_from]
     if data.missing:
         checks.append(("annotated images without a file, left out", f"{len(data.missing):,}"))
     if checks:

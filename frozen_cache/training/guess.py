@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, roi_align
 
 from frozen_cache.boxes import enlarged
+from frozen_cache.masks.points import sample_points
 from frozen_cache.training.colours import lab
 from frozen_cache.training.told_points import Places, Points, nearness, told
 
@@ -27,7 +28,13 @@ ROUNDS = 3
 
 
 def guessed_masks(
-    pixels: Tensor | None, *, rois: Tensor, boxes: Tensor, side: int, points: Points | None = None
+    pixels: Tensor | None,
+    *,
+    rois: Tensor,
+    boxes: Tensor,
+    side: int,
+    points: Points | None = None,
+    prior: Tensor | None = None,
 ) -> Tensor:
     """Probabilities that the cells of RoIs are their objects; 0 outside of the boxes.
 
@@ -37,6 +44,8 @@ def guessed_masks(
         boxes: (N, 4) of the objects, xyxy in 0..1 of their RoIs; may leave them.
         side: R.
         points: in and outside of the objects; None for none.
+        prior: (N, S, S) log odds of the RoIs' cells, where more is known of the objects than their boxes: in place of
+            the ellipses.
 
     Returns:
         (N, R, R) float32.
@@ -45,13 +54,13 @@ def guessed_masks(
         return torch.zeros(0, side, side)
     points = Points.none(len(rois)) if points is None else points
     inner, around = _colours(pixels, rois, side), _colours(pixels, enlarged(rois, CONTEXT), SAMPLES)
-    cells = _places(boxes, _grid(side).expand(len(rois), -1, -1), inner)
-    spots = _places(boxes, points.at, _at(inner, points.at, side=side))
-    window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around)
-    prior = told(window, spots, points, boxes=boxes)
-    inside, kernel = prior.sigmoid(), nearness(around, around, LIKENESS)
+    cells = _places(boxes, _grid(side).expand(len(rois), -1, -1), inner, prior)
+    spots = _places(boxes, points.at, _at(inner, points.at, side=side), prior)
+    window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around, prior)
+    before = told(window, spots, points, boxes=boxes)
+    inside, kernel = before.sigmoid(), nearness(around, around, LIKENESS)
     for _ in range(ROUNDS):
-        inside = (prior + _log_ratio(kernel, inside)).sigmoid()
+        inside = (before + _log_ratio(kernel, inside)).sigmoid()
     cells, spots = (
         replace(each, odds=each.odds + _log_ratio(nearness(each.colours, around, LIKENESS), inside))
         for each in (cells, spots)
@@ -59,12 +68,12 @@ def guessed_masks(
     return told(cells, spots, points, boxes=boxes).sigmoid().view(-1, side, side)
 
 
-def _places(boxes: Tensor, at: Tensor, colours: Tensor) -> Places:
-    """(N, C, 2) places of RoIs, likely of their objects, xyxy in 0..1 of them, by the ellipses in the boxes: minus
-    infinity outside of these."""
+def _places(boxes: Tensor, at: Tensor, colours: Tensor, prior: Tensor | None) -> Places:
+    """(N, C, 2) places of RoIs, likely of their objects, xyxy in 0..1 of them, by the ellipses in the boxes, or by what
+    is known before: minus infinity outside of the boxes."""
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     off = (at - centre[:, None]) / half[:, None].clamp(min=1e-6)
-    odds = STEEPNESS * (1 - off.square().sum(-1))
+    odds = STEEPNESS * (1 - off.square().sum(-1)) if prior is None else sample_points(prior, at)
     return Places(at, odds.masked_fill((off.abs() > 1).any(-1), -torch.inf), colours)
 
 

@@ -28,13 +28,14 @@ def weak_losses(
         progress: share of the run's steps that are done: the pairwise loss grows over the first.
     """
     boxed = logits.index_select(0, weak.boxed)
-    likely = boxed.flatten(1), weak.guess.flatten(1)
     losses = {
-        "guess": config.guess * (bce_loss(*likely, count) + dice_loss(*likely, count)),
         "projection": config.projection * projection_loss(boxed, targets.index_select(0, weak.boxed), count),
         "annotated": config.annotated
         * annotated_loss(logits.index_select(0, weak.pointed), weak.points, weak.inside, weak.known, count),
     }
+    if weak.guess is not None:
+        likely = boxed.flatten(1), weak.guess.flatten(1)
+        losses["guess"] = config.guess * (bce_loss(*likely, count) + dice_loss(*likely, count))
     if weak.alike is not None:
         grown = min(1.0, progress / config.pairwise_warmup) if config.pairwise_warmup else 1.0
         losses["pairwise"] = config.pairwise * grown * pairwise_loss(boxed, weak.alike, count)

@@ -27,8 +27,8 @@ class WeakTargets:
     """(M,) int64 RoIs of objects with masks."""
     boxed: Tensor
     """(B,) int64 RoIs of objects without masks; each has a box, and so a projection."""
-    guess: Tensor
-    """(B, R, R) probabilities of their masks (`guess.guessed_masks`)."""
+    guess: Tensor | None
+    """(B, R, R) probabilities of their masks (`guess.guessed_masks`); None where no loss asks for them."""
     alike: Tensor | None
     """(B, 4, R, R) bool pairs of cells of these that look alike (`colours.alike`); None without pictures."""
     pointed: Tensor
@@ -57,11 +57,13 @@ class WeakCollector:
         room: P, points that an object can have.
         pictures: whether the views' pixels can be had.
         colours: whether pairs of cells are compared by colour.
+        guesses: whether masks are guessed.
         side: R.
     """
 
-    def __init__(self, *, room: int, pictures: bool, colours: bool, side: int) -> None:
-        self._room, self._pictures, self._colours = room, pictures, colours and pictures
+    def __init__(self, *, room: int, pictures: bool, colours: bool, side: int, guesses: bool = True) -> None:
+        self._room, self._colours, self._guesses = room, colours and pictures, guesses
+        self._pictures = pictures and (colours or guesses)
         self._kinds = [np.zeros(0, dtype=np.int64)]
         self._points = [Points(torch.zeros(0, room, 2), torch.zeros(0, room), torch.zeros(0, room))]
         self._alike = [torch.zeros(0, len(STEPS), side, side, dtype=torch.bool)]
@@ -91,15 +93,16 @@ class WeakCollector:
         known = truth.supervision or all_masks(len(truth.boxes), self._room)
         kinds = known.kinds[objects.numpy()]
         self._kinds.append(kinds)
-        points = _shown(torch.from_numpy(known.with_room(self._room).points[objects.numpy()]), corners)
+        points = shown_points(torch.from_numpy(known.with_room(self._room).points[objects.numpy()]), corners)
         self._points.append(points)
         boxed = torch.from_numpy(np.flatnonzero(kinds != Kind.MASK))
         view = pixels() if self._pictures and len(boxed) else None
         if self._colours and view is not None:
             self._alike.append(alike(view, rois[boxed], targets[boxed]))
-        boxes = _within(torch.from_numpy(truth.boxes)[objects[boxed]], corners[boxed])
-        guess = guessed_masks(view, rois=rois[boxed], boxes=boxes, side=self._side, points=points.take(boxed))
-        self._guess.append(guess)
+        if self._guesses:
+            boxes = within(torch.from_numpy(truth.boxes)[objects[boxed]], corners[boxed])
+            guess = guessed_masks(view, rois=rois[boxed], boxes=boxes, side=self._side, points=points.take(boxed))
+            self._guess.append(guess)
 
     def targets(self) -> WeakTargets:
         """Of all RoIs that were taken in, in their order."""
@@ -112,7 +115,7 @@ class WeakCollector:
         return WeakTargets(
             masked=masked,
             boxed=boxed,
-            guess=torch.cat(self._guess),
+            guess=torch.cat(self._guess) if self._guesses else None,
             alike=torch.cat(self._alike) if self._colours else None,
             pointed=pointed,
             points=points.at,
@@ -134,17 +137,17 @@ def weak_collector(
     room = attributes.data.points
     if room is None:
         return None
-    return WeakCollector(room=room, pictures=pictures, colours=config.pairwise > 0, side=side)
+    return WeakCollector(room=room, pictures=pictures, colours=config.pairwise > 0, guesses=config.guess > 0, side=side)
 
 
-def _shown(points: Tensor, corners: Tensor) -> Points:
+def shown_points(points: Tensor, corners: Tensor) -> Points:
     """Points (N, P, 3) of objects, as `Supervision` has them, in RoIs, xyxy in the same pixels."""
-    at = _within(points[..., :2], corners[:, None])
+    at = within(points[..., :2], corners[:, None])
     known = (points[..., 2] != NO_POINT) & (at >= 0).all(-1) & (at <= 1).all(-1)
     return Points(at, (points[..., 2] == 1).float(), known.float())
 
 
-def _within(places: Tensor, corners: Tensor) -> Tensor:
+def within(places: Tensor, corners: Tensor) -> Tensor:
     """Points x, y, or boxes xyxy, as they lie in the boxes `corners`, xyxy: in 0..1 of these."""
     corner, far = corners[..., :2], corners[..., 2:]
     pairs = places.unflatten(-1, (-1, 2))

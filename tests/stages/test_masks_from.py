@@ -57,7 +57,7 @@ def test_a_model_that_knows_the_masks_makes_the_cache_that_the_masks_make(
     assert attributes.data.points is None and attributes.data.counts.without_masks == 0
     assert [(by.model, by.sha256) for by in attributes.data.masks_from] == [("hf:truth", "5" * 64)]
     text = cache_info(tmp_path / "own.zarr").text()
-    assert "12 masks given by a prompted model" in text and "hf:truth (sha256 555555555555)" in text
+    assert "12 masks given by a model" in text and "hf:truth (sha256 555555555555)" in text
     if "stem" not in kind:
         cache_relabel(tmp_path / "masks.zarr", annotations=boxes, out=tmp_path / "both.zarr", masks_from=MODEL)
         assert_same(tmp_path / "both.zarr", tmp_path / "masks.zarr")
@@ -120,7 +120,7 @@ def test_absurd_masks_are_counted_and_the_boxes_stay(
         assert_same(out, tmp_path / "boxes.zarr")
         attributes = CacheReader(out).attributes
         assert (attributes.data.points, attributes.data.counts.boxes_alone) == (0, 12)
-        assert "12 masks of a prompted model not believed" in cache_info(out).text()
+        assert "12 masks of a model not believed" in cache_info(out).text()
 
 
 def test_a_mask_is_cut_at_its_box_which_stays_and_matches(

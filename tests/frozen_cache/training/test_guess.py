@@ -200,3 +200,37 @@ def test_its_gradient_lowers_every_cell_outside_of_the_box_and_leads_to_the_obje
             assert logits.grad is not None and (logits.grad[box == 0] > 0).all()
         optimizer.step()
     assert iou(logits.detach().sigmoid(), truth) > 0.85
+
+
+def test_what_is_known_before_takes_the_place_of_the_ellipse() -> None:
+    box = in_roi(BOX)
+    known = torch.full((1, SIDE, SIDE), -2.0)
+    known[:, :, : SIDE // 2] = 2.0
+    alone = guessed_masks(None, rois=ROI, boxes=box, side=SIDE, prior=known)
+    inside = guessed_masks(None, rois=ROI, boxes=box, side=SIDE) > 0
+    torch.testing.assert_close(alone, known.sigmoid() * inside)
+    # The left half is half wedge and half ground: that red is the object is told by the picture and a hint.
+    hint = cells(wedge()) * 1.0 - 0.5
+    coloured = guessed_masks(picture(wedge()), rois=ROI, boxes=box, side=SIDE, prior=hint)
+    assert iou(coloured, cells(wedge())) > 0.85
+    point = Points(torch.tensor([[[0.75, 0.5]]]), torch.ones(1, 1), torch.ones(1, 1))
+    told = guessed_masks(None, rois=ROI, boxes=box, side=SIDE, prior=known, points=point)
+    at = SIDE // 2, SIDE * 3 // 4
+    assert told[0][at] > alone[0][at] + 0.2
+
+
+def test_nothing_is_guessed_where_no_loss_asks_for_it() -> None:
+    def never() -> Tensor:
+        raise AssertionError("the picture was made")
+
+    collector = WeakCollector(room=0, pictures=True, colours=False, side=SIDE, guesses=False)
+    x0, y0, x1, y1 = to_pixels(BOX, VIEW)[0].tolist()
+    truth: Any = SimpleNamespace(
+        boxes=np.array([[x0, y0, x1, y1]], dtype=np.float32), supervision=Supervision.of([Kind.BOX], [[]])
+    )
+    given = {"rois": ROI, "corners": to_pixels(ROI, VIEW), "targets": torch.zeros(1, SIDE, SIDE)}
+    collector.add(truth, torch.zeros(1, dtype=torch.int64), pixels=never, **given)
+    weak = collector.targets()
+    assert weak.guess is None and weak.boxed.tolist() == [0]
+    logits = torch.zeros(1, SIDE, SIDE)
+    assert "guess" not in weak_losses(logits, given["targets"], weak, LossConfig(guess=0), count=1.0, progress=1.0)

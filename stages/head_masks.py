@@ -1,0 +1,117 @@
+"""Masks that a trained head gives to annotated boxes: the second round of learning from boxes or points alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozen_cache.boxes import to_pixels, to_unit
+from frozen_cache.cache.attributes import PromptedBy
+from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cache.relabel import Relabelling
+from frozen_cache.data.annotation import CocoAnnotation
+from frozen_cache.data.coco import CocoImage
+from frozen_cache.data.supervision import Supervision
+from frozen_cache.device import pick_device
+from frozen_cache.evaluation.object_masks import ObjectMasks, object_masks
+from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
+from frozen_cache.masks.paste import paste_window
+from frozen_cache.remote import CachePath
+from frozen_cache.report.photographs import Photographs
+from frozen_cache.training.guess import guessed_masks
+from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.trained_head import check_fits, load_head, run_of
+from frozen_cache.training.weak_targets import shown_points, within
+
+SUREST = 1e-4
+"""Probabilities nearer to 0 or 1 are no surer."""
+
+
+class HeadMasks:
+    """A head as the maker of masks (`MaskMaker`): the mean over an image's cached views, corrected by the colours of
+    the picture, where that is at hand, and by the points that are known of the object.
+
+    Args:
+        run: its run directory, or a checkpoint in one.
+        cache: whose features it reads.
+        relabelling: gives the cache's views the objects that are asked for.
+        pictures: of the images.
+        device: auto, cpu, cuda.
+
+    Raises:
+        UserError: there is no such head, or it is of another detector or other categories.
+    """
+
+    def __init__(
+        self, run: Path, cache: CachePath, relabelling: Relabelling, pictures: Photographs, *, device: str
+    ) -> None:
+        record = load_record(run_of(run, option="--masks-from"))
+        self._reader = CacheReader(cache, c1_scale=record.backbone_scale)
+        head, record, file = load_head(run)
+        check_fits(record, self._reader, head=run, cache=cache)
+        self._segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=pick_device(device))
+        self._relabelling, self._pictures = relabelling, pictures
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.by = PromptedBy(model=f"the head of {run_of(run).resolve().name}", sha256=sha256)
+        self.question: list[Any] = ["head", sha256, self._reader.attributes.fingerprint, pictures.note == ""]
+        self._views: dict[int, list[int]] = defaultdict(list)
+        for at, (image, _) in enumerate(self._reader.views):
+            self._views[image].append(at)
+
+    def check(self, images: Sequence[CocoImage]) -> None:
+        """Nothing is missing: without pictures, colours do not count."""
+
+    def __call__(self, image: CocoImage, asked: list[int]) -> Iterator[tuple[Tensor, float] | None]:
+        """See `MaskMaker`."""
+        annotations = [image.annotations[place] for place in asked]
+        views = (self._relabelling.view(read_for(self._segmenter, self._reader, at)) for at in self._views[image.id])
+        size = image.height, image.width
+        corners = _corners(annotations)
+        ids = [annotation.id for annotation in annotations]
+        found = object_masks(views, self._segmenter, ids=ids, boxes=to_unit(corners, size))
+        made = dict(zip(found.places, self._corrected(image, annotations, corners, found), strict=True))
+        scores = dict(zip(found.places, found.scores.tolist(), strict=True))
+        for place in range(len(asked)):
+            yield (_pasted(*made[place], size), scores[place]) if place in made else None
+
+    def _corrected(
+        self, image: CocoImage, annotations: list[CocoAnnotation], corners: Tensor, found: ObjectMasks
+    ) -> Iterator[tuple[np.ndarray, list[float]]]:
+        """Probabilities, and the boxes xyxy in pixels that they cover."""
+        size = image.height, image.width
+        picture = self._pictures.find(image.id, size)
+        pixels = None if picture is None else torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        covered = to_pixels(found.boxes, size)
+        known = Supervision.of(
+            [annotations[place].kind for place in found.places], [annotations[place].points for place in found.places]
+        )
+        masks = guessed_masks(
+            pixels,
+            rois=found.boxes,
+            boxes=within(corners[found.places], covered),
+            side=found.masks.shape[-1],
+            points=shown_points(torch.from_numpy(known.points), covered),
+            prior=found.masks.logit(SUREST),
+        )
+        yield from zip(masks.numpy(), covered.tolist(), strict=True)
+
+
+def _corners(annotations: list[CocoAnnotation]) -> Tensor:
+    """(N, 4) float32 xyxy in pixels of the image."""
+    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    return torch.from_numpy(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)).float()
+
+
+def _pasted(mask: np.ndarray, box: list[float], size: tuple[int, int]) -> Tensor:
+    """(H, W), positive where the mask is likely."""
+    window, top, left = paste_window(mask, box, size)
+    whole = np.full(size, -0.5, dtype=np.float32)
+    whole[top : top + window.shape[0], left : left + window.shape[1]] = window - 0.5
+    return torch.from_numpy(whole)
