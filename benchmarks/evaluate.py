@@ -112,11 +112,11 @@ def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, *, of: li
         ways.insert(0, ("before", *before, {}))
     found: dict[str, Any] = {}
     for what in of:
-        if what == "filled boxes":  # no network: no precision to choose
-            ways = [way for way in ways if "mixed_precision" not in way[-1]]
-        seconds: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in ways}
+        # Filled boxes have no network, so no precision to choose.
+        mine = [way for way in ways if what == "trained head" or "mixed_precision" not in way[-1]]
+        seconds: dict[str, list[dict[str, float]]] = {way: [] for way, *_ in mine}
         for _ in range(rounds):
-            for way, checkout, trained, options in ways:
+            for way, checkout, trained, options in mine:
                 seconds[way].append(run(WHOLE, checkout, cache, trained if what == "trained head" else None, **options))
         found[what] = {
             way: {kind: round(statistics.median(one[kind] for one in each), 2) for kind in ("clock", "processor")}
@@ -129,11 +129,16 @@ def compare(cache: Path, head: Path, before: tuple[Path, Path] | None, *, of: li
     return found
 
 
-def parts(cache: Path, head: Path, before: tuple[Path, Path] | None) -> dict[str, Any]:
-    """Images a processor second of each part, before and now."""
+def images_of(cache: Path) -> int:
+    """That a cache has."""
     from frozen_cache.cache.reader import CacheReader
 
-    images = sum(view == 0 for _, view in CacheReader(cache).views)
+    return sum(view == 0 for _, view in CacheReader(cache).views)
+
+
+def parts(cache: Path, head: Path, before: tuple[Path, Path] | None) -> dict[str, Any]:
+    """Images a processor second of each part, before and now."""
+    images = images_of(cache)
     found = {} if before is None else {"before": run(PARTS, before[0], cache, before[1], threads=1)}
     found["now"] = run(PARTS, ROOT, cache, head, threads=1, workers=0)
     rates = {way: {part: round(images / each, 1) for part, each in spent.items()} for way, spent in found.items()}
@@ -225,10 +230,11 @@ def main() -> None:
     else:
         cache, head = given.cache.resolve(), given.head.resolve()
         before = None if given.before is None else (given.before.resolve(), (given.head_before or head).resolve())
-        kept["conditions"] = conditions() | {"before": commit(before[0]) if before else None}
+        there = conditions() | {"before": commit(before[0]) if before else None, "images": images_of(cache)}
         if not given.whole:
+            kept["conditions"] = there
             kept["images_a_processor_second"] = parts(cache, head, before)
-        kept["seconds"] = compare(cache, head, before, of=given.of, rounds=given.rounds)
+        kept["seconds"] = {"conditions": there} | compare(cache, head, before, of=given.of, rounds=given.rounds)
     RESULT.write_text(json.dumps(kept, indent=2) + "\n")
 
 
