@@ -7,8 +7,9 @@ threads that torch is given. A step is reading the view (from a float16 cache, o
 making the batch, forward, backward and AdamW. Seconds are of the process's own processor time, which hardly feels who
 else uses the machine, and the least of all rounds. `ratio` is live over cached. The named detectors have random
 weights: numbers cost what they cost whatever they are. `peak_gb` is that of the process up to then, so of the largest
-detector so far. Freed memory is kept as by the console command (`MALLOC_MMAP_MAX_=65536` in the environment gives it
-back); `page_faults` are minor ones, by round. Results of detectors that were not run again are kept.
+detector so far. Freed memory is kept as by the console command (`GLIBC_TUNABLES=glibc.malloc.perturb=0` in the
+environment gives it back as glibc does by itself); `page_faults` are minor ones, by round. Results of detectors that
+were not run again are kept.
 
 `live_grid_sample` is live once more with the detector's deformable attention by torch's `grid_sample`, which is what
 one has without this package's; its ratio is that of the detector as others run it, over the cache.
