@@ -14,14 +14,13 @@ from frozen_cache.cli.live import (
     Images,
     Labels,
     Live,
+    LiveOptions,
     Map,
     Only,
     ValAnnotations,
     ValImages,
     Views,
     Weights,
-    live_data,
-    refuse_live_options,
 )
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
@@ -53,38 +52,25 @@ def ablate(
     """Train and evaluate every variant of a grid from one cache, or live; goes on where it stopped."""
     if (cache is None) != live:
         raise UserError("ablate needs --cache or --live, one of the two")
+    options = LiveOptions(
+        detector=detector,
+        weights=weights,
+        images=images,
+        annotations=annotations,
+        val_images=val_images,
+        val_annotations=val_annotations,
+        views=views,
+        backbone_strides=backbone_strides,
+        only=only,
+        labels=labels,
+        map_=map_,
+    )
     if not live:
-        refuse_live_options(
-            detector=detector,
-            weights=weights,
-            images=images,
-            annotations=annotations,
-            val_images=val_images,
-            val_annotations=val_annotations,
-            views=views if views != 1 else None,
-            backbone_strides=backbone_strides,
-            only=only,
-            labels=labels,
-            map_=map_,
-        )
+        options.refuse()
     for path in (cache, val_cache):
         if path is not None:
             need_cache(path)
-    data = None
-    if live:
-        data = live_data(
-            detector=detector,
-            weights=weights,
-            images=images,
-            annotations=annotations,
-            val_images=val_images,
-            val_annotations=val_annotations,
-            views=views,
-            backbone_strides=backbone_strides,
-            only=only,
-            labels=labels,
-            map_=map_,
-        )
+    data = options.data() if live else None
     if cache is not None and val_cache is None:
         raise UserError("ablate evaluates every variant: give --val-cache")
     from frozen_cache.training.config import exact_epochs, parse_set

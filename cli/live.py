@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,52 +34,56 @@ Map = Annotated[
 ]
 
 
-def refuse_live_options(**given: object) -> None:
-    """UserError for the first option that is given and has no effect without --live.
+@dataclass(frozen=True)
+class LiveOptions:
+    """The options above, as a command was given them."""
 
-    Args:
-        given: parameter name -> its value, empty or None where the option is left out.
-    """
-    for name, value in given.items():
-        if value:
-            option = f"--{name.rstrip('_').replace('_', '-')}"
-            raise UserError(f"{option} goes with --live: what a cache holds was settled when it was made")
+    detector: str | None
+    weights: Path | None
+    images: Path | None
+    annotations: Path | None
+    val_images: Path | None
+    val_annotations: Path | None
+    views: int
+    backbone_strides: str | None
+    only: str | None
+    labels: str | None
+    map_: list[str] | None
 
+    def refuse(self, **others: object) -> None:
+        """UserError for the first option that is given and has no effect without --live.
 
-def live_data(
-    *,
-    detector: str | None,
-    weights: Path | None,
-    images: Path | None,
-    annotations: Path | None,
-    val_images: Path | None,
-    val_annotations: Path | None,
-    views: int,
-    backbone_strides: str | None,
-    only: str | None,
-    labels: str | None,
-    map_: list[str] | None,
-) -> LiveData:
-    """What a live training reads; a UserError where something is missing or surely wrong."""
-    if detector is None or images is None or annotations is None:
-        raise UserError("--live needs --detector, --images and --annotations")
-    need_inputs(detector, images, annotations, weights)
-    if (val_images is None) != (val_annotations is None):
-        raise UserError("--val-images and --val-annotations go together")
-    if val_images is not None and val_annotations is not None:
-        need_inputs(detector, val_images, val_annotations)
-    from frozen_cache.stages.live import LiveData
+        Args:
+            others: parameter name -> value of what the command alone has of this kind; empty or None where the option
+                is left out.
+        """
+        own = vars(self) | {"views": self.views if self.views != 1 else None}
+        for name, value in (own | others).items():
+            if value:
+                option = f"--{name.rstrip('_').replace('_', '-')}"
+                raise UserError(f"{option} goes with --live: what a cache holds was settled when it was made")
 
-    return LiveData(
-        detector=detector,
-        weights=weights,
-        images=images,
-        annotations=annotations,
-        val_images=val_images,
-        val_annotations=val_annotations,
-        views=views,
-        backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),
-        only=words(only),
-        labels=words(labels),
-        label_map=tuple(map_ or ()),
-    )
+    def data(self) -> LiveData:
+        """What a live training reads; a UserError where something is missing or surely wrong."""
+        if self.detector is None or self.images is None or self.annotations is None:
+            raise UserError("--live needs --detector, --images and --annotations")
+        need_inputs(self.detector, self.images, self.annotations, self.weights)
+        if (self.val_images is None) != (self.val_annotations is None):
+            raise UserError("--val-images and --val-annotations go together")
+        if self.val_images is not None and self.val_annotations is not None:
+            need_inputs(self.detector, self.val_images, self.val_annotations)
+        from frozen_cache.stages.live import LiveData
+
+        return LiveData(
+            detector=self.detector,
+            weights=self.weights,
+            images=self.images,
+            annotations=self.annotations,
+            val_images=self.val_images,
+            val_annotations=self.val_annotations,
+            views=self.views,
+            backbone_strides=whole_numbers("--backbone-strides", self.backbone_strides) or (),
+            only=words(self.only),
+            labels=words(self.labels),
+            label_map=tuple(self.map_ or ()),
+        )

@@ -15,14 +15,13 @@ from frozen_cache.cli.live import (
     Images,
     Labels,
     Live,
+    LiveOptions,
     Map,
     Only,
     ValAnnotations,
     ValImages,
     Views,
     Weights,
-    live_data,
-    refuse_live_options,
 )
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
@@ -80,6 +79,19 @@ def train_head(
     ] = None,
 ) -> None:
     """Train a mask head from a cache alone, or with the detector in the loop (--live)."""
+    options = LiveOptions(
+        detector=detector,
+        weights=weights,
+        images=images,
+        annotations=annotations,
+        val_images=val_images,
+        val_annotations=val_annotations,
+        views=views,
+        backbone_strides=backbone_strides,
+        only=only,
+        labels=labels,
+        map_=map_,
+    )
     if not show_config:
         if (cache is None and not live) or out is None:
             raise UserError(
@@ -88,21 +100,7 @@ def train_head(
         if live and cache is not None:
             raise UserError("train from a cache or live, one of the two: leave out --cache or --live")
         if not live:
-            refuse_live_options(
-                detector=detector,
-                weights=weights,
-                images=images,
-                annotations=annotations,
-                val_images=val_images,
-                val_annotations=val_annotations,
-                lsj=lsj,
-                unfreeze=unfreeze,
-                views=views if views != 1 else None,
-                backbone_strides=backbone_strides,
-                only=only,
-                labels=labels,
-                map_=map_,
-            )
+            options.refuse(lsj=lsj, unfreeze=unfreeze)
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
@@ -121,21 +119,7 @@ def train_head(
     assert out is not None
     if not resume:
         load_config(preset=preset or "paper", overrides=overrides)
-    data = None
-    if live:
-        data = live_data(
-            detector=detector,
-            weights=weights,
-            images=images,
-            annotations=annotations,
-            val_images=val_images,
-            val_annotations=val_annotations,
-            views=views,
-            backbone_strides=backbone_strides,
-            only=only,
-            labels=labels,
-            map_=map_,
-        )
+    data = options.data() if live else None
     from frozen_cache.stages.train import train_head as stage
 
     result = stage(

@@ -16,13 +16,13 @@ from frozen_cache.boxes import to_pixels, to_unit
 from frozen_cache.cache.attributes import PromptedBy
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.relabel import Relabelling
-from frozen_cache.data.annotation import CocoAnnotation
+from frozen_cache.data.annotation import CocoAnnotation, boxes_xyxy
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.supervision import Supervision
 from frozen_cache.device import pick_device
 from frozen_cache.evaluation.object_masks import ObjectMasks, object_masks
 from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
-from frozen_cache.masks.paste import paste_window
+from frozen_cache.masks.paste import paste_masks
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.training.guess import guessed_masks
@@ -73,18 +73,23 @@ class HeadMasks:
         annotations = [image.annotations[place] for place in asked]
         views = (self._relabelling.view(read_for(self._segmenter, self._reader, at)) for at in self._views[image.id])
         size = image.height, image.width
-        corners = _corners(annotations)
+        corners = torch.from_numpy(boxes_xyxy(annotations)).float()
         ids = [annotation.id for annotation in annotations]
         found = object_masks(views, self._segmenter, ids=ids, boxes=to_unit(corners, size))
         made = dict(zip(found.places, self._corrected(image, annotations, corners, found), strict=True))
         scores = dict(zip(found.places, found.scores.tolist(), strict=True))
         for place in range(len(asked)):
-            yield (_pasted(*made[place], size), scores[place]) if place in made else None
+            if place not in made:
+                yield None
+                continue
+            mask, box = made[place]
+            pasted = paste_masks(mask[None], box[None], size, threshold=None)[0]
+            yield torch.from_numpy(pasted) - 0.5, scores[place]
 
     def _corrected(
         self, image: CocoImage, annotations: list[CocoAnnotation], corners: Tensor, found: ObjectMasks
-    ) -> Iterator[tuple[np.ndarray, list[float]]]:
-        """Probabilities, and the boxes xyxy in pixels that they cover."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(R, R) probabilities and (4,) xyxy in pixels that they cover, of each object found."""
         size = image.height, image.width
         picture = self._pictures.find(image.id, size)
         pixels = None if picture is None else torch.from_numpy(np.array(picture)).permute(2, 0, 1)
@@ -100,18 +105,4 @@ class HeadMasks:
             points=shown_points(torch.from_numpy(known.points), covered),
             prior=found.masks.logit(SUREST),
         )
-        yield from zip(masks.numpy(), covered.tolist(), strict=True)
-
-
-def _corners(annotations: list[CocoAnnotation]) -> Tensor:
-    """(N, 4) float32 xyxy in pixels of the image."""
-    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    return torch.from_numpy(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)).float()
-
-
-def _pasted(mask: np.ndarray, box: list[float], size: tuple[int, int]) -> Tensor:
-    """(H, W), positive where the mask is likely."""
-    window, top, left = paste_window(mask, box, size)
-    whole = np.full(size, -0.5, dtype=np.float32)
-    whole[top : top + window.shape[0], left : left + window.shape[1]] = window - 0.5
-    return torch.from_numpy(whole)
+        yield from zip(masks.numpy(), covered.numpy(), strict=True)

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from frozen_cache.cache.attributes import DataAttributes, PromptedBy
-from frozen_cache.data.annotation import CocoAnnotation
+from frozen_cache.data.annotation import boxes_xyxy
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.fingerprint import annotation_sum
 from frozen_cache.data.supervision import Kind, points_room
@@ -86,7 +86,8 @@ class PrompterMasks:
         if picture is None:
             name = self._pictures.names.get(image.id, "")
             raise UserError(f"image {image.id} ({name}) of {self._pictures.folder} cannot be read, or has another size")
-        boxes = _corners([image.annotations[place] for place in asked], image)
+        corners = boxes_xyxy([image.annotations[place] for place in asked])
+        boxes = corners.clip(0, [image.width, image.height] * 2).astype(np.float32)
         for logits, iou in self._prompter(picture, boxes):
             yield from zip(logits, iou.tolist(), strict=True)
 
@@ -209,10 +210,3 @@ def _answers(image: CocoImage, prompts: MaskPrompts, kept: KeptAnswers) -> dict[
         answers = prompts.answers(image, asked)
         kept.put(image.id, told, answers)
     return answers
-
-
-def _corners(annotations: list[CocoAnnotation], image: CocoImage) -> np.ndarray:
-    """(N, 4) float32 xyxy in pixels of the image, within it."""
-    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    return corners.clip(0, [image.width, image.height] * 2).astype(np.float32)

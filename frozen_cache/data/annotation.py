@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from frozen_cache.data.segmentation import check_segmentation, segmentation_to_rle
@@ -36,6 +38,12 @@ class CocoAnnotation:
     """The most that the file knows of it."""
     points: tuple[Point, ...] = ()
     """In and outside of an object without a mask."""
+
+
+def boxes_xyxy(annotations: Sequence[CocoAnnotation]) -> np.ndarray:
+    """(N, 4) float64 in pixels of the image."""
+    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from frozen_cache.data.annotation import CocoAnnotation
+from frozen_cache.data.annotation import CocoAnnotation, boxes_xyxy
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.supervision import Kind, Point, Supervision
 from frozen_cache.data.view import ViewTransform
@@ -96,9 +96,8 @@ def truth_of_masks(
 
 
 def _truth(annotations: list[CocoAnnotation], category_index: dict[int, int]) -> GroundTruth:
-    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
     return GroundTruth(
-        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32),
+        boxes=boxes_xyxy(annotations).astype(np.float32),
         categories=np.array([category_index[annotation.category_id] for annotation in annotations], dtype=np.int64),
         crowd=np.array([annotation.crowd for annotation in annotations], dtype=bool),
         areas=np.array([annotation.area for annotation in annotations], dtype=np.float32),

@@ -13,6 +13,7 @@ from torchvision.ops import box_convert, box_iou
 from frozen_cache.boxes import carried
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
+from frozen_cache.data.view import ViewTransform
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.segmenters import FeatureSegmenter, Segmentation, Segmenter, read_for
 from frozen_cache.head.mask_head import MaskHead
@@ -123,8 +124,7 @@ class ViewsSegmenter:
                 continue
             asked = replace(other.take(partners), boxes=boxes[rows], labels=view.labels[rows], scores=view.scores[rows])
             found = self.segmenter(asked)
-            seen = seen_cells(found.boxes, found.masks.shape[-1])
-            there, seen = (part.flip(-1) if other.transform.flip else part for part in (found.masks * seen, seen))
+            there, seen = shown(found, other.transform)
             masks[rows] += there
             cells[rows] += seen
             scores[rows] += found.scores
@@ -143,7 +143,10 @@ def _same(view: CachedView, boxes: Tensor, other: CachedView) -> tuple[Tensor, T
     return rows, partner[rows]
 
 
-def seen_cells(boxes: Tensor, side: int) -> Tensor:
-    """(N, side, side) 1 where a cell's centre lies within the view, else 0."""
-    centres = cell_centres(boxes, side)
-    return ((centres >= 0) & (centres <= 1)).all(-1).to(boxes.dtype)
+def shown(found: Segmentation, view: ViewTransform) -> tuple[Tensor, Tensor]:
+    """What a view's masks add to the plain view's: (N, R, R) probabilities of the cells whose centres lie within the
+    view, 0 elsewhere, and 1 and 0 for these; mirrored where the view is."""
+    centres = cell_centres(found.boxes, found.masks.shape[-1])
+    seen = ((centres >= 0) & (centres <= 1)).all(-1).to(found.masks.dtype)
+    there = found.masks * seen
+    return (there.flip(-1), seen.flip(-1)) if view.flip else (there, seen)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frozen_cache.boxes import carried
 from frozen_cache.cache.view import CachedView
-from frozen_cache.evaluation.averaging import seen_cells
+from frozen_cache.evaluation.averaging import shown
 from frozen_cache.evaluation.segmenters import Segmenter
 
 
@@ -58,9 +58,9 @@ def object_masks(views: Iterable[CachedView], segmenter: Segmenter, *, ids: list
             )
         )
         side = found.masks.shape[-1]
+        # The plain view counts with all its cells, as in `ViewsSegmenter`.
         plain = view.transform.is_plain
-        seen = torch.ones_like(found.masks) if plain else seen_cells(found.boxes, side)
-        there, seen = (part.flip(-1) if view.transform.flip else part for part in (found.masks * seen, seen))
+        there, seen = (found.masks, torch.ones_like(found.masks)) if plain else shown(found, view.transform)
         if masks.shape[-1] != side:
             masks, cells = (part.expand(-1, side, side).clone() for part in (masks, cells))
         masks[matched] += there
