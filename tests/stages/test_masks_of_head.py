@@ -89,6 +89,35 @@ def test_a_head_gives_masks_to_the_boxes_and_nothing_else_changes(
     assert "the head of first (sha256 " in (second / "README.md").read_text()
 
 
+def test_without_pictures_the_masks_are_those_that_the_head_drew(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not ellipses, which a first round guesses."""
+    _, boxes = write_ellipses(folder)
+    extract((folder[0], boxes), tmp_path / "boxes.zarr", f"{FAKE}:detector")
+    run = trained(tmp_path / "boxes.zarr", tmp_path / "run", monkeypatch)
+
+    def without_the_right(*given: Any, **named: Any) -> ObjectMasks:
+        found = object_masks(*given, **named)
+        masks = torch.ones_like(found.masks)
+        masks[:, :, 6:] = 0  # from 0.81 of the box on, as the RoI is a quarter wider
+        return replace(found, masks=masks, scores=torch.full_like(found.scores, 0.9))
+
+    monkeypatch.setattr("frozen_cache.stages.head_masks.object_masks", without_the_right)
+    folder[0].rename(tmp_path / "elsewhere")
+    made = cache_relabel(tmp_path / "boxes.zarr", out=tmp_path / "new.zarr", masks_from=str(run), device="cpu")
+    assert made.masks is not None and made.masks.given > 6
+    seen = 0
+    for view in views(tmp_path / "new.zarr").values():
+        for (x0, y0, x1, y1), rle, crowd in zip(view.truth.boxes, view.truth.masks, view.truth.crowd, strict=True):
+            if crowd or x1 - x0 < 3:
+                continue
+            rows = coco_mask.decode(rle)[int(y0) + 1 : int(y1) - 1]
+            left, right = (rows[:, int(x0 + (x1 - x0) * at)].mean() for at in (0.2, 0.93))
+            seen += left > 0.9 and right < 0.1
+    assert seen > 6
+
+
 def test_the_masks_follow_the_colours_and_the_points(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
