@@ -89,10 +89,16 @@ class OnnxExportResult:
             sizes += (
                 f"; pictures are stretched to this, which the detector does not do by itself ({record.fixed_because})"
             )
+        rounded = (
+            ""
+            if record.predict_rounds is None
+            else f"\nthe graph reads maps as they are; predict rounds them as the training cache did "
+            f"({record.predict_rounds}), so that a few pixels at edges differ between the two"
+        )
         return (
             f"graph in {self.out}: opset {record.opset}, {record.nodes} nodes\n"
             f"{sizes}\n"
-            f"largest differences between onnxruntime and torch: {found} (in {GRAPH_RECORD})"
+            f"largest differences between onnxruntime and torch: {found} (in {GRAPH_RECORD}){rounded}"
         )
 
 

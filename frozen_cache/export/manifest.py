@@ -20,7 +20,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.cache.attributes import Category
+from frozen_cache.cache.kept_maps import KeptMaps
 from frozen_cache.detectors.output import DetectorSpec
+from frozen_cache.documents import added_later
 from frozen_cache.errors import UserError
 from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs
@@ -71,6 +73,8 @@ class Manifest(BaseModel):
     label_to_category: dict[int, int]
     top_k: int
     autocast: str | None
+    kept: KeptMaps | None = added_later(None)
+    """How maps are rounded before the head sees them; None for floats."""
     cache_fingerprint: str
     """Of the cache that the head was trained from."""
     license: str

@@ -74,7 +74,7 @@ class GraphComparison:
         self._file = folder / GRAPH
         self._session = open_graph(self._file)
         self._choosing: Any = None
-        self._model, self._record = replace(model, autocast=None), record
+        self._model, self._record = replace(model, autocast=None, kept=None), record
         self._segmenter = InstanceSegmenter(self._model, device="cpu")
         self.exchanged = 0
         """Choices between scores that are equal but for rounding, in which torch had to follow the graph so far."""

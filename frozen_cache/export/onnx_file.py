@@ -18,6 +18,7 @@ from torch import Tensor
 
 from frozen_cache.cache.attributes import Category
 from frozen_cache.detectors.input_rule import InputRule
+from frozen_cache.documents import added_later
 from frozen_cache.errors import UserError
 from frozen_cache.export.onnx_graph import SegmenterGraph
 from frozen_cache.export.sampling import GatherSampling
@@ -63,6 +64,8 @@ class GraphRecord(BaseModel):
     """How many of them are GridSample and RoiAlign."""
     differences: dict[str, float] | None = None
     """The largest differences between onnxruntime and torch, as `check_onnx` found them."""
+    predict_rounds: str | None = added_later(None)
+    """How `frozen-cache predict` rounds the head's maps, as the training cache did; the graph never does."""
     exchanged: int = 0
     """How many of the detector's choices between scores that are equal but for rounding torch took over for that."""
 
@@ -90,7 +93,8 @@ def export_onnx(
     """Write `model.onnx` and `onnx.json` into an existing folder. `check_onnx` then says whether they are right.
 
     The graph takes `images` (B, 3, H, W) float32 RGB in 0..255 and gives what `SegmenterGraph.forward` says. It
-    computes in float32, also where the model was trained under autocast.
+    computes in float32, also where the model was trained under autocast, and rounds no maps, also where the model does:
+    a value on the edge between two steps would fall to either side by onnxruntime's own rounding.
 
     Args:
         model: on the CPU.
@@ -140,6 +144,7 @@ def export_onnx(
         categories=model.categories,
         nodes=nodes.total(),
         samplers={name: nodes[name] for name in SAMPLERS},
+        predict_rounds=None if model.kept is None else str(model.kept),
     )
     write_record(folder, record)
     return record

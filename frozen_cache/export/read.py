@@ -45,6 +45,7 @@ def load_folder(folder: Path) -> Model:
         label_to_category=manifest.label_to_category,
         top_k=manifest.top_k,
         autocast=manifest.autocast,
+        kept=manifest.kept,
     )
 
 

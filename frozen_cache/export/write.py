@@ -51,6 +51,7 @@ def write_folder(folder: Path, model: Model, *, cache_fingerprint: str, license:
         label_to_category=model.label_to_category,
         top_k=model.top_k,
         autocast=model.autocast,
+        kept=model.kept,
         cache_fingerprint=cache_fingerprint,
         license=license,
         files={name: file_facts(folder / name) for name in names},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.cache.attributes import Category, detector_fingerprint
+from frozen_cache.cache.kept_maps import KeptMaps
 from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
@@ -37,6 +38,8 @@ class Model:
     """(query, label) pairs selected per image."""
     autocast: str | None
     """As the training cache was made."""
+    kept: KeptMaps | None = None
+    """How the training cache rounds maps, which those of new pictures are, too; None for floats."""
     further: tuple[MaskHead, ...] = ()
     """Heads of the same detector whose masks are averaged with the head's."""
 
@@ -77,6 +80,7 @@ def load_run(
         ),
         top_k=found.spec.top_k if source is None else source.top_k,
         autocast=None if source is None else source.autocast,
+        kept=None if source is None else source.kept,
     ), record
 
 

@@ -221,6 +221,8 @@ class InstanceSegmenter:
             )
             for index, image in enumerate(batch)
         ]
+        if model.kept is not None:
+            views = [model.kept.rounded(view) for view in views]
         return [
             view if self._stem is None or image.own is None else replace(view, close_up=CloseUp(image.own, self._stem))
             for view, image in zip(views, batch, strict=True)

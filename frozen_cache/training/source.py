@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from frozen_cache.cache.attributes import CacheAttributes, PromptedBy
 from frozen_cache.cache.hints import Hints
+from frozen_cache.cache.kept_maps import KeptMaps, kept_maps
 from frozen_cache.detectors.output import DetectorSpec
 
 
@@ -25,6 +26,8 @@ class RunSource(BaseModel):
     autocast: str | None
     precision: str
     """Of the cached maps."""
+    kept: KeptMaps | None = None
+    """How they are rounded; None for floats, and in runs of before it was kept."""
     annotations: str
     """File name of the annotations, for people."""
     images: int
@@ -48,6 +51,7 @@ def source_of(attributes: CacheAttributes, hints: Hints | None) -> RunSource:
         top_k=attributes.top_k,
         autocast=attributes.autocast,
         precision=attributes.precision,
+        kept=kept_maps(attributes),
         annotations=attributes.data.annotations,
         images=attributes.data.images,
         data_fingerprint=attributes.data.fingerprint,

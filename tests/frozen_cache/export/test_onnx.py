@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from frozen_cache.boxes import to_pixels
+from frozen_cache.cache.kept_maps import KeptMaps
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.output import DetectorOutput, DetectorSpec, FeatureSpec
 from frozen_cache.errors import UserError
@@ -122,6 +123,19 @@ def test_the_graph_gives_the_results_of_torch_at_other_sizes_and_in_a_batch(grap
     assert record.samplers["GridSample"] > 0
     assert record.samplers["RoiAlign"] == 1
     assert [entry.version for entry in onnx.load(graph / "model.onnx").opset_import if entry.domain == ""] == [18]
+
+
+def test_a_graph_reads_maps_as_they_are_and_says_that_predict_rounds_them(model, graph, tmp_path):
+    rounding = replace(model, kept=KeptMaps(precision="coded", step=1.0, c1=True))
+    record = export_checked(model=rounding, folder=tmp_path)
+    assert record.differences is not None and max(record.differences.values()) < 1e-4
+    assert record.predict_rounds == read_record(tmp_path).predict_rounds == "coded, step 1"
+    assert (
+        "predict rounds them as the training cache did (coded, step 1)"
+        in stage.OnnxExportResult(tmp_path, record).text()
+    )
+    assert "predict_rounds" not in (graph / "onnx.json").read_text()
+    assert "rounds" not in stage.OnnxExportResult(graph, read_record(graph)).text()
 
 
 def test_by_gather_no_sampler_remains_and_masks_may_be_pasted_in_a_graph_of_one_size(model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from frozen_cache.data.images import BrokenImageError
+from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
 from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.export import export_model
+from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.run_directory import RUN_FILE, load_record
+from tests.frozen_cache.inference.conftest import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,49 @@ def test_the_masks_boxes_and_scores_are_those_of_evaluate(trained, segmenter, ex
             theirs = [entry for entry in expected[kind] if entry["image_id"] == image_id]
             assert found.to_coco(image_id, kind=kind) == theirs
     assert sum(coco_mask.area(entry["segmentation"]) for entry in expected["segm"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "step", "c1", "least"),
+    [
+        ("float16", None, "stored", 0.99),
+        ("int8", None, "stored", 1.0),
+        ("coded", None, "stored", 1.0),
+        ("coded", 2.2, "stored", 1.0),
+        ("coded", 1.0, "recomputed", 1.0),
+    ],
+)
+def test_maps_are_rounded_as_in_the_cache_that_the_head_was_trained_from(scenes, tmp_path, precision, step, c1, least):
+    """Here and from an exported folder; other heads see maps as they are."""
+    extract_features(detector=f"hf:{DETECTOR_DIR}", images=scenes / "images", annotations=scenes / "annotations.json",
+                     out=tmp_path / "x.zarr", precision=precision, step=step, c1=c1, batch_size=1)  # fmt: skip
+    train_head(cache=tmp_path / "x.zarr", out=tmp_path / "run", overrides=SMALL)
+    evaluate(cache=tmp_path / "x.zarr", head=tmp_path / "run", out=tmp_path / "out", device="cpu")
+    theirs = json.loads((tmp_path / "out" / "segm_results.json").read_text())
+    export_model(run=tmp_path / "run", out=tmp_path / "model")
+    plain = tmp_path / "plain"
+    shutil.copytree(tmp_path / "run", plain)
+    record = json.loads((plain / RUN_FILE).read_text())
+    record["source"].pop("kept")
+    (plain / RUN_FILE).write_text(json.dumps(record))
+    for model, rounds in ((tmp_path / "run", True), (tmp_path / "model", True), (plain, False)):
+        segmenter = InstanceSegmenter.load(model, device="cpu")
+        found = [
+            entry
+            for image in json.loads((scenes / "annotations.json").read_text())["images"]
+            for entry in segmenter(scenes / "images" / image["file_name"], threshold=0).to_coco(image["id"])
+        ]
+        assert len(found) == len(theirs) > 100
+        ious = [
+            float(coco_mask.iou([a["segmentation"]], [b["segmentation"]], [0])[0, 0])
+            for a, b in zip(found, theirs, strict=True)
+            if coco_mask.area(b["segmentation"]) > 100
+        ]
+        assert len(ious) > 20
+        if rounds or precision == "float16":
+            assert min(ious) >= least
+        else:
+            assert min(ious) < 0.99
 
 
 def test_masks_are_at_the_image_s_own_size_and_equal_their_run_lengths(trained, segmenter):
