@@ -24,6 +24,7 @@ from frozen_cache.cli.live import (
 )
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
+from frozen_cache.processes import process_share
 from frozen_cache.remote import cache_path
 
 
@@ -76,6 +77,11 @@ def ablate(
     from frozen_cache.training.config import exact_epochs, parse_set
 
     overrides = ({} if epochs is None else exact_epochs(epochs)) | parse_set(set_ or [])
+    from frozen_cache.stages.ablate_request import check_out, check_request
+
+    asked = check_request(grid=grid, preset=preset, overrides=overrides)
+    if process_share()[0] == 0:
+        check_out(out, asked.grid)
     from frozen_cache.stages.ablate import ablate as stage
 
     result = stage(

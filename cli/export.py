@@ -54,6 +54,9 @@ def export(
     height_width = None if size is None else _height_width(size)
     if format_ is Format.ONNX:
         need_model(run)
+        for picture in check or ():
+            if not picture.is_file():
+                raise UserError(f"--check {picture}: no such file")
         from frozen_cache.stages.export import export_onnx_model
 
         if license_ is not None:

@@ -12,24 +12,25 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.finite_json import finite_json
 from frozen_cache.head.describe import describe_head
-from frozen_cache.ownership import Ownership, content_names
+from frozen_cache.ownership import Ownership
 from frozen_cache.processes import process_share
 from frozen_cache.progress import say
 from frozen_cache.remote import CachePath
 from frozen_cache.report.ablation_page import Variant, ablation_page
 from frozen_cache.report.page import write_page
 from frozen_cache.stages.ablate_measure import Measured
+from frozen_cache.stages.ablate_request import MARKER, check_out, check_request, marker_text
 from frozen_cache.stages.evaluate import ap_text, evaluate
 from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.stages.train_source import check_live
-from frozen_cache.training.config import load_config
 from frozen_cache.training.effect import without_effect
-from frozen_cache.training.grid import Grid, Row, load_grid
+from frozen_cache.training.grid import Row
 from frozen_cache.training.run_directory import RunDirectory, load_record
 
 COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
@@ -77,19 +78,18 @@ def ablate(
     if cache is not None and val_cache is None:
         raise UserError("ablate evaluates every variant: give --val-cache")
     rank, processes = process_share()
-    parsed = load_grid(grid)
-    if preset is not None:
-        parsed = parsed.model_copy(update={"preset": preset})
-    variants = [Row(name=row.name, set={**row.set, **(overrides or {})}) for row in parsed.variants()]
-    for variant in variants:  # a mistake in the last row should not wait for the first ones to train
-        config = load_config(preset=parsed.preset, overrides=variant.set)
+    asked = check_request(grid=grid, preset=preset, overrides=overrides or {})
+    pick_device(device)
+    parsed, variants = asked.grid, asked.variants
+    for variant, config in zip(variants, asked.configs, strict=True):
         check_live(config, live=live is not None, val_cache=val_cache)
         for line in without_effect(config, list(variant.set)) if rank == 0 else ():
             say(f"warning: {variant.name}: {line}")
     finished: list[Variant] = []
     with Ownership(out) if rank == 0 else nullcontext() as owner:
         if owner is not None:
-            _prepare_out(out, parsed)
+            check_out(out, parsed)
+            (out / MARKER).write_text(marker_text(parsed))
         measured = Measured(live, val_cache, out=out, device=device)
         for at, variant in enumerate(variants):
             folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
@@ -147,16 +147,6 @@ def _finished(
         classes=metrics["classes"],
         folder=folder.relative_to(out).as_posix(),
     )
-
-
-def _prepare_out(out: Path, grid: Grid) -> None:
-    marker = out / "grid.json"
-    wanted = grid.model_dump_json(indent=2) + "\n"
-    if content_names(out) and not marker.is_file():
-        raise UserError(f"--out {out} exists and holds no ablation: choose another path")
-    if marker.is_file() and marker.read_text() != wanted:
-        raise UserError(f"--out {out} holds an ablation of another grid: choose another path")
-    marker.write_text(wanted)
 
 
 def _write(out: Path, title: str, variants: list[Variant]) -> None:

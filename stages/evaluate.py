@@ -134,7 +134,17 @@ def evaluate(
         threshold: detections whose boxes have a lower score are left out, in all that is measured.
     """
     given = _subject(
-        cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision, threshold
+        cache=cache,
+        head=head,
+        baseline=baseline,
+        prompter=prompter,
+        roi_sizes=roi_sizes,
+        views=views,
+        guided=guided,
+        device=device,
+        images=images,
+        mixed_precision=mixed_precision,
+        threshold=threshold,
     )
     reader, of = given.reader, given.of
     refuse_without_masks(reader.attributes, cache)
@@ -210,7 +220,17 @@ def write_submission(
     if not name or not all(letter.isalnum() or letter in "-." for letter in name):
         raise UserError(f"--test-dev {name}: the name goes into COCO's file name; use letters, digits, - and .")
     given = _subject(
-        cache, head, baseline, prompter, roi_sizes, views, guided, device, images, mixed_precision, threshold
+        cache=cache,
+        head=head,
+        baseline=baseline,
+        prompter=prompter,
+        roi_sizes=roi_sizes,
+        views=views,
+        guided=guided,
+        device=device,
+        images=images,
+        mixed_precision=mixed_precision,
+        threshold=threshold,
     )
     stem = f"detections_test-dev2017_{name}_results"
     archive = out / f"{stem}.zip"
@@ -239,6 +259,7 @@ class _Subject:
 
 
 def _subject(
+    *,
     cache: CachePath,
     head: Path | Sequence[Path] | None,
     baseline: str | None,

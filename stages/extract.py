@@ -296,6 +296,8 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
 
 def _own_segments(count: int, shard: tuple[int, int]) -> range:
     index, shards = shard
+    if shards < 1:
+        raise UserError(f"--shard {index}/{shards}: the second number, of how many, is 1 or more")
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
     return range(index, count, shards)

@@ -36,7 +36,7 @@ from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
-from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.detectors.output import DetectorSpec, FrozenDetector
 from frozen_cache.detectors.stem import TRIAL_SIZE, offered_stem
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
@@ -191,6 +191,8 @@ def plan_extraction(
         ),
         segment_views=there.segment_views if there and there.views_total == len(planned) else (),
     )
+    if there is None and top_k is not None:
+        _check_top_k(top_k, detector.spec, labels=len(attributes.label_to_category))
     return ExtractPlan(
         out=out,
         images=images,
@@ -226,6 +228,13 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int, whole_images:
         for view in range(views)
     )
     return in_order(planned, whole_images=whole_images)
+
+
+def _check_top_k(top_k: int, spec: DetectorSpec, *, labels: int) -> None:
+    """UserError for more pairs than the detector has, of labels that the data set knows."""
+    pairs = spec.num_queries * (1 if spec.one_label_per_query else labels)
+    if top_k > pairs:
+        raise UserError(f"--top-k {top_k}: {spec.name} gives no more than {pairs} pairs of query and label")
 
 
 def _refuse_copy_paste(*, views: int, recomputed: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from frozen_cache.cache.attributes import C1Choice, Precision
 from frozen_cache.detectors.output import FrozenDetector
+from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
 from frozen_cache.stages import evaluate as evaluate_stage
 from frozen_cache.stages.evaluate import EvaluateResult
@@ -183,6 +184,8 @@ def train(
     Raises:
         FrozenCacheError: bad input, another run in `out`, numbers that are not finite.
     """
+    if not 0 <= memory_gb <= 1e6:
+        raise UserError(f"memory_gb {memory_gb}: give a number from 0 to 1,000,000")
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}
     overrides = {} if epochs is None else exact_epochs(epochs)
     overrides |= {key: value for key, value in given.items() if value is not None} | dict(settings or {})

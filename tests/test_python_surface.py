@@ -144,6 +144,10 @@ def test_errors_are_our_own(tmp_path):
         lambda: frozen_cache.train(tmp_path / "nowhere.zarr", out=tmp_path / "run"),
         lambda: frozen_cache.evaluate(tmp_path / "nowhere.zarr", out=tmp_path / "out", baseline="box"),
         lambda: frozen_cache.extract("hf:x", images=tmp_path, annotations=tmp_path / "a.json", out=tmp_path / "o"),
+        *(
+            lambda wrong=wrong: frozen_cache.train(tmp_path / "no.zarr", out=tmp_path / "run", memory_gb=wrong)
+            for wrong in (float("nan"), float("inf"), -1.0)
+        ),
     ):
         with pytest.raises(frozen_cache.FrozenCacheError):
             call()

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.errors import UserError
-from frozen_cache.head.paper_rows import PAPER_ROWS
 
+PAPER_TABLES = ("2", "3", "4", "5", "6", "9", "12", "15")
+"""Those of `head.paper_rows`; the names alone need no torch."""
 GRIDS_FOLDER = resources.files("frozen_cache") / "presets" / "grids"
 
 
@@ -56,7 +57,7 @@ class Grid(BaseModel):
 def grid_names() -> list[str]:
     """Names of the grids that ship with the package."""
     files = {entry.name.removesuffix(".toml") for entry in GRIDS_FOLDER.iterdir() if entry.name.endswith(".toml")}
-    return sorted(files | {f"table{row.table}" for row in PAPER_ROWS})
+    return sorted(files | {f"table{table}" for table in PAPER_TABLES})
 
 
 def load_grid(grid: str) -> Grid:
@@ -77,6 +78,8 @@ def load_grid(grid: str) -> Grid:
 
 def _paper_table(table: str) -> Grid:
     """The rows whose parameters the paper prints, trained by the paper's recipe."""
+    from frozen_cache.head.paper_rows import PAPER_ROWS
+
     rows = [row for row in PAPER_ROWS if row.table == table]
     return Grid(
         title=f"Table {table}",

@@ -207,6 +207,11 @@ def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
         "train-head --cache c.zarr --out o --lsj": "--lsj goes with --live",
         "ablate --cache c.zarr --val-cache c.zarr --grid table2 --out o --map a=b": "--map goes with --live",
         "ablate --cache c.zarr --grid table2 --out o": "give --val-cache",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table22 --out o": "no grid `table22`: known are",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out o --preset papr": "no preset `papr`",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out o --set head.widht=3": "did you mean head.width",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out masks": "--out masks exists and holds no ablat",
+        "export --run run --out o --format onnx --check nowhere.jpg": "--check nowhere.jpg: no such file",
         "cache repair c.zarr --images nowhere": "there is no image folder nowhere",
         "cache repair c.zarr --annotations nowhere.json": "there is no annotation file nowhere.json",
     }
