@@ -8,9 +8,10 @@ and matching), each in a process of its own: seconds of the clock, and of the pr
 processes, which hardly feel who else uses the machine. With `--before`, an older checkout of this repository takes
 turns with this one, and the ratios are printed; both compute the same metrics where both have boundary AP.
 `--head-before` is the run as the older checkout can read it: its run.json without the keys that came later. Then the
-parts, in processor seconds of one process and one thread, as images a second. The second: 1,000 and 5,000 synthetic
-images of 100 detections and 7 objects are scored; the resident memory that remains is compared. Both keep their figures
-in evaluate.json; the other's stay.
+parts, in processor seconds of one process and one thread, as images a second, and what the head would take if the core
+spent its whole matrix rate on it, in float32 and bf16: the floor under any evaluation that makes all masks. The second:
+1,000 and 5,000 synthetic images of 100 detections and 7 objects are scored; the resident memory that remains is
+compared. Both keep their figures in evaluate.json; the other's stay.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,8 @@ spent["all"] = time.process_time() - started
 print(json.dumps(spent))
 """
 """`run lengths` are those of the boundary regions, too, in both checkouts."""
+SIDE = 1024
+"""Of the matrices whose product gives a core's rate."""
 SUBJECTS = ("trained head", "filled boxes")
 FAST: dict[str, Any] = {"coco_api": "hotcoco", "mixed_precision": "bf16"}
 WAYS: dict[str, dict[str, Any]] = {
@@ -144,6 +148,48 @@ def parts(cache: Path, head: Path, before: tuple[Path, Path] | None) -> dict[str
     rates = {way: {part: round(images / each, 1) for part, each in spent.items()} for way, spent in found.items()}
     print(json.dumps(rates, indent=2))
     return rates
+
+
+def floor(cache: Path, head: Path, *, images: int = 24) -> dict[str, Any]:
+    """How much of one core's own matrix rate the head reaches, and the images a second at all of it; by number type."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from frozen_cache.evaluation.segmenters import read_for
+    from frozen_cache.stages.segmenter import cache_for, make_segmenter
+
+    torch.set_num_threads(1)
+    reader, found = cache_for([head], cache), {}
+    plain = [at for at, (_, view) in enumerate(reader.views) if view == 0][:images]
+    for asked, kind in (("no", torch.float32), ("bf16", torch.bfloat16)):
+        segmenter, _ = make_segmenter(
+            reader, cache=cache, heads=[head], baseline=None, device="cpu", mixed_precision=asked
+        )
+        left, right = torch.randn(2, SIDE, SIDE).to(kind)
+        views = [read_for(segmenter, reader, at) for at in plain]
+        flops = 0
+        for view in views:  # what is made once is made here
+            with FlopCounterMode(display=False) as counted:
+                segmenter(view)
+            flops += counted.get_total_flops()
+        seconds, products = 0.0, []
+        for view in views:
+            started = time.process_time()
+            left @ right
+            between = time.process_time()
+            segmenter(view)
+            products.append(between - started)
+            seconds += time.process_time() - between
+        rate, each = 2 * SIDE**3 / statistics.median(products), flops / len(views)
+        found[str(kind).removeprefix("torch.")] = {
+            "gflop_an_image": round(each / 1e9, 2),
+            "matmul_gflop_a_second": round(rate / 1e9, 1),
+            "images_a_second": round(len(views) / seconds, 2),
+            "images_a_second_at_the_matmul_rate": round(rate / each, 2),
+            "matmul_share": round(flops / seconds / rate, 3),
+        }
+    print(json.dumps(found, indent=2))
+    return found
 
 
 def memory(few: int = 1000, many: int = 5000) -> dict[str, Any]:
@@ -234,6 +280,7 @@ def main() -> None:
         if not given.whole:
             kept["conditions"] = there
             kept["images_a_processor_second"] = parts(cache, head, before)
+            kept["head_and_machine"] = floor(cache, head)
         kept["seconds"] = {"conditions": there} | compare(cache, head, before, of=given.of, rounds=given.rounds)
     RESULT.write_text(json.dumps(kept, indent=2) + "\n")
 
