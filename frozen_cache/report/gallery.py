@@ -118,7 +118,8 @@ def as_picture(image: Image.Image, *, alt: str, caption: str = "", quality: int 
     """A JPEG within the page itself."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=quality, optimize=True)
-    return Picture(f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}", alt, caption or alt)
+    source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return Picture(source, image.size, alt, caption or alt)
 
 
 def _mask(thing: dict[str, Any], size: tuple[int, int]) -> np.ndarray:

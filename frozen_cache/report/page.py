@@ -45,6 +45,8 @@ class Picture:
     """One picture as a data URI."""
 
     source: str
+    size: tuple[int, int]
+    """(width, height) in pixels: its place is kept before it is decoded, so that no jump on the page misses."""
     alt: str
     caption: str = ""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 
 from markupsafe import Markup
+from PIL import Image
 
+from frozen_cache.report.gallery import as_picture
 from frozen_cache.report.page import Facts, Figure, Gallery, Page, Picture, Section, Table, render
 
 TABLE = Table(["", "AP"], [["masks", "1.0"]], caption="AP of all")
@@ -14,7 +18,7 @@ BLOCKS = [
     TABLE,
     Table(["", "AP"], [["boxes", "2.0"]], folded=True, caption="Every class"),
     Figure(Markup("<svg><title>A line</title></svg>"), "Loss"),
-    Gallery([Picture("data:image/png;base64,", "a star in image 3")]),
+    Gallery([Picture("data:image/png;base64,", (640, 480), "a star in image 3")]),
     Facts([("cache", "x")], folded="Every setting"),
 ]
 
@@ -71,6 +75,13 @@ def test_focus_is_seen_and_never_switched_off_but_for_the_target_of_a_jump():
     assert re.findall(r"([^\n]*) \{ outline: none", text) == ["main:focus"]
 
 
+def test_pictures_have_their_place_before_they_are_decoded():
+    """A page on paper, or one jumped into, has all of them where they belong."""
+    _, tags = rendered()
+    [picture] = [attributes for tag, attributes, _ in tags.found if tag == "img"]
+    assert (picture["width"], picture["height"]) == ("640", "480") and "loading" not in picture
+
+
 def test_pictures_plots_and_tables_say_what_they_are():
     text, tags = rendered()
     assert all(attributes["alt"] for tag, attributes, _ in tags.found if tag == "img")
@@ -78,3 +89,9 @@ def test_pictures_plots_and_tables_say_what_they_are():
     assert [around[-1] for tag, _, around in tags.found if tag == "caption"] == ["table"] * 3
     assert all(attributes.get("scope") for tag, attributes, _ in tags.found if tag == "th")
     assert [around[-1] for tag, _, around in tags.found if tag == "summary"] == ["details"] * 2
+
+
+def test_a_picture_knows_its_size():
+    picture = as_picture(Image.new("RGB", (30, 20)), alt="a star")
+    with Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2]))) as drawn:
+        assert picture.size == drawn.size == (30, 20)
