@@ -44,7 +44,9 @@ class CacheGauge:
         return self.covered / self.objects if self.objects else 1.0
 
     def lines(self) -> list[str]:
-        """What is printed, with a warning where the share is suspiciously low."""
+        """What is printed, with a warning where the share is suspiciously low; nothing where there is no object."""
+        if not self.objects:
+            return []
         found = [
             f"{self.covered:,} of {self.objects:,} objects have a detection of their class at IoU 0.5; box AP of the "
             f"detector {self.box_ap:.3f} ({self.images:,} images)"

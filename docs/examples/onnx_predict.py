@@ -20,6 +20,7 @@ elif not rule["size"]:  # the shorter side becomes `shortest_edge`, unless the l
     exact = min(rule["shortest_edge"], (rule["longest_edge"] or float("inf")) * min(picture.size) / max(picture.size))
     longer = int((exact if rule["exact_longest_edge"] else round(exact)) * max(picture.size) / min(picture.size))
     height, width = (longer, round(exact)) if width < height else (round(exact), longer)
+onnxruntime.set_default_logger_severity(3)  # it warns of constants that it does not fold
 session = onnxruntime.InferenceSession(folder / record["graph"], providers=["CPUExecutionProvider"])
 feeds, method = {}, Image.Resampling[rule["interpolation"].upper()]
 for entry, scale in zip(session.get_inputs(), sorted({1, record["backbone_scale"]}), strict=True):

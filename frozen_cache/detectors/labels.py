@@ -62,7 +62,8 @@ def match_labels(
     Args:
         spec: the detector's.
         categories: `{"id", "name"}` as COCO lists them.
-        used: ids of the categories that annotations have; None for all. Others need no label.
+        used: ids of the categories that annotations have; None for all. Others need no label, and get theirs where
+            they have one: also where nothing is annotated, as in COCO's test-dev.
         names: of the labels 0, 1, 2 ..., where the user gave them.
         chosen: category id -> label, where the user said so.
 
@@ -75,16 +76,16 @@ def match_labels(
     mapping = {label: category for category, label in (chosen or {}).items() if category in _ids(categories)}
     rest = [category for category in categories if int(category["id"]) not in mapping.values()]
     needed = [category for category in rest if int(category["id"]) in wanted]
-    if needed:
+    if needed or (rest and not wanted):
         free = {label: name for label, name in _named(spec, names).items() if label not in mapping}
         others = [category for category in rest if category not in needed]
         found = _matched(spec, free, needed, others, named=bool(names))
         mapping |= {label: category for label, category in found.items() if label not in mapping}
     missing = [category for category in needed if int(category["id"]) not in mapping.values()]
-    if missing:
+    if missing := missing or ([] if mapping else rest):
         known = ", ".join(list(_named(spec, names).values())[:5]) or f"labels 0 to {spec.num_labels - 1}"
         raise UserError(
-            f"{spec.name} has no label for {len(missing)} of the data set's {len(wanted)} categories: "
+            f"{spec.name} has no label for {len(missing)} of the data set's {len(wanted) or len(rest)} categories: "
             f"{_listed(missing)} (it knows {known} ...); take a detector trained on these classes, name the label with "
             "--map CATEGORY=LABEL, or keep a part of the classes with --only"
         )
@@ -120,7 +121,8 @@ def _matched(
         return _by_id(spec, _ids(categories))
     raise UserError(
         f"{spec.name} has {spec.num_labels} labels without names, which could stand for any of the categories "
-        f"{_listed(needed)}: say which is which with --labels NAME,NAME ... (label 0 first) or --map CATEGORY=LABEL"
+        f"{_listed(needed or others)}: say which is which with --labels NAME,NAME ... (label 0 first) or "
+        "--map CATEGORY=LABEL"
     )
 
 

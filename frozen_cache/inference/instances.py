@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from frozen_cache.errors import UserError
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.masks.rle import paste_rles
 
@@ -110,7 +111,13 @@ class Instances:
         return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey)
 
     def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
-        """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs."""
+        """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs.
+
+        Raises:
+            UserError: another kind.
+        """
+        if kind not in ("segm", "bbox"):
+            raise UserError(f"kind {kind}: give segm or bbox")
         common = [{"image_id": image_id, "category_id": label} for label in self.labels.tolist()]
         if kind == "segm":
             return [

@@ -193,6 +193,21 @@ def test_a_submission_has_coco_s_name_and_form(cache, tmp_path):
         write_submission(cache=cache, out=tmp_path / "out", name="a/b", head=None, baseline="box")
 
 
+def test_a_submission_needs_no_ground_truth(cache, fake, tmp_path):
+    """COCO's file for test-dev lists images and categories alone: the masks are those that annotated images get."""
+    images, annotations = fake.write_folder(tmp_path / "data")
+    listed = {key: value for key, value in json.loads(annotations.read_text()).items() if key != "annotations"}
+    annotations.write_text(json.dumps(listed))
+    bare = tmp_path / "dev.zarr"
+    extract_features(detector=fake.uneven(), images=images, annotations=annotations, out=bare, force=True)
+    contents = []
+    for name, path in (("bare", bare), ("annotated", cache)):
+        file = write_submission(cache=path, out=tmp_path / "out", name=name, head=None, baseline="box")
+        with zipfile.ZipFile(file) as archive:
+            contents.append(json.loads(archive.read(archive.namelist()[0])))
+    assert contents[0] == contents[1] and len(contents[0]) == 7 * 6
+
+
 def test_a_training_and_an_ablation_leave_pages_too(cache, tmp_path):
     small = {"head.width": 16, "head.roi_size": 16, "head.image_width": 16, "head.image_layers": 1}
     small |= {"head.box_layers": 1, "optim.epochs": 1, "optim.batch_size": 4, "loss.points": 16}

@@ -100,6 +100,7 @@ def test_the_end_says_how_many_objects_are_covered_and_the_box_ap(
     content = json.loads(folder[1].read_text())
     assert found.objects == sum(not a["iscrowd"] for a in content["annotations"])
     assert found.lines()[0] in summary.text()
+    assert CacheGauge(images=5, objects=0, covered=0, box_ap=0.0).lines() == []
 
 
 @pytest.mark.parametrize(("covered", "warns"), [(0, True), (9, True), (10, False), (100, False)])

@@ -107,6 +107,18 @@ def test_a_category_that_no_annotation_uses_needs_no_label() -> None:
         match_labels(named, root, used={0, 1})
 
 
+def test_without_any_annotation_every_label_has_its_category() -> None:
+    """As in COCO's test-dev, whose file lists images and categories alone."""
+    named = _spec(2, {0: "cat", 1: "dog"})
+    assert match_labels(named, _categories(dog=1, cat=2, cow=3), used=()) == {0: 2, 1: 1}
+    assert match_labels(_spec(91), _categories(person=1, car=3), used=()) == {1: 1, 3: 3}
+    assert match_labels(named, _categories(kitten=1, dog=2), used=(), chosen={1: 0, 2: 1}) == {0: 1, 1: 2}
+    with pytest.raises(UserError, match="labels without names, which could stand for any of the categories cat, dog"):
+        match_labels(_spec(2), _categories(cat=1, dog=2), used=())
+    with pytest.raises(UserError, match="no label for 2 of the data set's 2 categories: car, bus"):
+        match_labels(named, _categories(car=1, bus=2), used=())
+
+
 def test_two_used_categories_of_one_name_must_be_told_apart() -> None:
     named = _spec(2, {0: "cat", 1: "dog"})
     twice = [{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}]

@@ -231,6 +231,8 @@ def test_nothing_found_is_an_empty_result(segmenter):
     assert len(found) == 0
     assert found.masks.shape == (0, 20, 30)
     assert found.to_coco() == found.rles == found.names == []
+    with pytest.raises(UserError, match="kind polygon: give segm or bbox"):
+        found.to_coco(kind="polygon")
     assert len(found.to_supervision()) == 0
 
 
