@@ -90,7 +90,7 @@ def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Seq
     if "ladder" in metrics:
         blocks.append(_ladder(metrics["ladder"]))
     if compared:
-        blocks.append(comparison_table(compared))
+        return [*blocks, comparison_table(compared, published_rows(list(attributes.categories)))]
     published = published_table(metrics["of"]["name"], metrics, list(attributes.categories))
     return blocks if published is None else [*blocks, published]
 

@@ -13,6 +13,7 @@ from frozen_cache.report.figures import line_plot
 from frozen_cache.report.gallery import Gallery, as_picture
 from frozen_cache.report.page import Block, Figure, Section, Table
 from frozen_cache.report.page import Gallery as Pictures
+from frozen_cache.report.published import PublishedRow
 
 KINDS = (("masks", "segm"), ("boxes", "bbox"))
 SHOWN = 3
@@ -75,8 +76,8 @@ def picture_section(gallery: Gallery) -> Section:
     return Section("pictures", "Pictures", blocks, f"{text} {gallery.photographs.note}".strip())
 
 
-def comparison_table(rows: Sequence[Compared]) -> Table:
-    """What was compared, with intervals."""
+def comparison_table(rows: Sequence[Compared], published: Sequence[PublishedRow] = ()) -> Table:
+    """What was compared, with intervals; the published rows below, which have none."""
     head = ["", *METRICS, "95 % of AP", "difference", "95 % of it"]
     lines = []
     for name, row in zip(short_names([row.name for row in rows]), rows, strict=True):
@@ -84,7 +85,12 @@ def comparison_table(rows: Sequence[Compared]) -> Table:
         differs = ["", ""] if other is None else [f"{100 * other.value:+.1f}", _range(other.low, other.high, "+.1f")]
         values = [percent(row.metrics[name]) for name in METRICS]
         lines.append([name, *values, _range(row.ap.low, row.ap.high, ".1f"), *differs])
+    for paper in published:
+        values = [percent(paper.metrics[name]) for name in METRICS]
+        lines.append([f"{paper.name} ({paper.split})", *values, "", "", ""])
     caption = "Compared on the same images; intervals by paired bootstrap over images"
+    if published:
+        caption += "; below, published results on COCO"
     return Table(head, lines, caption=caption, strong=0)
 
 
