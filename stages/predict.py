@@ -44,7 +44,8 @@ class PredictSummary:
     def text(self) -> str:
         """What the command prints in the end."""
         rate = self.images / max(self.seconds, 1e-9)
-        lines = [f"{self.instances} instances in {self.images} pictures, {self.seconds:.1f} s ({rate:.1f} img/s)"]
+        found = f"{_counted(self.instances, 'instance')} in {_counted(self.images, 'picture')}"
+        lines = [f"{found}, {self.seconds:.1f} s ({rate:.1f} img/s)"]
         lines += [f"skipped: {reason}" for _, reason in self.skipped]
         return "\n".join([*lines, f"results in {self.out}"])
 
@@ -206,3 +207,7 @@ def _clear(out: Path) -> None:
             shutil.rmtree(out / name)
         else:
             (out / name).unlink(missing_ok=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

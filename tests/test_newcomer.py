@@ -54,7 +54,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_masks_on_a_new_picture_are_the_same_here_and_on_a_colleague_s_computer(demo, picture, tmp_path):
     command = Path(sys.executable).with_name("frozen-cache")
     said = run(command, "predict", "--model", demo / "head", picture, "--out", "masks", at=tmp_path)
-    assert "instances in 1 pictures" in said
+    assert "instances in 1 picture, " in said
     results = json.loads((tmp_path / "masks" / "segm_results.json").read_text())
     assert len(results) >= 2
     with Image.open(tmp_path / "masks" / "overlays" / f"{picture.stem}.jpg") as drawn, Image.open(picture) as original:

@@ -135,12 +135,12 @@ class Instances:
         """As `supervision.Detections`: xyxy, mask, confidence (`scores`), class_id (`labels`), data["class_name"].
 
         Raises:
-            ImportError: supervision is not installed; `pip install frozen-cache[supervision]` brings it.
+            UserError: supervision is not installed; `pip install frozen-cache[supervision]` brings it.
         """
         try:
             from supervision import Detections
         except ImportError as error:
-            raise ImportError("to_supervision() needs supervision: pip install 'frozen-cache[supervision]'") from error
+            raise UserError("to_supervision() needs supervision: pip install 'frozen-cache[supervision]'") from error
         return Detections(
             xyxy=self.boxes,
             mask=self.masks,

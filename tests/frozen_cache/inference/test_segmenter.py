@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,15 @@ def test_supervision_takes_over_everything(trained, segmenter):
     assert theirs.confidence.tolist() == found.scores.tolist()
     assert theirs.class_id.tolist() == found.labels.tolist()
     assert theirs.data["class_name"].tolist() == found.names
+
+
+def test_what_instances_cannot_become_is_an_error_of_our_own(segmenter, trained, monkeypatch):
+    found = segmenter(photos(trained)[20], threshold=0)
+    with pytest.raises(UserError, match="kind polygons: give segm or bbox"):
+        found.to_coco(1, kind="polygons")
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match=r"pip install 'frozen-cache\[supervision\]'"):
+        found.to_supervision()
 
 
 def test_instances_are_picked_as_from_an_array(trained, segmenter):
