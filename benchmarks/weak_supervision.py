@@ -10,8 +10,9 @@ TRAIN.zarr is of coco_mini's training images, with its masks and with the images
 
 VAL.zarr as `benchmarks/real_coco.py` makes it. Points are drawn as PointSup does: at random in the box, told by the
 mask to be in or out. With `--maps CACHE`, of the same views with stored maps, these are read in place of being made
-from the images in every step, which halves the time. Everything lies in FOLDER and is not made twice. With
-`--guesses` nothing is trained: the guesses at so many RoIs of each plain view are compared with the true masks.
+from the images in every step, which halves the time. A second round trains on the masks that the first one's head
+makes (`cache relabel --masks-from`). Everything lies in FOLDER and is not made twice. With `--guesses` nothing is
+trained: the guesses at so many RoIs of each plain view are compared with the true masks.
 Results: benchmarks/weak_supervision.json; its `choice` is of trials by which the losses were chosen (decision 009).
 """
 
@@ -42,7 +43,7 @@ from frozen_cache.data.supervision import NO_POINT, Supervision
 from frozen_cache.masks.crop import crop_masks
 from frozen_cache.stages.cache_relabel import cache_relabel
 from frozen_cache.stages.evaluate import evaluate
-from frozen_cache.stages.train import train_head
+from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.training.config import load_config
 from frozen_cache.training.rois import training_rois
 from frozen_cache.training.weak_targets import WeakCollector
@@ -60,6 +61,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "boxes, no guess": ("boxes", {"loss.guess": 0.0}),
 }
 """Name -> what the annotations have, and settings beside the preset's."""
+SECOND = {"10 points, second round": "10 points", "boxes, second round": "boxes"}
+"""Name -> the variant whose head makes the masks of the objects, on which this one is trained as on drawn ones."""
 
 
 def weakened(work: Path, kind: str, *, seed: int) -> Path:
@@ -109,31 +112,68 @@ class WithMaps:
         return replace(self._maps.read_stored(index, **options), rows=own.rows)
 
 
-def measured(work: Path, name: str, *, train: Path, val: Path, maps: Path | None, seed: int) -> dict[str, Any]:
-    """One training and its evaluation."""
-    kind, settings = VARIANTS[name]
+def annotated(work: Path, kind: str, *, train: Path) -> tuple[Path, int]:
+    """The training cache with points or boxes in place of masks, and its objects."""
     cache = work / f"{kind}.zarr"
-    made = cache_relabel(train, annotations=weakened(work, kind, seed=0), out=cache)
-    folder = work / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    return cache, cache_relabel(train, annotations=weakened(work, kind, seed=0), out=cache).objects
+
+
+def relabelled(work: Path, first: str, *, train: Path, maps: Path | None, seed: int) -> tuple[Path, int]:
+    """The same with masks by the head of another variant, which is trained where it is not yet."""
+    kind, settings = VARIANTS[first]
+    cache, _ = annotated(work, kind, train=train)
+    head = trained(work, first, cache, settings, maps=maps, seed=seed)
+    out = work / f"{kind}-second-{seed}.zarr"
+    return out, cache_relabel(cache, out=out, masks_from=str(head.out), device="cpu").objects
+
+
+def trained(
+    work: Path, name: str, cache: Path, settings: dict[str, Any], *, maps: Path | None, seed: int
+) -> TrainResult:
+    """One training, gone on with where it stopped."""
     overrides = {"head.c1_scale": 2 if maps is None else None, "seed": seed} | settings
     with (
         nullcontext()
         if maps is None
         else patch("frozen_cache.stages.train_source.CacheReader", lambda path, c1_scale: WithMaps(path, maps))
     ):
-        result = train_head(cache=cache, out=folder / "run", preset="small-data", overrides=overrides, resume=True)
-    found = evaluate(cache=val, head=folder / "run", out=folder / "results")
+        return train_head(
+            cache=cache, out=folder_of(work, name, seed) / "run", preset="small-data", overrides=overrides, resume=True
+        )
+
+
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    """Of a training and its results."""
+    return work / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+
+
+def measured(work: Path, name: str, *, train: Path, val: Path, maps: Path | None, seed: int) -> dict[str, Any]:
+    """One training and its evaluation."""
+    settings: dict[str, Any] = {}
+    if name in SECOND:
+        cache, objects = relabelled(work, SECOND[name], train=train, maps=maps, seed=seed)
+    else:
+        kind, settings = VARIANTS[name]
+        cache, objects = annotated(work, kind, train=train)
+    result = trained(work, name, cache, settings, maps=maps, seed=seed)
+    found = evaluate(cache=val, head=result.out, out=folder_of(work, name, seed) / "results")
     return {
         "supervision": name,
         "seed": seed,
-        "objects": made.objects,
+        "objects": objects,
         "train_minutes": round(result.seconds / 60, 1),
         "segm": found.metrics["segm"],
         "boundary_ap": found.metrics["boundary"]["AP"],
         "mean_iou": found.summary["mean_iou"]["all"],
         "settings": settings,
-        "maps": "made in every step" if maps is None else "stored, float16",
+        "maps": "made in every step" if maps is None else stored_as(maps),
     }
+
+
+def stored_as(maps: Path) -> str:
+    """In what numbers the maps of a cache are, in words."""
+    attributes = CacheReader(maps).attributes
+    return f"stored, {attributes.precision}" + ("" if attributes.step is None else f", step {attributes.step:g}")
 
 
 def guesses(work: Path, *, train: Path, rois: int) -> dict[str, Any]:
@@ -194,7 +234,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--val", type=Path)
     parser.add_argument("--maps", type=Path)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
+    parser.add_argument("--only", nargs="*", choices=[*VARIANTS, *SECOND])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guesses", type=int, help="RoIs of each view")
     given = parser.parse_args()
@@ -217,7 +257,7 @@ def main() -> None:
         RESULT.write_text(json.dumps(report, indent=2) + "\n")
         return
     rows = {(row["supervision"], row["seed"]): row for row in report["rows"]}
-    for name in given.only or VARIANTS:
+    for name in given.only or (*VARIANTS, *SECOND):
         rows[name, given.seed] = measured(
             given.work, name, train=given.train, val=given.val, maps=given.maps, seed=given.seed
         )
