@@ -143,7 +143,7 @@ def probability_tiles(reader: CacheReader, at: int, segmenter: Segmenter, galler
     view = read_for(segmenter, reader, at)
     found = segmenter(view)
     best = [int(row) for row in found.scores.argsort(descending=True) if found.scores[row] >= THRESHOLD][:INSTANCES]
-    picture, _ = gallery.picture(view.image_id)
+    picture = gallery.picture(view.image_id)
     size = (picture.height, picture.width)
     boxes = to_pixels(found.boxes[best], size).numpy()
     maps = paste_masks(found.masks[best].numpy(), boxes, size, threshold=None)

@@ -85,3 +85,12 @@ def test_the_site_has_no_stop_of_the_keyboard_that_nobody_sees_and_may_be_dark()
     assert all(palette["toggle"]["name"] and palette["toggle"]["icon"] for palette in palettes)
     assert {palette.get("scheme") for palette in palettes} == {None, "default", "slate"}
     assert "anchor_linenums" not in project["markdown_extensions"]["pymdownx"]["highlight"]
+
+
+def test_pages_ask_no_other_computer_and_keep_names_whole() -> None:
+    """Letters are the reader's own, not fetched from elsewhere; file names in tables are not broken (extra.css)."""
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    assert project["theme"]["font"] is False
+    for sheet in project["extra_css"]:
+        assert "http" not in (ROOT / "docs" / sheet).read_text()
+        assert "td:first-child code" in (ROOT / "docs" / sheet).read_text()

@@ -20,6 +20,8 @@ from frozen_cache.report.photographs import Photographs
 
 SIDE = 640
 """Longest side of a picture in a page, in pixels."""
+CLOSE_UP = 480
+"""Longest side of the surroundings of a mistake, in pixels: they are enlarged before anything is drawn on them."""
 MISTAKES = ("missed", "double", "wrong class", "bad mask", "bad box", "nothing there")
 
 
@@ -52,13 +54,15 @@ class Gallery:
 
     def drawn(self, image_id: int, things: list[dict[str, Any]]) -> Image.Image:
         """The picture, no larger than a page needs, with results or annotations on it."""
-        picture, _ = self.picture(image_id)
+        picture = self.picture(image_id)
+        return self._on(picture, [_mask(thing, picture.size) for thing in things], things)
+
+    def _on(self, picture: Image.Image, masks: list[np.ndarray], things: list[dict[str, Any]]) -> Image.Image:
+        """`picture` with masks of its own size on it, named after `things`."""
         names = self.names
         return draw_instances(
             picture,
-            masks=np.array([_mask(thing, picture.size) for thing in things], dtype=bool).reshape(
-                len(things), picture.height, picture.width
-            ),
+            masks=np.array(masks, dtype=bool).reshape(len(things), picture.height, picture.width),
             names=[names[thing["category_id"]] for thing in things],
             scores=[thing["score"] for thing in things] if things and "score" in things[0] else None,
             colours=class_colours(list(names.values())),
@@ -68,17 +72,18 @@ class Gallery:
         """The surroundings of one mistake: the detection and the object that it is about."""
         truth = self.evaluation.truth.imgToAnns[verdict.image_id]
         things = [(truth if kind == "missed" else self.found(verdict.image_id))[judged.index]]
-        drawn = self.drawn(verdict.image_id, things)
         others = [] if judged.partner is None or kind == "missed" else [truth[judged.partner]]
-        _, scale = self.picture(verdict.image_id)
-        boxes = np.array([coco_mask.toBbox(thing["segmentation"]) for thing in things + others]) * scale
+        whole = self._whole(verdict.image_id)
+        boxes = np.array([coco_mask.toBbox(thing["segmentation"]) for thing in things + others])
         x0, y0 = boxes[:, :2].min(axis=0)
         x1, y1 = (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
-        margin = max(40.0, 0.35 * max(x1 - x0, y1 - y0))
+        margin = max(1.0, 0.08 * max(whole.size), 0.35 * max(x1 - x0, y1 - y0))
         crop = (x0 - margin, y0 - margin, x1 + margin, y1 + margin)
-        limits = (0, 0, drawn.width, drawn.height)
-        window = [round(min(max(value, 0), limits[2 + at % 2])) for at, value in enumerate(crop)]
-        return drawn.crop(tuple(window))
+        x0, y0, x1, y1 = (round(min(max(value, 0), whole.size[at % 2])) for at, value in enumerate(crop))
+        window = (x0, y0, x1, y1)
+        size = _within(CLOSE_UP, (x1 - x0, y1 - y0))
+        picture = whole.crop(window).resize(size, Image.Resampling.LANCZOS)
+        return self._on(picture, [_mask(thing, size, window) for thing in things], things)
 
     def mistakes_of(self, kind: str) -> list[tuple[ImageVerdict, Judged]]:
         """All of one kind: the surest detections first; of missed objects the largest."""
@@ -100,13 +105,14 @@ class Gallery:
             text += f"; it is a {self.names[truth[judged.partner]['category_id']]}"
         return text if judged.partner is None else f"{text}, mask IoU {judged.iou:.2f}"
 
-    def picture(self, image_id: int) -> tuple[Image.Image, float]:
-        """The photograph reduced to at most SIDE pixels, and the factor."""
+    def picture(self, image_id: int) -> Image.Image:
+        """The photograph, reduced to at most SIDE pixels."""
+        whole = self._whole(image_id)
+        return whole.resize(_within(min(SIDE, max(whole.size)), whole.size), Image.Resampling.LANCZOS)
+
+    def _whole(self, image_id: int) -> Image.Image:
         entry = self.evaluation.truth.imgs[image_id]
-        picture = self.photographs.load(image_id, (entry["height"], entry["width"]))
-        scale = min(1.0, SIDE / max(picture.size))
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        return picture.resize(size, Image.Resampling.LANCZOS), scale
+        return self.photographs.load(image_id, (entry["height"], entry["width"]))
 
     @property
     def names(self) -> dict[int, str]:
@@ -122,6 +128,16 @@ def as_picture(image: Image.Image, *, alt: str, caption: str = "", quality: int 
     return Picture(source, image.size, alt, caption or alt)
 
 
-def _mask(thing: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+def _within(side: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of the shape of `size` whose longest side is `side`."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _mask(thing: dict[str, Any], size: tuple[int, int], window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """The mask, or what lies in `window` = x0, y0, x1, y1 of it, at `size` = (width, height) pixels."""
     mask = Image.fromarray(coco_mask.decode(thing["segmentation"]) * 255)
-    return np.asarray(mask.resize(size, Image.Resampling.BOX)) >= 128
+    if window is not None:
+        mask = mask.crop(window)
+    enlarged = size[0] > mask.width
+    return np.asarray(mask.resize(size, Image.Resampling.BILINEAR if enlarged else Image.Resampling.BOX)) >= 128
