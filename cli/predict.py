@@ -59,13 +59,12 @@ def predict(
     kinds = [*(["overlays"] if overlays else []), *(save or [])]
     from frozen_cache.stages.predict_request import check_request
 
-    check_request(inputs=inputs, out=out, save=kinds, overwrite=overwrite)
+    request = check_request(inputs=inputs, out=out, save=kinds, overwrite=overwrite)
     from frozen_cache.stages.predict import predict as stage
 
     summary = stage(
+        request,
         model=model,
-        inputs=inputs,
-        out=out,
         detector=detector,
         weights=weights,
         threshold=threshold,
@@ -74,12 +73,10 @@ def predict(
         mask_threshold=mask_threshold,
         roi_sizes=sizes,
         guided=guided,
-        save=kinds,
         batch_size=batch_size,
         frame_step=frame_step,
         device=device,
         workers=workers,
-        overwrite=overwrite,
     )
     typer.echo(summary.text())
     if summary.skipped:

@@ -21,6 +21,7 @@ from frozen_cache.pictures import GalleryRow, save_gallery
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.predict import predict
+from frozen_cache.stages.predict_request import check_request
 from frozen_cache.stages.train import train_head
 
 TRAIN_IMAGES, VAL_IMAGES = 240, 60
@@ -100,13 +101,8 @@ def _run_demo(out: Path) -> DemoSummary:
     write_finite_json(out / "summary.json", asdict(summary), indent=2)
     _gallery(out)
     write_scenes(out / "new", images=1, seed=NEW_SEED)
-    predict(
-        model=out / "head",
-        inputs=[str(out / "new" / "images")],
-        out=out / "masks",
-        threshold=GALLERY_SCORE,
-        overwrite=True,
-    )
+    request = check_request(inputs=[str(out / "new" / "images")], out=out / "masks", overwrite=True)
+    predict(request, model=out / "head", threshold=GALLERY_SCORE)
     return summary
 
 

@@ -26,7 +26,7 @@ from frozen_cache.inference.segmenter import InstanceSegmenter, PreparedImage, i
 from frozen_cache.inference.video import read_frames
 from frozen_cache.ownership import Ownership
 from frozen_cache.progress import progress_bar, say
-from frozen_cache.stages.predict_request import MARKER, RESULTS, check_out, check_request
+from frozen_cache.stages.predict_request import MARKER, RESULTS, PredictRequest, check_out
 
 
 @dataclass
@@ -61,10 +61,9 @@ class _Loaded:
 
 
 def predict(
+    request: PredictRequest,
     *,
     model: Path | Sequence[Path],
-    inputs: Sequence[str],
-    out: Path,
     detector: str | None = None,
     weights: Path | None = None,
     threshold: float = THRESHOLD,
@@ -73,39 +72,35 @@ def predict(
     mask_threshold: float = 0.5,
     roi_sizes: Sequence[int] = (),
     guided: bool = False,
-    save: Sequence[str] = ("overlays",),
     batch_size: int = 1,
     frame_step: int = 1,
     device: str = "auto",
     workers: int | None = None,
-    overwrite: bool = False,
 ) -> PredictSummary:
-    """Segment pictures and videos and write the results into `out`.
+    """Segment pictures and videos and write the results into the request's `out`.
 
-    `segm_results.json` and `bbox_results.json` are COCO results, `images.json` explains their image ids; the kinds in
-    `save` (of `KINDS`) each get a folder. Files that cannot be read are named and left out.
+    `segm_results.json` and `bbox_results.json` are COCO results, `images.json` explains their image ids; the request's
+    kinds each get a folder. Files that cannot be read are named and left out.
 
     Args:
+        request: made by `check_request`.
         model: a run directory of train-head, or an exported folder; masks of several are averaged.
-        inputs: image files, video files, folders, patterns.
         frame_step: every so many frames of a video.
         workers: threads that read and write; None for the number of cores, at most 8.
-        overwrite: results of an earlier call in `out` are removed first.
 
     The other arguments are those of `InstanceSegmenter`.
 
     Raises:
-        UserError: nothing to segment, no model, a wrong option, an `out` that holds other things.
+        UserError: no model, a wrong option, an `out` that has come to hold other things.
     """
     started = time.perf_counter()
-    kinds = list(dict.fromkeys(save))
+    files, out = request.files, request.out
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
     for name, value in (("--batch-size", batch_size), ("--frame-step", frame_step), ("--workers", workers)):
         if value < 1:
             raise UserError(f"{name} {value}: give 1 or more")
-    files = check_request(inputs=inputs, out=out, save=kinds, overwrite=overwrite)
     with Ownership(out) as owner:
-        check_out(out, overwrite=overwrite)
+        check_out(out, overwrite=request.overwrite)
         segmenter = InstanceSegmenter.load(
             model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, guided=guided
         )
@@ -113,12 +108,12 @@ def predict(
             threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
         )
         _clear(out)
-        folder = OutputFolder(out, kinds=kinds, names=segmenter.names)
+        folder = OutputFolder(out, kinds=request.kinds, names=segmenter.names)
         summary = PredictSummary(out)
         images: list[dict[str, Any]] = []
         results: dict[str, list[dict[str, Any]]] = {"segm": [], "bbox": []}
         writing: deque[Future[None]] = deque()
-        total = None if any(file.is_video for file in files) else len(files)
+        total = None if request.has_videos else len(files)
         bar = progress_bar(desc="predict", unit="img", total=total)
         with ThreadPoolExecutor(workers) as pool, closing(bar):
             loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from frozen_cache.errors import UserError
@@ -15,8 +16,32 @@ MARKER = "predict.json"
 RESULTS = ("segm_results.json", "bbox_results.json", "images.json")
 
 
-def check_request(*, inputs: Sequence[str], out: Path, save: Sequence[str], overwrite: bool) -> list[InputFile]:
-    """The files to segment.
+@dataclass(frozen=True)
+class PredictRequest:
+    """Files to segment, and where their results go."""
+
+    files: list[InputFile]
+    out: Path
+    kinds: list[str]
+    """Of `KINDS`, each once."""
+    overwrite: bool
+
+    @property
+    def has_videos(self) -> bool:
+        """True where the number of pictures is not known."""
+        return any(file.is_video for file in self.files)
+
+
+def check_request(
+    *, inputs: Sequence[str], out: Path, save: Sequence[str] = ("overlays",), overwrite: bool = False
+) -> PredictRequest:
+    """What to segment. Folders are looked through here, and only here.
+
+    Args:
+        inputs: image files, video files, folders, patterns.
+        out: folder for the results.
+        save: what else to write, of `KINDS`.
+        overwrite: results of an earlier call in `out` may go.
 
     Raises:
         UserError: an input that names nothing, an unknown kind in `save`, an `out` that is not ours to write into,
@@ -25,11 +50,13 @@ def check_request(*, inputs: Sequence[str], out: Path, save: Sequence[str], over
     for kind in save:
         if kind not in KINDS:
             raise UserError(f"--save {kind}: give one of {', '.join(KINDS)}")
-    files = find_inputs(inputs, apart_from=out)
-    if any(file.is_video for file in files):
+    request = PredictRequest(
+        files=find_inputs(inputs, apart_from=out), out=out, kinds=list(dict.fromkeys(save)), overwrite=overwrite
+    )
+    if request.has_videos:
         need_video()
     check_out(out, overwrite=overwrite)
-    return files
+    return request
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:

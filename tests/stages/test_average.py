@@ -20,6 +20,7 @@ from frozen_cache.errors import UserError
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.predict import predict
+from frozen_cache.stages.predict_request import check_request
 from frozen_cache.stages.train import train_head
 
 SMALL: dict[str, Any] = {
@@ -99,7 +100,8 @@ def test_the_same_averages_on_pictures(made, tmp_path):
     segmenter = InstanceSegmenter.load([str(made.runs[0]), made.runs[1]], device="cpu", **options)
     assert segmenter(first, threshold=0).to_coco(0) == expected
     assert sum(coco_mask.area(entry["segmentation"]) for entry in expected) > 0
-    predict(model=made.runs, inputs=[str(first)], out=tmp_path / "p", threshold=0, device="cpu", save=(), **options)
+    request = check_request(inputs=[str(first)], out=tmp_path / "p", save=())
+    predict(request, model=made.runs, threshold=0, device="cpu", **options)
     assert [entry | {"image_id": 0} for entry in results(tmp_path / "p")] == expected
 
 

@@ -22,6 +22,7 @@ from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.live import LiveData, LiveReader
 from frozen_cache.stages.predict import predict
+from frozen_cache.stages.predict_request import check_request
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.config import LiveConfig
 from frozen_cache.training.run_directory import load_record
@@ -80,7 +81,8 @@ def test_they_are_with_a_detector_of_transformers(scenes, tmp_path):
     record = load_record(tmp_path / "live")
     assert record.cache is None and record.source is not None
     picture = next((scenes / "images").iterdir())
-    results = predict(model=tmp_path / "live", inputs=[str(picture)], out=tmp_path / "masks", device="cpu")
+    request = check_request(inputs=[str(picture)], out=tmp_path / "masks")
+    results = predict(request, model=tmp_path / "live", device="cpu")
     assert results.images == 1, "the run knows its detector"
 
 

@@ -19,6 +19,7 @@ from frozen_cache.inference.instances import Instances
 from frozen_cache.stages import ablate as ablate_stage
 from frozen_cache.stages import evaluate as evaluate_stage
 from frozen_cache.stages.predict import predict
+from frozen_cache.stages.predict_request import check_request
 from frozen_cache.training.run_directory import RunDirectory
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -88,8 +89,9 @@ def test_an_ablation_s_row_that_is_not_finite_is_not_written(scene_cache, scene_
 
 def test_predictions_that_are_not_finite_are_not_written(scenes, scene_run, tmp_path, monkeypatch):
     monkeypatch.setattr(Instances, "to_coco", lambda *a, **k: [{"score": math.nan}])
+    request = check_request(inputs=[str(scenes / "images")], out=tmp_path / "out", save=())
     with pytest.raises(NotFiniteError, match=r"segm_results\.json is not written, as `0\.score`"):
-        predict(model=scene_run, inputs=[str(scenes / "images")], out=tmp_path / "out", save=(), device="cpu")
+        predict(request, model=scene_run, device="cpu")
     assert not list(tmp_path.rglob("*_results.json"))
 
 

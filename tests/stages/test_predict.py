@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,18 @@ from pycocotools import mask as coco_mask
 from frozen_cache.cli.main import exit_code
 from frozen_cache.errors import UserError
 from frozen_cache.inference.contours import outline
-from frozen_cache.inference.inputs import unique_names
+from frozen_cache.inference.inputs import InputFile, find_inputs, unique_names
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.stages import predict_request
 from frozen_cache.stages.predict import PredictSummary, predict
 
 THRESHOLD = 0.05
 
 
 def run(model: Path, inputs: list[Any], out: Path, **options: Any) -> PredictSummary:
-    return predict(
-        model=model,
-        inputs=[str(each) for each in inputs],
-        out=out,
-        **{"threshold": THRESHOLD, "device": "cpu"} | options,
-    )
+    asked = {name: options.pop(name) for name in ("save", "overwrite") if name in options}
+    request = predict_request.check_request(inputs=[str(each) for each in inputs], out=out, **asked)
+    return predict(request, **{"model": model, "threshold": THRESHOLD, "device": "cpu"} | options)
 
 
 def read(path: Path) -> Any:
@@ -245,10 +244,26 @@ def test_results_are_replaced_only_when_told_and_foreign_things_never(scenes, sc
 )
 def test_a_mistake_is_said_before_anything_is_written(scenes, scene_run, tmp_path, monkeypatch, options, said):
     monkeypatch.chdir(tmp_path)
-    given = {"model": scene_run, "inputs": [str(scenes / "images")], "out": tmp_path / "out"} | options
+    given = {"model": scene_run, "inputs": [scenes / "images"], "out": tmp_path / "out"} | options
     with pytest.raises(UserError, match=said):
-        predict(**given)
+        run(**given)
     assert not list(tmp_path.iterdir())
+
+
+def test_inputs_are_looked_through_once(scenes, scene_run, tmp_path, monkeypatch):
+    """Where a folder is large and far away, that alone takes long."""
+    looked: list[Any] = []
+
+    def counted(inputs: Any, **options: Any) -> list[InputFile]:
+        looked.append(inputs)
+        return find_inputs(inputs, **options)
+
+    for name in [name for name in sys.modules if name.startswith("frozen_cache.")]:
+        if hasattr(sys.modules[name], "find_inputs"):
+            monkeypatch.setattr(sys.modules[name], "find_inputs", counted)
+    given = ["--model", str(scene_run), "--out", str(tmp_path / "out"), "--device", "cpu", str(scenes / "images")]
+    assert exit_code(["predict", *given]) == 0
+    assert looked == [[str(scenes / "images")]]
 
 
 def test_an_input_is_not_changed(scenes, scene_run, tmp_path):
