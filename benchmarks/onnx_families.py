@@ -1,7 +1,7 @@
 """Which detectors become ONNX: a small random model of every family is exported and checked against torch.
 
     python benchmarks/onnx_families.py [--gather] [NAME...]
-    python benchmarks/onnx_families.py [--gather] --detector hf:DIR|FILE.py:FACTORY
+    python benchmarks/onnx_families.py [--gather] --detector hf:DIR|FILE.py:FACTORY|NAME [--weights FILE]
 
 The second form takes a detector with trained weights. Adds to benchmarks/onnx_families.json, of which
 benchmarks/fill_pages.py makes the table of docs/onnx.md.
@@ -48,9 +48,10 @@ def main() -> None:
         "--gather", action="store_true", help="with gather arithmetic; else as the export does by itself"
     )
     parser.add_argument("--detector", help="a trained detector, as extract-features takes it, in place of small ones")
+    parser.add_argument("--weights", type=Path, help="checkpoint of a detector that goes by name")
     given = parser.parse_args()
     rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else {}
-    for name, detector in trained(given.detector) if given.detector else detectors(given.names):
+    for name, detector in trained(given.detector, given.weights) if given.detector else detectors(given.names):
         row = measure(detector, gather=given.gather)
         print(name, row, flush=True)
         rows.setdefault(name, {"family": detector.spec.family, "opset": OPSET})[
@@ -74,11 +75,24 @@ def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
     for name in official.CASES:
         if not names or name in names:
             yield name, on_small_pictures(OfficialDetector(model=official.make_model(name), name=name))
+    yield from by_name(names)
 
 
-def trained(detector: str) -> Iterator[tuple[str, Any]]:
+def by_name(names: list[str]) -> Iterator[tuple[str, Any]]:
+    """Small checkpoints under official names, of those that transformers' classes alone compute otherwise."""
+    keys = _module(TESTS / "hf" / "official_keys" / "conftest.py")
+    for case in ("deim-dfine", "deimv2", "deimv2-lite"):
+        small, kit = keys.SMALL[case], keys.Kit()
+        name = f"{small.name}-small"
+        if not names or name in names:
+            state = kit.state(case) | {"decoder.anchors": torch.zeros(1, small.anchors, 4)}
+            with tempfile.TemporaryDirectory() as folder:
+                yield name, load_detector(small.name, weights=kit.save(Path(folder), state))
+
+
+def trained(detector: str, weights: Path | None) -> Iterator[tuple[str, Any]]:
     """One detector with weights of its own."""
-    loaded = load_detector(detector)
+    loaded = load_detector(detector, weights=weights)
     yield loaded.spec.name, loaded
 
 
