@@ -19,10 +19,10 @@ SMALLEST, LARGEST = 9, 44
 """Height of the letters in pixels."""
 
 
-def draw_chips(image: Image.Image, chips: list[tuple[Box, str, Colour]]) -> Image.Image:
+def draw_chips(image: Image.Image, chips: list[tuple[Box, str, Colour]], *, letters: float = 0.026) -> Image.Image:
     """Draw (box that is labelled, text, colour) on `image` and return it. The first ones choose their place first; a
-    chip that would cover another is left out."""
-    height = min(LARGEST, max(SMALLEST, round(0.026 * (image.width * image.height) ** 0.5)))
+    chip that would cover another is left out. `letters`: their height in parts of the image's side."""
+    height = min(LARGEST, max(SMALLEST, round(letters * (image.width * image.height) ** 0.5)))
     taken: list[Box] = []
     drawn: list[tuple[Image.Image, tuple[int, int]]] = []
     for box, text, colour in chips:

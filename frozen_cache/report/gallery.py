@@ -22,6 +22,8 @@ SIDE = 640
 """Longest side of a picture in a page, in pixels."""
 CLOSE_UP = 480
 """Longest side of the surroundings of a mistake, in pixels: they are enlarged before anything is drawn on them."""
+CLOSE_UP_LETTERS = 0.042
+"""Height of its letters in parts of its side: close-ups are shown smaller than pictures."""
 MISTAKES = ("missed", "double", "wrong class", "bad mask", "bad box", "nothing there")
 
 
@@ -57,7 +59,9 @@ class Gallery:
         picture = self.picture(image_id)
         return self._on(picture, [_mask(thing, picture.size) for thing in things], things)
 
-    def _on(self, picture: Image.Image, masks: list[np.ndarray], things: list[dict[str, Any]]) -> Image.Image:
+    def _on(
+        self, picture: Image.Image, masks: list[np.ndarray], things: list[dict[str, Any]], letters: float = 0.026
+    ) -> Image.Image:
         """`picture` with masks of its own size on it, named after `things`."""
         names = self.names
         return draw_instances(
@@ -66,6 +70,7 @@ class Gallery:
             names=[names[thing["category_id"]] for thing in things],
             scores=[thing["score"] for thing in things] if things and "score" in things[0] else None,
             colours=class_colours(list(names.values())),
+            letters=letters,
         )
 
     def mistake(self, verdict: ImageVerdict, judged: Judged, kind: str) -> Image.Image:
@@ -83,7 +88,7 @@ class Gallery:
         window = (x0, y0, x1, y1)
         size = _within(CLOSE_UP, (x1 - x0, y1 - y0))
         picture = whole.crop(window).resize(size, Image.Resampling.LANCZOS)
-        return self._on(picture, [_mask(thing, size, window) for thing in things], things)
+        return self._on(picture, [_mask(thing, size, window) for thing in things], things, CLOSE_UP_LETTERS)
 
     def mistakes_of(self, kind: str) -> list[tuple[ImageVerdict, Judged]]:
         """All of one kind: the surest detections first; of missed objects the largest."""

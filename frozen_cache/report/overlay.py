@@ -23,6 +23,7 @@ def draw_instances(
     names: Sequence[str],
     scores: Sequence[float] | None = None,
     colours: Mapping[str, Colour] | None = None,
+    letters: float = 0.026,
 ) -> Image.Image:
     """A copy of `image` with N instances on it; small ones lie over large ones, labels over everything.
 
@@ -33,6 +34,7 @@ def draw_instances(
         names: N class names; an empty one gives no label.
         scores: N values in 0..1, shown behind the names; the best are labelled first where room is short.
         colours: by name, as `class_colours` gives them; a name that is not in it gets a colour of its own.
+        letters: height of the labels' letters in parts of the image's side.
     """
     masks = np.asarray(masks, dtype=bool)
     picked = [(colours or {}).get(name) or colour_of(name) for name in names]
@@ -53,7 +55,7 @@ def draw_instances(
         for at in order
         if names[at] and (anchor := anchors[at]) is not None
     ]
-    return draw_chips(drawn, chips)
+    return draw_chips(drawn, chips, letters=letters)
 
 
 def line_width(size: tuple[int, int]) -> float:

@@ -111,3 +111,13 @@ def test_colours_are_stable_distinct_and_carry_readable_letters():
     assert colour_of("cat") == colour_of("cat") != colour_of("dog")
     assert readable_on((255, 230, 0)) == (16, 16, 20)
     assert readable_on((20, 20, 160)) == (255, 255, 255)
+
+
+def test_letters_are_as_high_as_one_asks():
+    heights = []
+    for letters in (0.026, 0.042):
+        mask = rectangle(100, 200, 300, 380, width=400, height=400)[None]
+        ground = Image.new("RGB", (400, 400), (GREY, GREY, GREY))
+        shown = np.asarray(draw_instances(ground, masks=mask, names=["cat"], colours={"cat": RED}, letters=letters))
+        heights.append(int((shown[:196] == RED).all(axis=2).any(axis=1).sum()))
+    assert heights == [15 - 4, 26 - 4]  # above the outline
