@@ -91,6 +91,15 @@ def test_pictures_plots_and_tables_say_what_they_are():
     assert [around[-1] for tag, _, around in tags.found if tag == "summary"] == ["details"] * 2
 
 
+def test_long_names_are_wrapped_not_cut():
+    names = ["masks", "Mask Frozen-H-DETR, Swin-L, Objects365 (val2017)"]
+    table = Table(["", "AP"], [[name, "1.0"] for name in names])
+    text = render(Page("Title", "Lead", [], [Section("a", "A", [table])]))
+    rows = [attributes.get("class") for tag, attributes, _ in Tags(text).found if attributes.get("scope") == "row"]
+    assert rows == [None, "long"]
+    assert re.search(r"th\.long \{ white-space: normal; min-width: 11em;", text)
+
+
 def test_a_picture_knows_its_size():
     picture = as_picture(Image.new("RGB", (30, 20)), alt="a star")
     with Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2]))) as drawn:
