@@ -97,4 +97,4 @@ def ablate(
     if not result.rows:  # the first process of several has them
         return
     typer.echo(f"{result.title}\n\n{result.markdown()}\n")
-    typer.echo(f"table.csv, table.md and plot.png in {out}")
+    typer.echo(f"table.csv, table.md and plot.png in {out}, the report in {out / 'report.html'}")

@@ -27,7 +27,7 @@ def line_plot(
     y_limits: tuple[float, float] | None = None,
     marked: bool = False,
 ) -> Markup:
-    """Lines over a common axis, with a legend above; series without points are left out."""
+    """Lines over a common axis, with a legend above; series without points are left out, those of one are a dot."""
     drawn = {name: list(points) for name, points in series.items() if points}
     frame = _Frame.around([point for points in drawn.values() for point in points], y_limits)
     legend, above = _legend(list(drawn))
@@ -39,7 +39,7 @@ def line_plot(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round" '
             f'stroke-dasharray="{dash}"/>'
         )
-        if marked:
+        if marked or len(points) == 1:
             places = [frame.place(point) for point in points]
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
     return _svg(title, parts, above=above)

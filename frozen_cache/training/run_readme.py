@@ -16,6 +16,7 @@ FILES = """\
 | `last.safetensors` | the weights of the last step and the optimizer's state: what a run goes on from |
 | `run.json` | the configuration, the detector, the caches and the code that made the run |
 | `metrics.jsonl`, `tensorboard/`, `plots.png` | losses and validation metrics over the steps |
+| `report.html` | the same in one page, with the validation's pictures, to be opened in a browser |
 | `starts.jsonl` | each start of the run: when, where, with which code, from which step |"""
 
 

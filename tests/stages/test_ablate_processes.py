@@ -31,7 +31,7 @@ def test_two_processes_train_each_variant_together_and_one_writes(scene_cache, t
         assert start["processes"] == 2
         assert (run.parent / "results" / "metrics.json").is_file()
     assert (out / "table.md").read_text().count("\n| ") == 3  # the head and two variants
-    assert f"table.csv, table.md and plot.png in {out}" in first[0]
+    assert f"table.csv, table.md and plot.png in {out}, the report in {out / 'report.html'}" in first[0]
     assert second[0] == ""
     assert f"process 1 of 2 is done; process 0 evaluates the last variant and writes {out}" in second[1]
     assert "[2/2] b" in first[1] and "[2/2] b" not in second[1]

@@ -232,7 +232,8 @@ def test_the_page_of_a_training_shows_classes_pictures_data_and_cost(cache, tmp_
     small = {"head.width": 16, "head.roi_size": 16, "head.image_width": 16, "head.image_layers": 1}
     small |= {"head.box_layers": 1, "optim.epochs": 2, "optim.batch_size": 4, "loss.points": 16}
     run = tmp_path / "run"
-    train_head(cache=cache, val_cache=cache, out=run, overrides=small)
+    trained = train_head(cache=cache, val_cache=cache, out=run, overrides=small)
+    assert "report.html" in trained.text() and "report.html" in (run / "README.md").read_text()
     evaluate(cache=cache, head=run / "best.safetensors", out=tmp_path / "results")
     text, other = (folder / "report.html" for folder in (run, tmp_path / "results"))
     text, other = text.read_text(), other.read_text()

@@ -48,3 +48,9 @@ def test_a_long_legend_takes_more_rows_and_no_two_lines_look_alike():
     assert len(lines) == len(set(lines)) == 10
     for (x, y), (other, below) in pairwise(names):
         assert below > y or other - 28 > x + LETTER * len("head.roi_size=0 seed=0")
+
+
+def test_a_series_of_one_point_is_a_dot():
+    """A line through one point draws nothing."""
+    svg = line_plot({"a": [(3.0, 5.7)], "b": [(3.0, 6.0), (6.0, 5.0)]}, title="t", x_label="step", y_label="loss")
+    assert svg.count("<circle") == 1 and svg.count("<polyline") == 2
