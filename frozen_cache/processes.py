@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from frozen_cache.errors import UserError
 
@@ -30,12 +31,13 @@ def process_share(*, without_launcher: str = "") -> tuple[int, int]:
 
 
 def leave_processes() -> None:
-    """Close torch's process group where there is one: its threads can abort a program that ends with it open."""
-    if "torch.distributed" not in sys.modules:
-        return
-    from torch import distributed
+    """Close torch's process group where there is one: its threads can abort a program that ends with it open.
 
-    if distributed.is_available() and distributed.is_initialized():
+    Nothing is imported: where Ctrl-C broke off the import of torch, parts of it are there, which cannot come again.
+    """
+    distributed: Any = sys.modules.get("torch.distributed")
+    initialized = getattr(distributed, "is_initialized", None)  # not where torch is built without it
+    if initialized is not None and initialized():
         distributed.destroy_process_group()
 
 

@@ -9,11 +9,10 @@ from frozen_cache.training.config import TrainConfig, non_defaults
 from frozen_cache.training.progress import Progress
 from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start
 
+TO_HAND_ON = "with `run.json` the head to hand on"
+BEST = f"| `best.safetensors` | the weights with the best mask AP on the validation cache; {TO_HAND_ON} |"
+LAST = "| `last.safetensors` | the weights of the last step and the optimizer's state: what a run goes on from"
 FILES = """\
-| file | what it is |
-|---|---|
-| `best.safetensors` | the weights with the best mask AP on the validation cache; with `run.json` the head to hand on |
-| `last.safetensors` | the weights of the last step and the optimizer's state: what a run goes on from |
 | `run.json` | the configuration, the detector, the caches and the code that made the run |
 | `metrics.jsonl`, `tensorboard/`, `plots.png` | losses and validation metrics over the steps |
 | `report.html` | the same in one page, with the validation's pictures, to be opened in a browser |
@@ -29,6 +28,9 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         f"{progress.step:,} of {total:,} steps: {ending}.",
         "",
         *_results(progress),
+        "| file | what it is |",
+        "|---|---|",
+        *([f"{LAST}; {TO_HAND_ON} |"] if record.val_fingerprint is None else [BEST, f"{LAST} |"]),
         FILES,
         "",
         "## What made it",
