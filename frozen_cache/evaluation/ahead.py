@@ -7,7 +7,7 @@ well, and of what one image takes much is small.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -27,7 +27,7 @@ def chosen_threads(device: torch.device | None) -> int:
     return min(MOST_THREADS, torch.get_num_threads()) if device is not None and device.type == "cpu" else 1
 
 
-def ahead(work: Callable[[Place], Done], places: Iterable[Place], *, threads: int) -> Iterator[Done]:
+def ahead(work: Callable[[Place], Done], places: Iterable[Place], *, threads: int) -> Generator[Done, None, None]:
     """`map(work, places)` in so many threads, which share PyTorch's own among them; 1 for this one.
 
     One result for each thread, and one more, are being made or wait. An error is raised where its result would be.

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
+from frozen_cache.cache.contents import NotWhole
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.reader import CacheReader
-from frozen_cache.cache.truth_table import TruthRoom
+from frozen_cache.cache.truth_table import TruthRoom, TruthTable
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 
@@ -83,3 +86,47 @@ def test_threads_that_begin_at_once_get_the_same(cache: Path, views: list[Cached
 def test_there_is_room_until_it_is_taken() -> None:
     room = TruthRoom(10)
     assert [room.take(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
+
+
+def arrays() -> dict[str, Any]:
+    """Of two views, 4 x 5 with one object and 6 x 3 with two, after other views of their segment."""
+    sizes = np.array([[4, 5], [6, 3]])
+    masks = [coco_mask.encode(np.ones((h, w), np.uint8, order="F"))["counts"] for h, w in sizes[[0, 1, 1]].tolist()]
+    lengths = [len(mask) for mask in masks]
+    objects = np.array([[7 + at, at, 0, at, length] for at, length in enumerate(lengths)])
+    return {
+        "objects": objects,
+        "boxes": np.zeros((3, 5), np.float32),
+        "rle": np.frombuffer(b"".join(masks), np.uint8),
+        "supervision": np.array([[0, 0, 0, -1], [1, 2, 3, 1], [2, 0, 0, -1]], np.float32),
+        "starts": np.array([[10, 90], [11, 90 + lengths[0]], [13, 90 + sum(lengths)]]),
+        "sizes": sizes,
+    }
+
+
+def test_a_view_gets_its_own_part() -> None:
+    given = arrays()
+    table = TruthTable(**given)
+    first, second = table.view(0), table.view(1)
+    assert [mask["size"] for mask in first.masks + second.masks] == [[4, 5], [6, 3], [6, 3]]
+    assert second.masks[0]["size"] is not second.masks[1]["size"]
+    assert first.annotation_ids.tolist() == [7]
+    assert second.annotation_ids.tolist() == [8, 9]
+    assert [coco_mask.area(mask) for mask in second.masks] == [18, 18]
+    assert second.supervision is not None
+    assert second.supervision.listed() == [[1, [[2, 3, 1]]], [2, []]]
+    assert TruthTable(**given | {"supervision": None}).view(1).supervision is None
+
+
+@pytest.mark.parametrize("fault", ["a byte from one mask to the next", "a view begins late", "another size"])
+def test_what_contradicts_itself_is_an_error(fault: str) -> None:
+    given = arrays()
+    if fault == "a byte from one mask to the next":
+        given["objects"][0, -1] -= 1
+        given["objects"][1, -1] += 1
+    elif fault == "a view begins late":
+        given["starts"][1, 1] += 1
+    else:
+        given["sizes"][1] = [6, 4]
+    with pytest.raises(ValueError if fault == "another size" else NotWhole):
+        TruthTable(**given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -58,11 +59,13 @@ def test_results_come_in_order_few_wait_and_the_threads_share_pytorch_s() -> Non
     assert threading.get_ident() not in {thread for *_, thread in found}
     assert most <= 3
     assert torch.get_num_threads() == 4
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 4  # of a thread that begins afterwards
     assert list(ahead(lambda _: torch.get_num_threads(), [0], threads=8)) == [1]
 
 
 def test_an_error_is_raised_in_its_place_and_the_rest_is_left() -> None:
-    begun = []
+    begun: list[int] = []
 
     def work(place: int) -> int:
         begun.append(place)
@@ -70,7 +73,7 @@ def test_an_error_is_raised_in_its_place_and_the_rest_is_left() -> None:
             raise NotFiniteError("image 2")
         return place
 
-    found = []
+    found: list[int] = []
     with pytest.raises(NotFiniteError, match="image 2"):
         found.extend(each for each in ahead(work, range(100), threads=2))
     found.clear()
@@ -80,3 +83,17 @@ def test_an_error_is_raised_in_its_place_and_the_rest_is_left() -> None:
             break
     assert found == [10, 11, 12]
     assert max(begun) <= 16
+
+
+def test_what_waits_for_a_thread_is_left_when_nobody_asks_for_more() -> None:
+    begun: list[int] = []
+
+    def work(place: int) -> int:
+        begun.append(place)
+        time.sleep(0.5 * (place > 0))
+        return place
+
+    results = ahead(work, range(100), threads=2)
+    assert next(results) == 0
+    results.close()  # 1 and 2 are taken by the threads first
+    assert 3 not in begun
