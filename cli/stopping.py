@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import Any
 
-from frozen_cache.errors import StoppedError
+from frozen_cache.errors import FrozenCacheError, StoppedError
 
 SEGMENTS = "finished segments are kept"
 KEPT = {
@@ -30,17 +34,46 @@ REPLACING = ("predict", "convert")
 def stoppable(name: str, command: Callable[..., Any]) -> Callable[..., Any]:
     """`command`, with Ctrl-C as a StoppedError that says what is safe.
 
-    typer, which calls it, would make a silent exit code of Ctrl-C, and `run` would go on with its next part.
+    typer, which calls it, would make a silent exit code of Ctrl-C, and `run` would go on with its next part. Libraries
+    make other errors of it while they are imported, so what fails after it was stopped, too.
     """
 
     @wraps(command)
     def stops(*arguments: Any, **options: Any) -> Any:
-        try:
-            return command(*arguments, **options)
-        except KeyboardInterrupt:
-            raise StoppedError(f"stopped at once; {KEPT.get(name, 'nothing of it is finished')}") from None
+        stopped = StoppedError(f"stopped at once; {KEPT.get(name, 'nothing of it is finished')}")
+        with _noted() as noted:
+            try:
+                return command(*arguments, **options)
+            except KeyboardInterrupt:
+                raise stopped from None
+            except FrozenCacheError:
+                raise
+            except Exception:
+                if noted:
+                    raise stopped from None
+                raise
 
     return stops
+
+
+@contextmanager
+def _noted() -> Iterator[list[int]]:
+    """Within, a list of the SIGINTs that came; they raise KeyboardInterrupt as ever."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def next_command(arguments: Sequence[str], *, rest: Sequence[str]) -> str:

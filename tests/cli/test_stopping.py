@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from frozen_cache.cli.main import exit_code
+from frozen_cache.cli.stopping import stoppable
+from frozen_cache.errors import StoppedError
 from tests.cli.test_project import coco_folder
 
 
@@ -70,3 +73,23 @@ def test_a_stopped_project_does_not_go_on_with_its_next_part(place, monkeypatch,
     first, last = capsys.readouterr().err.splitlines()
     assert first == "== extract-features"
     assert last == "stopped at once; finished segments are kept; go on with: frozen-cache run frozen-cache.toml"
+
+
+def test_what_a_library_makes_of_ctrl_c_is_a_stop_too():
+    """torchvision's import ended in a RecursionError."""
+
+    def importing():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise RecursionError("maximum recursion depth exceeded") from None
+
+    def wrong():
+        raise ValueError("a mistake")
+
+    with pytest.raises(StoppedError, match="stopped at once; checkpoints are safe"):
+        stoppable("train-head", importing)()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ValueError, match="a mistake"):
+        stoppable("train-head", wrong)()
