@@ -35,7 +35,13 @@ from frozen_cache.detectors.load import load_detector
 print(load_detector(f"hf:{Path(frozen_cache.__file__).parent / 'demo/detector'}").spec.family)
 """
 DATA = [
-    *("presets/demo.toml", "presets/paper.toml", "presets/small-data.toml", "presets/grids/table6.toml"),
+    *(
+        "presets/best.toml",
+        "presets/demo.toml",
+        "presets/paper.toml",
+        "presets/small-data.toml",
+        "presets/grids/table6.toml",
+    ),
     *("demo/detector/config.json", "demo/detector/model.safetensors", "demo/detector/preprocessor_config.json"),
 ]
 

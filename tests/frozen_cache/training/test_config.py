@@ -65,6 +65,13 @@ def test_set_without_an_equals_sign_is_an_error():
         parse_set(["optim.lr"])
 
 
+def test_best_is_the_recipe_for_few_images_with_three_times_the_steps():
+    few, best = load_config(preset="small-data"), load_config(preset="best")
+    assert best.optim.min_steps == 3 * few.optim.min_steps
+    assert best.model_copy(update={"optim": few.optim}) == few
+    assert best.optim.model_copy(update={"min_steps": few.optim.min_steps}) == few.optim
+
+
 def test_exact_epochs_are_not_lengthened_by_a_preset():
     assert load_config(preset="small-data").optim.min_steps > 0
     optim = load_config(preset="small-data", overrides=exact_epochs(0.5)).optim
