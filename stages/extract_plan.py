@@ -192,7 +192,7 @@ def plan_extraction(
         segment_views=there.segment_views if there and there.views_total == len(planned) else (),
     )
     if there is None and top_k is not None:
-        _check_top_k(top_k, detector.spec, labels=len(attributes.label_to_category))
+        _check_top_k(top_k, detector.spec)
     return ExtractPlan(
         out=out,
         images=images,
@@ -230,9 +230,9 @@ def plan_views(found: FoundImages, rule: InputRule, *, views: int, whole_images:
     return in_order(planned, whole_images=whole_images)
 
 
-def _check_top_k(top_k: int, spec: DetectorSpec, *, labels: int) -> None:
-    """UserError for more pairs than the detector has, of labels that the data set knows."""
-    pairs = spec.num_queries * (1 if spec.one_label_per_query else labels)
+def _check_top_k(top_k: int, spec: DetectorSpec) -> None:
+    """UserError for more pairs than the detector has."""
+    pairs = spec.num_queries * (1 if spec.one_label_per_query else spec.num_labels)
     if top_k > pairs:
         raise UserError(f"--top-k {top_k}: {spec.name} gives no more than {pairs} pairs of query and label")
 

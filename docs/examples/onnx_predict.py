@@ -22,10 +22,9 @@ elif not rule["size"]:  # the shorter side becomes `shortest_edge`, unless the l
     height, width = (longer, round(exact)) if width < height else (round(exact), longer)
 onnxruntime.set_default_logger_severity(3)  # it warns of constants that it does not fold
 session = onnxruntime.InferenceSession(folder / record["graph"], providers=["CPUExecutionProvider"])
-feeds, method = {}, Image.Resampling[rule["interpolation"].upper()]
+feeds, method, plain = {}, Image.Resampling[rule["interpolation"].upper()], rule["resample"] == "torchvision_float"
 for entry, scale in zip(session.get_inputs(), sorted({1, record["backbone_scale"]}), strict=True):
     size = width * scale, height * scale
-    plain = rule["resample"] == "torchvision_float"  # without antialiasing
     resized = picture.transform(size, EXTENT, (0, 0, *picture.size), method) if plain else picture.resize(size, method)
     feeds[entry.name] = np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None]
 out.mkdir(parents=True, exist_ok=True)

@@ -77,6 +77,7 @@ def test_a_stopped_project_does_not_go_on_with_its_next_part(place, monkeypatch,
 
 def test_what_a_library_makes_of_ctrl_c_is_a_stop_too():
     """torchvision's import ended in a RecursionError."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with `&`
 
     def importing():
         try:
@@ -88,8 +89,11 @@ def test_what_a_library_makes_of_ctrl_c_is_a_stop_too():
     def wrong():
         raise ValueError("a mistake")
 
-    with pytest.raises(StoppedError, match="stopped at once; checkpoints are safe"):
-        stoppable("train-head", importing)()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with pytest.raises(StoppedError, match="stopped at once; checkpoints are safe"):
+            stoppable("train-head", importing)()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
     with pytest.raises(ValueError, match="a mistake"):
         stoppable("train-head", wrong)()
