@@ -30,6 +30,10 @@ def need_run(path: Path) -> None:
 
 def need_model(path: Path) -> None:
     """UserError where there is surely neither a run of train-head nor an exported folder at `path`."""
+    if path.suffix == ".onnx" or (path / "onnx.json").is_file():
+        raise UserError(
+            f"{path} is an ONNX graph, which other programs run: give the run or folder that it was made of"
+        )
     if not (path / "model.json").is_file():
         if not path.exists():
             raise UserError(f"there is no model {path}: give a run directory of train-head, or a folder made by export")

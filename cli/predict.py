@@ -32,6 +32,9 @@ def predict(
         str | None,
         typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
     ] = None,
+    views: Annotated[
+        int, typer.Option(min=1, help="Average masks over so many views of each picture (crops, mirrored or not).")
+    ] = 1,
     guided: Annotated[
         bool, typer.Option("--guided", help="Let the masks take over the edges of the pictures (guided filter).")
     ] = False,
@@ -72,6 +75,7 @@ def predict(
         max_detections=max_detections,
         mask_threshold=mask_threshold,
         roi_sizes=sizes,
+        views=views,
         guided=guided,
         batch_size=batch_size,
         frame_step=frame_step,

@@ -71,6 +71,7 @@ def predict(
     max_detections: int | None = None,
     mask_threshold: float = 0.5,
     roi_sizes: Sequence[int] = (),
+    views: int = 1,
     guided: bool = False,
     batch_size: int = 1,
     frame_step: int = 1,
@@ -96,18 +97,21 @@ def predict(
     started = time.perf_counter()
     files, out = request.files, request.out
     workers = workers if workers is not None else min(8, os.cpu_count() or 1)
-    for name, value in (("--batch-size", batch_size), ("--frame-step", frame_step), ("--workers", workers)):
+    numbers = {"--views": views, "--batch-size": batch_size, "--frame-step": frame_step, "--workers": workers}
+    for name, value in numbers.items():
         if value < 1:
             raise UserError(f"{name} {value}: give 1 or more")
     with Ownership(out) as owner:
         check_out(out, overwrite=request.overwrite)
         segmenter = InstanceSegmenter.load(
-            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, guided=guided
+            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, views=views, guided=guided
         )
         choice = segmenter.choice(
             threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
         )
-        _clear(out)
+        models = [model] if isinstance(model, Path) else model
+        asked = {"models": [path.as_posix() for path in models], "roi_sizes": list(roi_sizes), "views": views}
+        _clear(out, asked | {"guided": guided, "mask_threshold": mask_threshold, "threshold": threshold})
         folder = OutputFolder(out, kinds=request.kinds, names=segmenter.names)
         summary = PredictSummary(out)
         images: list[dict[str, Any]] = []
@@ -119,9 +123,10 @@ def predict(
             loaded = _load(files, segmenter, summary, pool=pool, step=frame_step, ahead=2 * batch_size + workers)
             with closing(loaded):
                 for batch in in_batches(loaded, batch_size, prepared=lambda each: each.prepared):
-                    views = segmenter.detect([each.prepared for each in batch])
-                    for each, view in zip(batch, views, strict=True):
-                        found = segmenter.segment(view, choice, grey=each.prepared.grey)
+                    prepared = [each.prepared for each in batch]
+                    plain, others = segmenter.detect(prepared), segmenter.detect_further(prepared)
+                    for each, view, further in zip(batch, plain, others, strict=True):
+                        found = segmenter.segment(view, choice, grey=each.prepared.grey, further=further)
                         summary.images += 1
                         summary.instances += len(found)
                         height, width = found.size
@@ -194,9 +199,9 @@ def _load(
     yield from ready(0)
 
 
-def _clear(out: Path) -> None:
-    """An `out` with nothing in it but the mark that it is ours."""
-    write_finite_json(out / MARKER, {"made_by": "frozen-cache predict"})
+def _clear(out: Path, asked: dict[str, Any]) -> None:
+    """An `out` with nothing in it but the mark that it is ours, and what the masks in it are made by."""
+    write_finite_json(out / MARKER, {"made_by": "frozen-cache predict"} | asked)
     for name in (*RESULTS, *KINDS):
         if (out / name).is_dir() and not (out / name).is_symlink():
             shutil.rmtree(out / name)

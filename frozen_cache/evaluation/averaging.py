@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -75,12 +75,7 @@ class MeanSegmenter:
 
 
 class ViewsSegmenter:
-    """A segmenter's masks of an image's plain view, averaged with those that it gives the same boxes in further cached
-    views of the image.
-
-    A detection of the plain view meets in another view the one of its own label whose box overlaps its own the most,
-    by an IoU of at least SAME_IOU: that one's query segments the plain view's box there. Where there is none, or where
-    a cell of the mask lies outside of the view, the others count alone. Scores are averaged likewise.
+    """A segmenter's masks of an image's plain view, averaged with those in further cached views (`mean_of_views`).
 
     Args:
         segmenter: any that reads features.
@@ -113,23 +108,33 @@ class ViewsSegmenter:
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the plain view's selected pairs."""
-        plain = self.segmenter(view)
-        masks, scores = plain.masks.clone(), plain.scores.clone()
-        cells, times = torch.ones_like(masks), torch.ones_like(scores)
-        for at in self._further[view.image_id]:
-            other = read_for(self.segmenter, self.reader, at)
-            boxes = carried(view.boxes[: view.selected], other.transform)
-            rows, partners = _same(view, boxes, other)
-            if not len(rows):
-                continue
-            asked = replace(other.take(partners), boxes=boxes[rows], labels=view.labels[rows], scores=view.scores[rows])
-            found = self.segmenter(asked)
-            there, seen = shown(found, other.transform)
-            masks[rows] += there
-            cells[rows] += seen
-            scores[rows] += found.scores
-            times[rows] += 1
-        return Segmentation(masks=masks / cells, boxes=plain.boxes, scores=scores / times)
+        others = (read_for(self.segmenter, self.reader, at) for at in self._further[view.image_id])
+        return mean_of_views(self.segmenter, view, others)
+
+
+def mean_of_views(segmenter: Segmenter, view: CachedView, others: Iterable[CachedView]) -> Segmentation:
+    """A segmenter's masks of an image's plain view, averaged with those that it gives the same boxes in other views.
+
+    A detection of the plain view meets in another view the one of its own label whose box overlaps its own the most,
+    by an IoU of at least SAME_IOU: that one's query segments the plain view's box there. Where there is none, or where
+    a cell of the mask lies outside of the view, the others count alone. Scores are averaged likewise.
+    """
+    plain = segmenter(view)
+    masks, scores = plain.masks.clone(), plain.scores.clone()
+    cells, times = torch.ones_like(masks), torch.ones_like(scores)
+    for other in others:
+        boxes = carried(view.boxes[: view.selected], other.transform)
+        rows, partners = _same(view, boxes, other)
+        if not len(rows):
+            continue
+        asked = replace(other.take(partners), boxes=boxes[rows], labels=view.labels[rows], scores=view.scores[rows])
+        found = segmenter(asked)
+        there, seen = shown(found, other.transform)
+        masks[rows] += there
+        cells[rows] += seen
+        scores[rows] += found.scores
+        times[rows] += 1
+    return Segmentation(masks=masks / cells, boxes=plain.boxes, scores=scores / times)
 
 
 def _same(view: CachedView, boxes: Tensor, other: CachedView) -> tuple[Tensor, Tensor]:

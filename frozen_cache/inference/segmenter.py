@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +22,13 @@ from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.data.views import apply_view, make_view
+from frozen_cache.data.views import apply_view, in_frame, make_view
 from frozen_cache.detectors.lazy_stem import stem_of
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.averaging import head_segmenter
+from frozen_cache.evaluation.averaging import head_segmenter, mean_of_views
 from frozen_cache.evaluation.guided import grey_values
 from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
 from frozen_cache.inference.images import ImageLike, as_picture
@@ -40,16 +41,20 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """One picture, resized for the detector."""
+    """A view of one picture, resized for the detector."""
 
     transform: ViewTransform
-    """The plain view of the picture."""
+    """Of a picture itself: that of its plain view."""
     pixels: tuple[Tensor, ...]
     """(3, H, W) in 0..255; behind it the enlarged one, where the detector wants it."""
     grey: np.ndarray | None = None
     """(H, W) uint8 of the picture, where masks are to take over its edges."""
     own: Tensor | None = None
-    """(3, H, W) uint8, the picture itself, where the head zooms."""
+    """(3, H, W) uint8, what the view shows of the picture, where the head zooms."""
+    view: int = 0
+    """0 is the plain resize."""
+    further: tuple[PreparedImage, ...] = ()
+    """Of a plain view: the others over which its masks are averaged."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -70,9 +75,12 @@ class InstanceSegmenter:
     """
 
     def __init__(
-        self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = (), guided: bool = False
+        self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = (), views: int = 1, guided: bool = False
     ) -> None:
         """Put a model on a device; `InstanceSegmenter.load` is the usual way here."""
+        if views < 1:
+            raise UserError(f"views {views}: give 1 or more")
+        self._views = views
         self._device = pick_device(device)
         self._model = model
         self._guided = guided
@@ -92,6 +100,7 @@ class InstanceSegmenter:
         weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         roi_sizes: Sequence[int] = (),
+        views: int = 1,
         guided: bool = False,
     ) -> InstanceSegmenter:
         """The segmenter of a run directory of train-head, or of a folder that `frozen-cache export` made.
@@ -103,6 +112,8 @@ class InstanceSegmenter:
             weights: the checkpoint of a named detector.
             device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
             roi_sizes: the masks are averages of those at these sides of the RoI; none for the head's own.
+            views: and of those in so many views of each picture, the plain one included; each goes through the
+                detector. They are those that an extraction with as many views makes of an image with the id 0.
             guided: masks take over the edges of the pictures (guided filter).
 
         Raises:
@@ -111,7 +122,7 @@ class InstanceSegmenter:
         given = None if weights is None else Path(weights)
         paths = [path] if isinstance(path, str | os.PathLike) else path
         model = load_models([Path(each) for each in paths], detector=detector, weights=given)
-        return cls(model, device=device, roi_sizes=roi_sizes, guided=guided)
+        return cls(model, device=device, roi_sizes=roi_sizes, views=views, guided=guided)
 
     @property
     def names(self) -> dict[int, str]:
@@ -157,9 +168,9 @@ class InstanceSegmenter:
         asked = images if isinstance(images, list | tuple) else [images]
         prepared = (self.prepare(as_picture(image)) for image in asked)
         found = [
-            self.segment(view, choice, grey=image.grey)
+            self.segment(view, choice, grey=image.grey, further=others)
             for batch in in_batches(prepared, batch_size, prepared=lambda image: image)
-            for image, view in zip(batch, self.detect(batch), strict=True)
+            for image, view, others in zip(batch, self.detect(batch), self.detect_further(batch), strict=True)
         ]
         return found if asked is images else found[0]
 
@@ -181,19 +192,24 @@ class InstanceSegmenter:
 
     def prepare(self, picture: Image.Image) -> PreparedImage:
         """An RGB picture in the detector's size. Needs no device: any thread may do it."""
+        plain, *further = (self._prepared(picture, number) for number in range(self._views))
+        return replace(plain, grey=grey_values(picture) if self._guided else None, further=tuple(further))
+
+    def _prepared(self, picture: Image.Image, number: int) -> PreparedImage:
         spec = self._detector.spec
-        transform = make_view(spec.input, (picture.height, picture.width), image_id=0, view_index=0)
-        scales = sorted({1, spec.backbone_scale})
+        transform = make_view(spec.input, (picture.height, picture.width), image_id=0, view_index=number)
         return PreparedImage(
             transform,
-            tuple(apply_view(picture, transform, spec.input, scale=scale) for scale in scales),
-            grey=grey_values(picture) if self._guided else None,
-            own=None if self._stem is None else pil_to_tensor(picture),
+            tuple(
+                apply_view(picture, transform, spec.input, scale=scale) for scale in sorted({1, spec.backbone_scale})
+            ),
+            own=None if self._stem is None else pil_to_tensor(in_frame(picture, transform)),
+            view=number,
         )
 
     @torch.inference_mode()
     def detect(self, batch: Sequence[PreparedImage]) -> list[CachedView]:
-        """Run the detector on images of one resized size: what a cache would hold of each, its maps on the device."""
+        """Run the detector on views of one resized size: what a cache would hold of each, its maps on the device."""
         sizes = [torch.stack(each) for each in zip(*(image.pixels for image in batch), strict=True)]
         model = self._model
         with self._lock:
@@ -212,7 +228,7 @@ class InstanceSegmenter:
                 output,
                 index,
                 image_id=0,
-                view=0,
+                view=image.view,
                 transform=image.transform,
                 truth=GroundTruth.none(),
                 table=table,
@@ -228,14 +244,30 @@ class InstanceSegmenter:
             for view, image in zip(views, batch, strict=True)
         ]
 
-    def segment(self, view: CachedView, choice: Choice, *, grey: np.ndarray | None = None) -> Instances:
-        """Masks for the pairs of a view that are to be kept; with `grey` of its `PreparedImage` they take over the
-        edges of the picture."""
+    def detect_further(self, batch: Sequence[PreparedImage]) -> list[list[CachedView]]:
+        """What `detect` gives for the further views of each image; those of one size go through the detector together,
+        at most one of each image."""
+        found: list[list[CachedView]] = [[] for _ in batch]
+        for number in range(self._views - 1):
+            alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+            for at, image in enumerate(batch):
+                alike[image.further[number].transform.resized_size].append(at)
+            for places in alike.values():
+                views = self.detect([batch[at].further[number] for at in places])
+                for at, view in zip(places, views, strict=True):
+                    found[at].append(view)
+        return found
+
+    def segment(
+        self, view: CachedView, choice: Choice, *, grey: np.ndarray | None = None, further: Sequence[CachedView] = ()
+    ) -> Instances:
+        """Masks for the pairs of a plain view that are to be kept, averaged over it and the `further` ones; with `grey`
+        of its `PreparedImage` they take over the edges of the picture."""
         if self._head.mask_depends_on_query_alone:
             # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
             view = choice.of_view(view)
         with self._lock:
-            found = replace(self._head(view), grey=grey)
+            found = replace(mean_of_views(self._head, view, further), grey=grey)
         instances = Instances.of_view(view, found, self._model.categories, mask_threshold=choice.mask_threshold)
         return choice.of_instances(instances, view.labels[: view.selected])
 

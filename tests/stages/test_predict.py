@@ -14,12 +14,16 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from frozen_cache.cli.main import exit_code
+from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.errors import UserError
 from frozen_cache.inference.contours import outline
 from frozen_cache.inference.inputs import InputFile, find_inputs, unique_names
 from frozen_cache.inference.segmenter import InstanceSegmenter
 from frozen_cache.stages import predict_request
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.predict import PredictSummary, predict
+from tests.frozen_cache.inference.conftest import with_id_0
 
 THRESHOLD = 0.05
 
@@ -58,6 +62,53 @@ def test_the_results_are_those_of_the_library(everything, expected):
             entry for image in images for entry in expected[image["output_name"]].to_coco(image["id"], kind=kind)
         ]
         assert results
+
+
+def test_the_mean_over_views_is_that_of_evaluate(scenes, scene_run, tmp_path):
+    entries = read(scenes / "annotations.json")["images"][:3]
+    given = ["--model", str(scene_run), "--views", "3", "--threshold", "0", "--device", "cpu", "--no-overlays"]
+    assert exit_code(["predict", *given, "--out", str(tmp_path / "out"), str(scenes / "images")]) == 0
+    named = {Path(image["file_name"]).name: image["id"] for image in read(tmp_path / "out" / "images.json")["images"]}
+    found = read(tmp_path / "out" / "segm_results.json")
+    moved = 0
+    for entry in entries:
+        cache, results = tmp_path / f"{entry['id']}.zarr", tmp_path / str(entry["id"])
+        annotations = with_id_0(scenes / "annotations.json", entry["id"], tmp_path / "one.json")
+        extract_features(detector=f"hf:{DETECTOR_DIR}", images=scenes / "images", annotations=annotations, out=cache,
+                         views=3)  # fmt: skip
+        theirs = [
+            read(evaluated(cache, scene_run, results / str(views), views) / "segm_results.json") for views in (3, 1)
+        ]
+        mine = [each for each in found if each["image_id"] == named[entry["file_name"]]]
+        assert len(mine) == len(theirs[0]) > 0
+        for here, mean, plain in zip(mine, *theirs, strict=True):
+            assert here["category_id"] == mean["category_id"]
+            assert here["score"] == pytest.approx(mean["score"], abs=1e-3)
+            if coco_mask.area(mean["segmentation"]) > 50:
+                assert iou(here, mean) >= 0.99
+                moved += iou(here, plain) < 0.97
+    assert moved > 3
+    assert read(tmp_path / "out" / "predict.json")["views"] == 3
+
+
+def evaluated(cache: Path, head: Path, out: Path, views: int) -> Path:
+    evaluate(cache=cache, head=head, out=out, views=views, device="cpu")
+    return out
+
+
+def iou(one: dict[str, Any], other: dict[str, Any]) -> float:
+    return float(coco_mask.iou([one["segmentation"]], [other["segmentation"]], [0])[0, 0])
+
+
+def test_a_graph_is_for_other_programs(scenes, tmp_path, capsys):
+    (tmp_path / "graph").mkdir()
+    for name in ("model.onnx", "onnx.json"):
+        (tmp_path / "graph" / name).write_text("{}")
+    for model in (tmp_path / "graph", tmp_path / "graph" / "model.onnx"):
+        given = ["--model", str(model), "--views", "3", "--out", str(tmp_path / "out"), str(scenes / "images")]
+        assert exit_code(["predict", *given]) == 2
+        error = capsys.readouterr().err
+        assert "is an ONNX graph" in error and error.count("\n") == 1
 
 
 def test_masks_are_pngs_of_the_image_s_size(everything, expected):
@@ -236,6 +287,7 @@ def test_results_are_replaced_only_when_told_and_foreign_things_never(scenes, sc
         ({"save": ["mask"]}, "label-map"),
         ({"classes": ["unicorn"]}, "unicorn"),
         ({"threshold": 2}, "threshold"),
+        ({"views": 0}, "--views"),
         ({"batch_size": 0}, "--batch-size"),
         ({"frame_step": 0}, "--frame-step"),
         ({"model": Path("nowhere")}, "nowhere"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,15 @@ class Trained:
     annotations: Path
     cache: Path
     run: Path
+
+
+def with_id_0(annotations: Path, image_id: int, out: Path) -> Path:
+    """Annotations of one image alone, as if its id were 0: what the views of a picture in `predict` depend on."""
+    whole = json.loads(annotations.read_text())
+    images = [image | {"id": 0} for image in whole["images"] if image["id"] == image_id]
+    objects = [each | {"image_id": 0} for each in whole["annotations"] if each["image_id"] == image_id]
+    out.write_text(json.dumps(whole | {"images": images, "annotations": objects}))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from frozen_cache.stages.export import export_model
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.run_directory import RUN_FILE, load_record
-from tests.frozen_cache.inference.conftest import SMALL
+from tests.frozen_cache.inference.conftest import FAKE, SMALL, with_id_0
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,32 @@ def test_the_masks_boxes_and_scores_are_those_of_evaluate(trained, segmenter, ex
             theirs = [entry for entry in expected[kind] if entry["image_id"] == image_id]
             assert found.to_coco(image_id, kind=kind) == theirs
     assert sum(coco_mask.area(entry["segmentation"]) for entry in expected["segm"]) > 0
+
+
+def test_the_mean_over_views_is_that_of_evaluate(trained, tmp_path):
+    """Of pictures whose further views differ in size, alone and together."""
+    several = InstanceSegmenter.load(trained.run, views=3, device="cpu")
+    plain = InstanceSegmenter.load(trained.run, device="cpu")
+    objects = json.loads(trained.annotations.read_text())["annotations"]
+    paths = {each: path for each, path in photos(trained).items() if any(one["image_id"] == each for one in objects)}
+    together = several(list(paths.values()), threshold=0, batch_size=4)
+    changed = 0
+    for (image_id, path), in_batch in zip(paths.items(), together, strict=True):
+        cache, out = tmp_path / f"{image_id}.zarr", tmp_path / str(image_id)
+        one = with_id_0(trained.annotations, image_id, tmp_path / "one.json")
+        extract_features(detector=f"{FAKE}:uneven", images=trained.images, annotations=one, out=cache, views=3,
+                         precision="float32", batch_size=1)  # fmt: skip
+        evaluate(cache=cache, head=trained.run, out=out, views=3, device="cpu")
+        found = several(path, threshold=0)
+        theirs = json.loads((out / "segm_results.json").read_text())
+        for mine, other in zip(found.to_coco(), theirs, strict=True):
+            assert mine | {"score": None} == other | {"score": None}
+            assert mine["score"] == pytest.approx(other["score"], abs=1e-6)
+        np.testing.assert_allclose(in_batch.probabilities, found.probabilities, atol=1e-4)
+        before = plain(path, threshold=0)
+        np.testing.assert_array_equal(before.mask_boxes, found.mask_boxes)
+        changed += not np.allclose(before.probabilities, found.probabilities, atol=1e-3)
+    assert changed > 3
 
 
 @pytest.mark.parametrize(
