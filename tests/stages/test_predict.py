@@ -75,7 +75,7 @@ def test_the_mean_over_views_is_that_of_evaluate(scenes, scene_run, tmp_path):
         cache, results = tmp_path / f"{entry['id']}.zarr", tmp_path / str(entry["id"])
         annotations = with_id_0(scenes / "annotations.json", entry["id"], tmp_path / "one.json")
         extract_features(detector=f"hf:{DETECTOR_DIR}", images=scenes / "images", annotations=annotations, out=cache,
-                         views=3)  # fmt: skip
+                         views=3, backbone_strides=(8,))  # fmt: skip
         theirs = [
             read(evaluated(cache, scene_run, results / str(views), views) / "segm_results.json") for views in (3, 1)
         ]
