@@ -1,16 +1,16 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
-    python benchmarks/masks.py --val VAL.zarr --run RUN [--run RUN ...] [--wider RUN] [--refined RUN]
+    python benchmarks/masks.py --val VAL.zarr [--run RUN ...] [--wider RUN] [--refined RUN]
         [--pasted RUN ...] [--longer RUN ...] [--views-val VAL3.zarr] [--only NAME ...]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
 trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
 run with head.refine, measured with its boundary stage and without, the weights being the same. `--pasted` is a run of
 real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`), `--longer` one on 30 such views
-of each image, with `--set optim.epochs=2`, which is three times the steps. `--views-val` is a cache of the val images
-with three views each. The rows of the heads of three seeds want three runs. No setting was chosen on the val images:
-radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and seeds that are not measured
-now stay.
+of each image, with `--preset best`, which is three times the steps. `--views-val` is a cache of the val images with
+three views each. The rows of the heads of three seeds want three runs, that of two the first two of these. No setting
+was chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
+seeds that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -59,8 +59,12 @@ PASTED_VIEWS = "copy-paste views, coded maps, mean of three views and guided fil
 PASTED_ALL = "copy-paste views, coded maps, mean of the heads of three seeds and of three views, and guided filter"
 LONGER = "30 copy-paste views, coded maps, three times the steps"
 LONGER_VIEWS = f"{LONGER}, mean of three views and guided filter"
+LONGER_HEADS = {
+    heads: f"{LONGER}, mean of the heads of {number} seeds and of three views, and guided filter"
+    for heads, number in ((2, "two"), (3, "three"))
+}
 COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_VIEWS, PASTED_HEADS, PASTED_ALL)
-ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL, LONGER_VIEWS)
+ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL, LONGER_VIEWS, *LONGER_HEADS.values())
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
 NAMES = (
     AS_IT_IS,
@@ -76,6 +80,7 @@ NAMES = (
     *COPY_PASTE,
     LONGER,
     LONGER_VIEWS,
+    *LONGER_HEADS.values(),
     NO_STAGE,
     STAGE,
 )
@@ -83,6 +88,7 @@ OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 """Rows gauged by the masks of the objects' matched queries alone, which takes a tenth of the time; no AP."""
 BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, *COPY_PASTE), AS_IT_IS)
 BASE |= {STAGE: NO_STAGE, LONGER: PASTED, LONGER_VIEWS: PASTED_VIEWS}
+BASE |= dict.fromkeys(LONGER_HEADS.values(), LONGER_VIEWS)
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "mask_ap": lambda run: run["segm"]["AP"],
@@ -187,11 +193,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--val", type=Path, required=True)
-    parser.add_argument("--run", type=Path, action="append", default=[])
-    parser.add_argument("--wider", type=Path, action="append", default=[])
-    parser.add_argument("--pasted", type=Path, action="append", default=[])
-    parser.add_argument("--longer", type=Path, action="append", default=[])
-    parser.add_argument("--refined", type=Path, action="append", default=[])
+    for kind in ("run", "wider", "pasted", "longer", "refined"):
+        parser.add_argument(f"--{kind}", type=Path, action="extend", nargs="+", default=[])
     parser.add_argument("--views-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
@@ -228,6 +231,9 @@ def main() -> None:
         segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
         segmenters[PASTED_VIEWS] = (pasted, lambda run: guided(over_views(run.own)))
         segmenters[LONGER_VIEWS] = (longer, lambda run: guided(over_views(run.own)))
+        for heads, name in LONGER_HEADS.items():
+            if len(longer) >= heads:
+                segmenters[name] = (longer[:1], lambda _, some=longer[:heads]: guided(over_views(together(some))))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))

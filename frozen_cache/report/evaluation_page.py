@@ -12,8 +12,9 @@ from frozen_cache.evaluation.compare import Compared
 from frozen_cache.evaluation.mistakes import THRESHOLD, ImageVerdict
 from frozen_cache.report.cells import percent, ratio, short_names
 from frozen_cache.report.data_section import data_section
+from frozen_cache.report.figures import gain_plot
 from frozen_cache.report.gallery import MISTAKES, Gallery, as_picture
-from frozen_cache.report.page import Block, Facts, Page, Section, Table
+from frozen_cache.report.page import Block, Facts, Figure, Page, Section, Table
 from frozen_cache.report.page import Gallery as Pictures
 from frozen_cache.report.published import COCO_IMAGES, published_rows, published_table
 from frozen_cache.report.result_sections import (
@@ -88,21 +89,25 @@ def _results(metrics: dict[str, Any], attributes: CacheAttributes, compared: Seq
         Table(["", *RECALLS], recalls, caption="Average recall, by detections an image and by size of object"),
     ]
     if "ladder" in metrics:
-        blocks.append(_ladder(metrics["ladder"]))
+        blocks += _ladder(metrics["ladder"])
     if compared:
         return [*blocks, comparison_table(compared, published_rows(list(attributes.categories)))]
     published = published_table(metrics["of"]["name"], metrics, list(attributes.categories))
     return blocks if published is None else [*blocks, published]
 
 
-def _ladder(ladder: dict[str, dict[str, float]]) -> Table:
+def _ladder(ladder: dict[str, dict[str, float]]) -> list[Block]:
     own = next(iter(ladder.values()))["AP"]
     rows = [
         [rung, *(percent(values[name]) for name in METRICS), f"{100 * (values['AP'] - own):+.1f}"]
         for rung, values in ladder.items()
     ]
     caption = "What mask AP would be with one thing put right at a time"
-    return Table(["", *METRICS, "gain"], rows, caption=caption, strong=0)
+    blocks: list[Block] = [Table(["", *METRICS, "gain"], rows, caption=caption, strong=0)]
+    if own >= 0:  # COCO's -1: there is no object
+        values = {rung: 100 * values["AP"] for rung, values in ladder.items()}
+        blocks.append(Figure(gain_plot(values, title="Mask AP with one thing put right at a time, in percent")))
+    return blocks
 
 
 def _comparison_text(attributes: CacheAttributes, of: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 70, 16, 34, 44
 LINE, LETTER = 20, 7.2
 """Height of a line of the legend, usual width of a letter."""
+BAR, ROW = 12, 38
+"""Height of a bar, and of a row: its name, the bar below it."""
 DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 5")
 """Series differ in their dashes as well as in colour."""
 MOST_DIGITS = 5
@@ -57,6 +59,23 @@ def scatter_plot(points: dict[str, Point], *, title: str, x_label: str, y_label:
             f'<text x="{x + shift:.1f}" y="{y - 7:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
         )
     return _svg(title, parts)
+
+
+def gain_plot(values: Mapping[str, float], *, title: str) -> Markup:
+    """A bar for each value from 0 on, its name above and the value behind it; what it has beyond the first one in
+    another colour."""
+    own, most = next(iter(values.values())), max(*values.values(), 1e-9)
+    unit = (WIDTH - LEFT - RIGHT) / most
+    parts = []
+    for at, (name, value) in enumerate(values.items()):
+        top, shared = ROW * at + 18, min(value, own)
+        texts = (f'<text x="0" y="{top - 5}">{escape(name)}</text>', f"{value:.1f}")
+        parts.append(
+            f'{texts[0]}<rect x="0" y="{top}" width="{unit * shared:.1f}" height="{BAR}" fill="var(--s0)"/>'
+            f'<rect x="{unit * shared:.1f}" y="{top}" width="{unit * (value - shared):.1f}" height="{BAR}" '
+            f'fill="var(--s1)"/><text x="{unit * value + 6:.1f}" y="{top + BAR - 1}">{texts[1]}</text>'
+        )
+    return _svg(title, parts, height=ROW * len(values))
 
 
 def ticks(low: float, high: float, *, about: int = 5) -> list[float]:
@@ -147,8 +166,8 @@ def _legend(names: list[str]) -> tuple[str, int]:
     return "".join(parts), LINE * row
 
 
-def _svg(title: str, parts: Sequence[str], *, above: int = 0) -> Markup:
+def _svg(title: str, parts: Sequence[str], *, above: int = 0, height: int = HEIGHT) -> Markup:
     return Markup(
-        f'<svg viewBox="0 {-above} {WIDTH} {HEIGHT + above}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 {-above} {WIDTH} {height + above}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )

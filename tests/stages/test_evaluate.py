@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from markupsafe import escape
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.errors import UserError
@@ -270,15 +272,19 @@ def test_what_was_repaired_stands_in_the_page(cache):
     assert "nothing" not in section.text
 
 
-def test_the_ladder_stands_in_metrics_report_and_text(cache, tmp_path):
-    result = evaluate(cache=cache, out=tmp_path / "x", baseline="box", ladder=True)
+@pytest.mark.parametrize("baseline", ["box", "training-free"])
+def test_the_ladder_stands_in_metrics_report_and_text(cache, tmp_path, baseline):
+    result = evaluate(cache=cache, out=tmp_path / "x", baseline=baseline, ladder=True)
     metrics = json.loads((tmp_path / "x" / "metrics.json").read_text())
     ladder = metrics["ladder"]
     assert ladder["as it is"] == metrics["segm"]
     assert ladder["true masks in the boxes"]["AP"] > metrics["segm"]["AP"]
-    rows = {row[0]: row for row in Page((tmp_path / "x" / "report.html").read_text()).rows}
+    text = (tmp_path / "x" / "report.html").read_text()
+    rows = {row[0]: row for row in Page(text).rows}
+    [plot] = re.findall(r"<svg [^>]*>\s*<title>Mask AP with one thing put right.*?</svg>", text, re.DOTALL)
     for rung, values in ladder.items():
         assert rows[rung][1] == f"{100 * values['AP']:.1f}"
+        assert re.search(rf">{re.escape(escape(rung))}</text>.*?>{100 * values['AP']:.1f}</text>", plot, re.DOTALL)
         assert f"{values['AP']:8.3f}  {rung}" in result.table()
     assert rows["boundaries"][1] == f"{100 * metrics['boundary']['AP']:.1f}"
     assert rows["near the edge"][1] == f"{100 * metrics['edge_iou']['near_edge']['all']:.1f}"

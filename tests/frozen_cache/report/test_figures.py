@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from frozen_cache.report.figures import LEFT, LETTER, WIDTH, line_plot, tick_texts, ticks
+from frozen_cache.report.figures import LEFT, LETTER, WIDTH, gain_plot, line_plot, tick_texts, ticks
 
 
 @pytest.mark.parametrize("low", [0.0, -0.3, 0.0123, 70.0])
@@ -48,6 +48,22 @@ def test_a_long_legend_takes_more_rows_and_no_two_lines_look_alike():
     assert len(lines) == len(set(lines)) == 10
     for (x, y), (other, below) in pairwise(names):
         assert below > y or other - 28 > x + LETTER * len("head.roi_size=0 seed=0")
+
+
+def test_bars_are_as_long_as_their_values_and_show_what_is_gained():
+    svg = gain_plot({"as it is": 20.0, "edges < true": 30.0, "worse": 15.0}, title="t")
+    bars = [
+        tuple(map(float, found)) for found in re.findall(r'<rect x="([\d.]+)" y="(\d+)" width="([\d.]+)" height', svg)
+    ]
+    widths = {(x > 0, y): width for x, y, width in bars}
+    tops = sorted({y for _, y, _ in bars})
+    own, gained = ([widths[beyond, y] for y in tops] for beyond in (False, True))
+    assert own == pytest.approx([own[0], own[0], 0.75 * own[0]], abs=0.1)
+    assert gained == pytest.approx([0, own[0] / 2, 0], abs=0.1)
+    assert own[1] + gained[1] + LETTER * 5 <= WIDTH
+    assert "edges &lt; true</text>" in svg and ">30.0</text>" in svg
+    height = int(re.search(r'viewBox="0 0 \d+ (\d+)"', svg)[1])
+    assert tops[-1] + 12 <= height
 
 
 def test_a_series_of_one_point_is_a_dot():
