@@ -227,22 +227,25 @@ def main() -> None:
     def together(heads: list[Run]) -> Segmenter:
         return MeanSegmenter([run.own for run in heads])
 
+    def of_all(heads: list[Run]) -> Callable[[Run], Segmenter]:
+        return lambda _: guided(over_views(together(heads)))
+
     if views is not None:
         segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
         segmenters[PASTED_VIEWS] = (pasted, lambda run: guided(over_views(run.own)))
         segmenters[LONGER_VIEWS] = (longer, lambda run: guided(over_views(run.own)))
         for heads, name in LONGER_HEADS.items():
             if len(longer) >= heads:
-                segmenters[name] = (longer[:1], lambda _, some=longer[:heads]: guided(over_views(together(some))))
+                segmenters[name] = (longer[:1], of_all(longer[:heads]))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))
         if views is not None:
-            segmenters[ALL] = (runs[:1], lambda _: guided(over_views(together(runs))))
+            segmenters[ALL] = (runs[:1], of_all(runs))
     if len(pasted) == HEADS_EACH:
         segmenters[PASTED_HEADS] = (pasted[:1], lambda _: guided(together(pasted)))
         if views is not None:
-            segmenters[PASTED_ALL] = (pasted[:1], lambda _: guided(over_views(together(pasted))))
+            segmenters[PASTED_ALL] = (pasted[:1], of_all(pasted))
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206} | conditions()
     rows = {line["what"]: line for line in report["rows"]}
