@@ -18,7 +18,7 @@ from frozen_cache.cache.chunk_sums import ChunkSums
 from frozen_cache.cache.contents import NotWhole
 from frozen_cache.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES, ArrayLayout
 from frozen_cache.cache.ledger import SegmentRecord
-from frozen_cache.cache.ranges import Ranges, RemoteRanges, opener
+from frozen_cache.cache.ranges import OpenFiles, Ranges, RemoteRanges, opener
 from frozen_cache.remote import CachePath
 
 _ALIGNMENT = 64
@@ -33,15 +33,23 @@ class DirectArray:
     """One array. Reading is safe in several threads."""
 
     def __init__(
-        self, folder: CachePath, name: str, layout: ArrayLayout, *, record: SegmentRecord, sums: ChunkSums
+        self,
+        folder: CachePath,
+        name: str,
+        layout: ArrayLayout,
+        *,
+        record: SegmentRecord,
+        sums: ChunkSums,
+        files: OpenFiles,
     ) -> None:
         """
         Args:
             record: the segment's line, which has the sizes of its files.
             sums: what its chunks must end in, as far as that is known.
+            files: shared with other arrays.
         """
         self._name, self._layout = name, layout
-        self._open = opener(folder)
+        self._open = opener(folder, files)
         self._record, self._sums = record, sums
         self._tail = "/0" * (len(layout.shape) - 1)
         self._shard_rows = layout.shard or layout.chunk
@@ -79,29 +87,36 @@ class DirectArray:
             self._read_shard(shard, first, first + end - at, to)
             at = end
         found = into.view(self._dtype).reshape(stop - start, *self._row_shape)
-        return found.astype(self._dtype.newbyteorder("="), copy=False)
+        return found if self._dtype.isnative else found.astype(self._dtype.newbyteorder("="))
 
     def _read_shard(self, shard: int, start: int, stop: int, out: np.ndarray) -> None:
         """Rows `start` to `stop` of one file into `out`, (bytes,) uint8."""
         file = f"{self._name}/c/{shard}{self._tail}"
-        with self._opened(shard, file) as source:
+        source = self._opened(shard, file)
+        known = self._chunks.get(shard)
+        if known is None:
             known = self._index(source, shard, file)
-            rows, row_bytes = self._layout.chunk, self._row_bytes
-            number = start // rows
-            chunks = known[number : -(-stop // rows)].tolist()
-            source.expect(min(offset for offset, _, _ in chunks), max(offset + size for offset, size, _ in chunks))
-            low = number * rows
-            for offset, size, written in chunks:
-                before, after = max(start, low), min(stop, low + rows)
-                to = out[(before - start) * row_bytes : (after - start) * row_bytes]
-                whole = after - before == rows
-                content = to if whole else np.empty(rows * row_bytes, dtype=np.uint8)
-                crc = self._read_chunk(source, file, offset, size, content)
-                if crc != written != _UNKNOWN:
-                    raise _others(file)
-                if not whole:
-                    to[:] = content[(before - low) * row_bytes : (after - low) * row_bytes]
-                low += rows
+        rows, row_bytes = self._layout.chunk, self._row_bytes
+        number = start // rows
+        chunks = known[number : -(-stop // rows)].tolist()
+        source.expect(chunks)
+        low = number * rows
+        for offset, size, written in chunks:
+            high = low + rows
+            whole = start <= low and high <= stop
+            if whole:
+                content = out[(low - start) * row_bytes : (high - start) * row_bytes]
+            else:
+                content = np.empty(rows * row_bytes, dtype=np.uint8)
+            crc = self._read_chunk(source, file, offset, size, content)
+            if crc != written != _UNKNOWN:
+                raise _others(file)
+            if not whole:
+                before, after = max(start, low), min(stop, high)
+                out[(before - start) * row_bytes : (after - start) * row_bytes] = content[
+                    (before - low) * row_bytes : (after - low) * row_bytes
+                ]
+            low = high
 
     def _opened(self, shard: int, file: str) -> Ranges:
         if file not in self._record.files:
@@ -112,18 +127,16 @@ class DirectArray:
             raise NotWhole(f"{file} is missing") from None
 
     def _index(self, source: Ranges, shard: int, file: str) -> np.ndarray:
-        """The chunks of a file, which has the size that was written."""
+        """The chunks of a file, which has the size that was written; from then on each chunk tells for itself."""
         try:
             size = source.size()
         except ValueError:
             raise NotWhole(f"{file} is no regular file") from None
         if size != (written := self._record.files[file][0]):
             raise NotWhole(f"{file} has {size} bytes, {written} were written")
-        known = self._chunks.get(shard)
-        if known is None:
-            known = self._chunks[shard] = self._read_index(source, shard, file, size)
-            if isinstance(source, RemoteRanges) and source.is_whole:
-                self._kept[shard] = source
+        known = self._chunks[shard] = self._read_index(source, shard, file, size)
+        if isinstance(source, RemoteRanges) and source.is_whole:
+            self._kept[shard] = source
         return known
 
     def _read_chunk(self, source: Ranges, file: str, offset: int, size: int, out: np.ndarray) -> int:
@@ -171,11 +184,11 @@ def _new_bytes(size: int) -> np.ndarray:
 
 def _read_guarded(source: Ranges, file: str, offset: int, out: np.ndarray) -> int:
     """What lies at `offset` into `out`; returns its CRC-32C, which must be the one that follows there."""
-    ending = np.empty(CRC_BYTES, dtype=np.uint8)
-    if source.read((out, ending), offset) != len(out) + CRC_BYTES:
+    ending = bytearray(CRC_BYTES)
+    if source.read((out.data, ending), offset) != len(out) + CRC_BYTES:
         raise NotWhole(f"{file} is too short")
     crc: int = crc32c(out)
-    if crc != int.from_bytes(ending.data, "little"):
+    if crc != int.from_bytes(ending, "little"):
         raise NotWhole(f"{file} has a chunk whose checksum is not its own")
     return crc
 

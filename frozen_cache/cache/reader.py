@@ -15,6 +15,7 @@ from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
 from frozen_cache.cache.from_image import CacheStem
 from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, read_records, segment_name
+from frozen_cache.cache.ranges import OpenFiles
 from frozen_cache.cache.scaled import scaled
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.stem_files import mend_stem, stem_damage
@@ -205,17 +206,21 @@ class CacheReader:
                 record = read_record(self.path, segment, self.attributes.fingerprint)
                 if self._index.changed(record):
                     raise DamagedCacheError(f"segment {segment} of {self.path} was made anew since it was opened")
-                opened = SegmentReader(self.path, record, self.attributes, stem=self._stem, room=self._room)
+                opened = SegmentReader(
+                    self.path, record, self.attributes, stem=self._stem, room=self._room, files=self._files
+                )
                 self._opened[segment] = opened
             return opened
 
     def _start(self) -> None:
         self._opened: dict[int, SegmentReader] = {}
-        self._room = TruthRoom()
+        self._room, self._files = TruthRoom(), OpenFiles()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_lock", "_room")}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("_opened", "_lock", "_room", "_files")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

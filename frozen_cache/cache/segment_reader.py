@@ -43,6 +43,7 @@ from frozen_cache.cache.layout import (
     offset_column,
 )
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
+from frozen_cache.cache.ranges import OpenFiles
 from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of
 from frozen_cache.cache.truth_table import TruthRoom, TruthTable
 from frozen_cache.cache.view import CachedView
@@ -68,11 +69,12 @@ class SegmentReader:
         *,
         stem: CacheStem | None = None,
         room: TruthRoom | None = None,
+        files: OpenFiles | None = None,
     ) -> None:
         """
         Args:
             stem: makes the maps that come from images.
-            room: shared with other segments; None for one of its own.
+            room, files: shared with other segments; None for its own.
         """
         self.record = record
         self.folder = record.folder_in(cache)
@@ -85,6 +87,7 @@ class SegmentReader:
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._direct: dict[str, DirectArray] = {}
         self._room = TruthRoom() if room is None else room
+        self._files = OpenFiles() if files is None else files
         self._all_truth: TruthTable | None = None
         self._first_truth = threading.Lock()
         """Of the thread that reads the ground truth of all views; until it has, others read that of their own view."""
@@ -109,7 +112,9 @@ class SegmentReader:
         check_groups(record, self._folder, tables | growing)
         check_views(record, self._views, self._shapes)
         for name, layout in growing.items():
-            self._direct[name] = DirectArray(self._folder, name, layout, record=record, sums=self._chunk_sums)
+            self._direct[name] = DirectArray(
+                self._folder, name, layout, record=record, sums=self._chunk_sums, files=self._files
+            )
         if self._attributes.stem is not None:
             self._spans = self._read("image_spans", slice(None))
             check_spans(record, self._spans)
