@@ -10,7 +10,7 @@ import typer
 
 from frozen_cache.cli.extract import choice
 from frozen_cache.cli.numbers import whole_numbers
-from frozen_cache.cli.paths import need_cache, need_run
+from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.remote import cache_path
 from frozen_cache.stages.baselines import check_choice
 
@@ -27,7 +27,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, report.html and the COCO result files.")],
     head: Annotated[
         list[Path] | None,
-        typer.Option(help="Run directory of a trained head, or a checkpoint; masks of several are averaged."),
+        typer.Option(
+            help="Run directory of train-head, a checkpoint in it or a folder of export; several are averaged."
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
@@ -87,7 +89,7 @@ def evaluate(
     mixed_precision = choice("--mixed-precision", mixed_precision, ("no", "bf16", "fp16", "auto"))
     need_cache(cache)
     for run in heads:
-        need_run(run)
+        need_model(run)
     sizes = whole_numbers("--roi-sizes", roi_sizes) or ()
     from frozen_cache.stages.evaluate import evaluate as stage
     from frozen_cache.stages.evaluate import write_submission

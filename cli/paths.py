@@ -29,15 +29,17 @@ def need_run(path: Path) -> None:
 
 
 def need_model(path: Path) -> None:
-    """UserError where there is surely neither a run of train-head nor an exported folder at `path`."""
+    """UserError where there is surely neither a run of train-head nor an exported folder at `path`, nor a file of
+    either's head."""
     if path.suffix == ".onnx" or (path / "onnx.json").is_file():
         raise UserError(
             f"{path} is an ONNX graph, which other programs run: give the run or folder that it was made of"
         )
-    if not (path / "model.json").is_file():
-        if not path.exists():
-            raise UserError(f"there is no model {path}: give a run directory of train-head, or a folder made by export")
-        need_run(path)
+    if not path.exists():
+        raise UserError(f"there is no model {path}: give a run directory of train-head, or a folder made by export")
+    folder = path if path.is_dir() else path.parent
+    if not any((folder / name).is_file() for name in ("run.json", "model.json")):
+        raise UserError(f"{path} is no model: {folder} holds neither run.json (train-head) nor model.json (export)")
 
 
 def need_inputs(detector: str, images: Path, annotations: Path, weights: Path | None = None) -> None:

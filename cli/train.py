@@ -23,7 +23,7 @@ from frozen_cache.cli.live import (
     Views,
     Weights,
 )
-from frozen_cache.cli.paths import need_cache
+from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
 
@@ -64,7 +64,8 @@ def train_head(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and sampling. [default: 0]")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any configuration value: key=value.")] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Start from a trained head: a run directory or checkpoint; what fits is taken.")
+        Path | None,
+        typer.Option(help="Start from a trained head: a run, a checkpoint or an exported folder; what fits is taken."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     show_config: Annotated[
@@ -104,6 +105,8 @@ def train_head(
         for path in (cache, val_cache):
             if path is not None:
                 need_cache(path)
+        if init is not None:
+            need_model(init)
     from frozen_cache.training.config import exact_epochs, load_config, parse_set
 
     given = {"optim.batch_size": batch_size, "optim.lr": lr, "seed": seed}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from frozen_cache.cli.paths import need_cache, need_run
+from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.remote import cache_path
 from frozen_cache.stages.baselines import check_choice
 
@@ -17,7 +17,9 @@ def visualize(
         Path, typer.Option(parser=cache_path, help="Cache with the images to show; it holds the ground truth.")
     ],
     out: Annotated[Path, typer.Option(help="New folder for the pictures and index.html.")],
-    head: Annotated[Path | None, typer.Option(help="Run directory of a trained head, or a checkpoint.")] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="Run directory of train-head, a checkpoint in it, or a folder made by export.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Instead of a head: one that evaluate knows.")] = None,
     prompter: Annotated[str | None, typer.Option(help="With --baseline prompted: the model, hf:DIR_OR_HUB_ID.")] = None,
     images: Annotated[
@@ -30,7 +32,7 @@ def visualize(
     check_choice([] if head is None else [head], baseline, prompter)
     need_cache(cache)
     if head is not None:
-        need_run(head)
+        need_model(head)
     from frozen_cache.stages.visualize import visualize as stage
 
     result = stage(

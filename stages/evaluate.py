@@ -26,6 +26,7 @@ from frozen_cache.evaluation.segmenters import Segmenter
 from frozen_cache.evaluation.summary import summary
 from frozen_cache.evaluation.truth import refuse_without_masks
 from frozen_cache.finite_json import finite_json
+from frozen_cache.inference.any_head import head_record
 from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.remote import CachePath
 from frozen_cache.report.data_section import head_facts
@@ -35,8 +36,6 @@ from frozen_cache.report.page import Block, Facts, write_page
 from frozen_cache.report.photographs import Photographs, photographs
 from frozen_cache.stages.baselines import check_choice
 from frozen_cache.stages.segmenter import all_heads, cache_for, make_segmenter
-from frozen_cache.training.run_directory import load_record
-from frozen_cache.training.trained_head import run_of
 
 OUTPUTS = ("metrics.json", "segm_results.json", "bbox_results.json", "report.html", "compare.json")
 
@@ -119,7 +118,7 @@ def evaluate(
     """Evaluate on the plain views of `cache`; write metrics, COCO result files and a report into `out`.
 
     Args:
-        head: run directory or checkpoint, masks of several are averaged; or `baseline`.
+        head: run directory, checkpoint or exported folder, masks of several are averaged; or `baseline`.
         prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of a model that makes masks of boxes.
         roi_sizes: average each head's masks at these sides of the RoI; none for its own.
         views: average over so many cached views of each image.
@@ -181,7 +180,7 @@ def evaluate(
         head_blocks: list[Block] = [Facts(_cost_facts(metrics["cost"]))] if "cost" in metrics else []
         if len(given.heads) == 1:
             head_blocks = head_facts(
-                load_record(run_of(given.heads[0])),
+                head_record(given.heads[0]),
                 image_size=reader.resized_size(0),
                 boxes=reader.attributes.top_k,
                 seconds_a_view=seconds / len(evaluation.verdicts),

@@ -22,12 +22,12 @@ from frozen_cache.data.supervision import Supervision
 from frozen_cache.device import pick_device
 from frozen_cache.evaluation.object_masks import ObjectMasks, object_masks
 from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
+from frozen_cache.inference.any_head import any_head, head_record
 from frozen_cache.masks.paste import paste_masks
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.training.guess import guessed_masks
-from frozen_cache.training.run_directory import load_record
-from frozen_cache.training.trained_head import check_fits, load_head, run_of
+from frozen_cache.training.trained_head import check_fits
 from frozen_cache.training.weak_targets import shown_points, within
 
 SUREST = 1e-4
@@ -39,7 +39,7 @@ class HeadMasks:
     the picture, where that is at hand, and by the points that are known of the object.
 
     Args:
-        run: its run directory, or a checkpoint in one.
+        run: its run directory, a checkpoint in one, or an exported folder.
         cache: whose features it reads.
         relabelling: gives the cache's views the objects that are asked for.
         pictures: of the images.
@@ -52,14 +52,14 @@ class HeadMasks:
     def __init__(
         self, run: Path, cache: CachePath, relabelling: Relabelling, pictures: Photographs, *, device: str
     ) -> None:
-        record = load_record(run_of(run, option="--masks-from"))
+        record = head_record(run, option="--masks-from")
         self._reader = CacheReader(cache, c1_scale=record.backbone_scale)
-        head, record, file = load_head(run)
+        head, record, file = any_head(run)
         check_fits(record, self._reader, head=run, cache=cache)
         self._segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=pick_device(device))
         self._relabelling, self._pictures = relabelling, pictures
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        self.by = PromptedBy(model=f"the head of {run_of(run).resolve().name}", sha256=sha256)
+        self.by = PromptedBy(model=f"the head of {file.resolve().parent.name}", sha256=sha256)
         self.question: list[Any] = ["head", sha256, self._reader.attributes.fingerprint, pictures.note == ""]
         self._views: dict[int, list[int]] = defaultdict(list)
         for at, (image, _) in enumerate(self._reader.views):

@@ -18,13 +18,13 @@ from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
 from frozen_cache.head.config import HeadConfig, resolve_encoder_layer
 from frozen_cache.head.training_free import TrainingFree
+from frozen_cache.inference.any_head import any_head, head_record
 from frozen_cache.precision import half_type
 from frozen_cache.prompted.model import load_prompted
 from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.stages.baselines import BASELINES
-from frozen_cache.training.run_directory import load_record
-from frozen_cache.training.trained_head import check_fits, load_head, run_of
+from frozen_cache.training.trained_head import check_fits
 
 
 def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
@@ -34,7 +34,7 @@ def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
 
 def cache_for(heads: Sequence[Path], cache: CachePath) -> CacheReader:
     """The cache, its C1 and added maps at the scale at which the first head was trained, where there is one."""
-    return CacheReader(cache, c1_scale=load_record(run_of(heads[0])).backbone_scale if heads else None)
+    return CacheReader(cache, c1_scale=head_record(heads[0]).backbone_scale if heads else None)
 
 
 def make_segmenter(
@@ -100,7 +100,7 @@ def _of_heads(
 ) -> tuple[Segmenter, dict[str, Any]]:
     models, files, layers = [], [], {}
     for head in heads:
-        model, record, file = load_head(head)
+        model, record, file = any_head(head)
         check_fits(record, reader, head=head, cache=cache)
         layers[record.encoder_layer] = head
         models.append(model)

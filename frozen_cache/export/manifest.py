@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -81,10 +81,30 @@ class Manifest(BaseModel):
     files: dict[str, FileFacts]
     """Path in the folder -> its facts, of every file but this one and those for people."""
 
+    @property
+    def detector_name(self) -> str:
+        """Of the detector in the folder."""
+        return self.spec.name
+
+    @property
+    def backbone_scale(self) -> int:
+        """C1 and the added maps come from the images at so many times the input size."""
+        return self.spec.backbone_scale
+
+    def settings(self) -> dict[str, Any]:
+        """How the head is built, nested, for people."""
+        return {"head": self.head.model_dump(mode="json")}
+
 
 def is_exported(path: Path) -> bool:
     """Whether there is an exported folder at `path`."""
     return (path / MANIFEST).is_file()
+
+
+def exported_folder(path: Path) -> Path | None:
+    """The exported folder that `path` is, or whose head it is; else None."""
+    folder = path.parent if path.name == HEAD else path
+    return folder if is_exported(folder) else None
 
 
 def file_facts(path: Path) -> FileFacts:
@@ -100,6 +120,13 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UserError: a record that is not understood; a file that is missing, changed, a link, or not of the folder.
     """
+    manifest = read_record(folder)
+    _check_files(folder, manifest)
+    return manifest
+
+
+def read_record(folder: Path) -> Manifest:
+    """The record of an exported folder alone; UserError where it is not understood."""
     content = read_small(folder / MANIFEST)
     try:
         manifest = Manifest.model_validate_json(content)
@@ -107,8 +134,15 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise UserError(f"{folder / MANIFEST} is damaged or of another version: {where}: {first['msg']}") from None
-    _check_files(folder, manifest)
+    if manifest.files.keys() != (expected := expected_files(manifest.kind)):
+        odd = sorted(manifest.files.keys() ^ expected)
+        raise UserError(f"{folder / MANIFEST} names other files than a {manifest.kind} model has: {odd[0]}")
     return manifest
+
+
+def expected_files(kind: str) -> set[str]:
+    """Paths in the folder of a model of one kind of detector."""
+    return {HEAD, *(f"{DETECTOR}/{name}" for name in DETECTOR_FILES[kind])}
 
 
 def read_small(path: Path) -> bytes:
@@ -121,19 +155,19 @@ def read_small(path: Path) -> bytes:
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    expected = {HEAD, *(f"{DETECTOR}/{name}" for name in DETECTOR_FILES[manifest.kind])}
-    if manifest.files.keys() != expected:
-        odd = sorted(manifest.files.keys() ^ expected)
-        raise UserError(f"{folder / MANIFEST} names other files than a {manifest.kind} model has: {odd[0]}")
     inside = folder / DETECTOR
     if inside.is_symlink() or not inside.is_dir():
         raise UserError(f"{inside} is missing, or a link: an exported folder holds plain files")
     for entry in sorted(inside.iterdir()):
-        if f"{DETECTOR}/{entry.name}" not in expected:
+        if f"{DETECTOR}/{entry.name}" not in manifest.files:
             raise UserError(f"{entry} does not belong there: take it out, or export the run again")
     for name, facts in manifest.files.items():
-        file = folder / name
-        if file.is_symlink() or not file.is_file():
-            raise UserError(f"{file} is missing, or a link: an exported folder holds plain files")
-        if file.stat().st_size != facts.size or file_facts(file) != facts:
-            raise UserError(f"{file} is not the file that was exported (another size or sha256): fetch it again")
+        check_file(folder / name, facts)
+
+
+def check_file(file: Path, facts: FileFacts) -> None:
+    """UserError where a file is not the plain one that was exported."""
+    if file.is_symlink() or not file.is_file():
+        raise UserError(f"{file} is missing, or a link: an exported folder holds plain files")
+    if file.stat().st_size != facts.size or file_facts(file) != facts:
+        raise UserError(f"{file} is not the file that was exported (another size or sha256): fetch it again")

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from frozen_cache.cache.attributes import detector_fingerprint
 from frozen_cache.detectors.finer import at_scale
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.errors import UserError
-from frozen_cache.export.manifest import DETECTOR, HEAD, WEIGHTS, Manifest, read_manifest, read_small
-from frozen_cache.head.mask_head import MaskHead
+from frozen_cache.export.head import load_exported_head
+from frozen_cache.export.manifest import DETECTOR, WEIGHTS, Manifest, read_manifest, read_small
 from frozen_cache.inference.model import Model
 
 CODE = ("auto_map", "custom_pipelines", "quantization_config", "use_kernels", "use_pretrained_backbone")
@@ -30,7 +28,7 @@ def load_folder(folder: Path) -> Model:
         UserError: the folder is not as it was exported, or its parts do not fit together.
     """
     manifest = read_manifest(folder)
-    head = _head(folder, manifest)
+    head = load_exported_head(folder, manifest)
     detector = _transformers(folder, manifest) if manifest.kind == "transformers" else _official(folder, manifest)
     if detector_fingerprint(detector.spec) != manifest.detector_fingerprint:
         raise UserError(
@@ -47,18 +45,6 @@ def load_folder(folder: Path) -> Model:
         autocast=manifest.autocast,
         kept=manifest.kept,
     )
-
-
-def _head(folder: Path, manifest: Manifest) -> MaskHead:
-    """The head, its sizes compared with the file's before any memory is taken."""
-    file = folder / HEAD
-    with torch.device("meta"):
-        expected = MaskHead(config=manifest.head, inputs=manifest.inputs).state_dict()
-    if _shapes(file) != {name: tuple(tensor.shape) for name, tensor in expected.items()}:
-        raise UserError(f"{file} does not fit the head that {folder} describes: export the run again")
-    head = MaskHead(config=manifest.head, inputs=manifest.inputs)
-    head.load_state_dict(load_file(file))
-    return head.eval()
 
 
 def _transformers(folder: Path, manifest: Manifest) -> FrozenDetector:
@@ -130,11 +116,3 @@ def _check_size(place: Path) -> None:
     described = sum(parameter.numel() for parameter in model.parameters()) * 4
     if described > 2 * (place / WEIGHTS).stat().st_size + (1 << 20):
         raise UserError(f"{place / 'config.json'} describes {described} bytes of weights, its file holds far fewer")
-
-
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file: {error}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from frozen_cache.cache.attributes import detector_fingerprint
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.errors import UserError
-from frozen_cache.export.manifest import is_exported
+from frozen_cache.export.manifest import exported_folder
 from frozen_cache.export.read import load_folder
 from frozen_cache.inference.model import Model, load_run
 
@@ -18,10 +18,10 @@ def load_model(path: Path, *, detector: str | FrozenDetector | None, weights: Pa
     """The model in a run directory or an exported folder; UserError where neither is there."""
     if not path.exists():
         raise UserError(f"there is no model {path}: give a run directory of train-head, or an exported folder")
-    if is_exported(path):
+    if (folder := exported_folder(path)) is not None:
         if detector is not None or weights is not None:
             raise UserError(f"{path} has a detector of its own: leave --detector and --weights out")
-        return load_folder(path)
+        return load_folder(folder)
     model, _ = load_run(path, detector=detector, weights=weights)
     return model
 
@@ -38,7 +38,7 @@ def load_models(paths: Sequence[Path], *, detector: str | FrozenDetector | None,
     known = _facts(first)
     heads = []
     for path in paths[1:]:
-        model = load_model(path, detector=None if is_exported(path) else first.detector, weights=None)
+        model = load_model(path, detector=first.detector if exported_folder(path) is None else None, weights=None)
         if differing := [name for name, value in _facts(model).items() if value != known[name]]:
             raise UserError(f"{path} and {paths[0]} differ in their {differing[0]}: only heads that agree are averaged")
         heads.append(model.head)

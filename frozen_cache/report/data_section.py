@@ -7,7 +7,7 @@ from typing import Any
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.head.describe import describe_head
 from frozen_cache.report.page import Block, Facts, Section, Table
-from frozen_cache.training.run_directory import RunRecord
+from frozen_cache.training.trained_head import HeadRecord
 
 MANY = 15
 """More rows than so many are folded."""
@@ -37,7 +37,7 @@ def data_section(attributes: CacheAttributes) -> Section:
 
 
 def head_facts(
-    record: RunRecord, *, image_size: tuple[int, int], boxes: int, seconds_a_view: float | None
+    record: HeadRecord, *, image_size: tuple[int, int], boxes: int, seconds_a_view: float | None
 ) -> list[Block]:
     """Size, cost and every setting of a head.
 
@@ -46,14 +46,14 @@ def head_facts(
         boxes: detections in it.
         seconds_a_view: by the clock; None where no view was worked off.
     """
-    cost = describe_head(config=record.config.head, inputs=record.inputs, image_size=image_size, boxes=boxes)
+    cost = describe_head(config=record.head, inputs=record.inputs, image_size=image_size, boxes=boxes)
     facts = [
         ("parameters", f"{cost.parameters:,}"),
         ("multiply-adds", f"{cost.macs / 1e9:.2f} G for {image_size[0]} x {image_size[1]} pixels and {boxes} boxes"),
     ]
     if seconds_a_view is not None:
         facts.append(("seconds a view", f"{seconds_a_view:.3f}"))
-    config = [(key, str(value)) for key, value in flat(record.config.model_dump(mode="json"))]
+    config = [(key, str(value)) for key, value in flat(record.settings())]
     return [Facts(facts), Facts(config, folded="Every setting")]
 
 

@@ -12,6 +12,7 @@ from frozen_cache.cache.attributes import Category
 from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.finite_json import finite_json
+from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.ownership import content_names
 from frozen_cache.remote import CachePath, cache_path
@@ -57,9 +58,23 @@ class RunRecord(BaseModel):
     """Where that lay."""
 
     @property
+    def detector_name(self) -> str:
+        """As `HeadRecord` calls it."""
+        return self.detector
+
+    @property
+    def head(self) -> HeadConfig:
+        """How the head is built."""
+        return self.config.head
+
+    @property
     def backbone_scale(self) -> int | None:
         """C1 and the added maps came from the images at so many times the input size; None where that is not known."""
         return self.config.head.c1_scale if self.source is None else self.source.spec.backbone_scale
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration, nested, for people."""
+        return self.config.model_dump(mode="json")
 
 
 class Start(BaseModel):

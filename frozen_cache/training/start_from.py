@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from frozen_cache.errors import NotFiniteError, UserError
+from frozen_cache.export.head import exported_head_file
+from frozen_cache.export.manifest import exported_folder
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.training.checkpoint import load_checkpoint
 from frozen_cache.training.trained_head import checkpoint_of, run_of
@@ -25,9 +29,13 @@ class StartFrom:
 
     @classmethod
     def find(cls, path: Path) -> StartFrom:
-        """That of a run directory (`best`, else `last`), or a checkpoint itself; UserError where there is none."""
-        run_of(path, option="--init")
-        file = checkpoint_of(path)
+        """That of a run directory (`best`, else `last`), of an exported folder, or a checkpoint itself; UserError
+        where there is none."""
+        if (folder := exported_folder(path)) is not None:
+            file = exported_head_file(folder)
+        else:
+            run_of(path, option="--init")
+            file = checkpoint_of(path)
         if not file.is_file():
             raise UserError(f"--init {path} holds no checkpoint: give a run directory of train-head")
         return cls(file=file.resolve(), sha256=hashlib.sha256(file.read_bytes()).hexdigest())
@@ -39,7 +47,7 @@ class StartFrom:
             UserError: no tensor fits, or the checkpoint is damaged.
             NotFiniteError: a tensor holds a NaN or an infinity.
         """
-        there, _ = load_checkpoint(self.file, prefix="head.")
+        there = self._tensors()
         mine = head.state_dict()
         fitting = {name: value for name, value in there.items() if name in mine and value.shape == mine[name].shape}
         if not fitting:
@@ -56,6 +64,14 @@ class StartFrom:
         text = f"init: {len(fitting)} of {len(mine)} tensors from {self.file}"
         text += f"; started anew: {_some(anew)}" if anew else ""
         return text + (f"; not used: {_some(left)}" if left else "")
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        if exported_folder(self.file) is None:
+            return load_checkpoint(self.file, prefix="head.")[0]
+        try:
+            return load_file(self.file)
+        except SafetensorError as error:
+            raise UserError(f"{self.file} is not a readable safetensors file: {error}") from None
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
+from frozen_cache.cache.attributes import Category
 from frozen_cache.errors import NotFiniteError, UserError
+from frozen_cache.head.config import HeadConfig
+from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.training.checkpoint import TUNED, load_checkpoint, shapes
 from frozen_cache.training.run_directory import RunRecord, load_record
 from frozen_cache.training.view_source import ViewSource
+
+
+class HeadRecord(Protocol):
+    """What a head expects of the features that it reads, as its run or an exported folder says it."""
+
+    @property
+    def detector_name(self) -> str: ...
+
+    @property
+    def detector_fingerprint(self) -> str: ...
+
+    @property
+    def categories(self) -> list[Category]: ...
+
+    @property
+    def encoder_layer(self) -> int: ...
+
+    @property
+    def inputs(self) -> HeadInputs: ...
+
+    @property
+    def head(self) -> HeadConfig: ...
+
+    @property
+    def backbone_scale(self) -> int | None:
+        """C1 and the added maps came from the images at so many times the input size; None where that is not known."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that is known of how it was built and trained, nested, for people."""
 
 
 def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
@@ -77,12 +110,12 @@ def _check_shapes(record: RunRecord, found: dict[str, tuple[int, ...]], file: Pa
             )
 
 
-def check_fits(record: RunRecord, reader: ViewSource, *, head: Path, cache: object) -> None:
+def check_fits(record: HeadRecord, reader: ViewSource, *, head: Path, cache: object) -> None:
     """UserError where a head meets a cache of another detector, other features or other categories."""
     attributes = reader.attributes
     if record.detector_fingerprint != attributes.detector_fingerprint:
         raise UserError(
-            f"the head {head} was trained on detector {record.detector} ({record.detector_fingerprint[:12]}), "
+            f"the head {head} was trained on detector {record.detector_name} ({record.detector_fingerprint[:12]}), "
             f"the cache {cache} is of {attributes.detector.name} ({attributes.detector_fingerprint[:12]}): "
             "evaluate on a cache of the head's own detector"
         )
