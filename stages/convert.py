@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from frozen_cache.data.convert.builder import CocoBuilder
+from frozen_cache.data.convert.builder import CocoBuilder, is_coco
 from frozen_cache.data.convert.cvat import find_xml, read_cvat
 from frozen_cache.data.convert.labelme import is_labelme, read_labelme
 from frozen_cache.data.convert.masks import read_mask_folder, read_voc
@@ -37,6 +37,8 @@ class ConvertedSplit:
     object_count: int
     categories: tuple[str, ...]
     left_out: dict[str, int]
+    notes: tuple[str, ...] = ()
+    """What else to say."""
 
     def text(self) -> str:
         """What the command prints of it."""
@@ -45,6 +47,7 @@ class ConvertedSplit:
             f"{len(self.categories)} categories ({', '.join(self.categories[:8])}"
             f"{' ...' if len(self.categories) > 8 else ''})",
             *(f"  left out: {count} {why}" for why, count in self.left_out.items() if count),
+            *(f"  {note}" for note in self.notes),
             f"  next: frozen-cache extract-features --detector ... --images {self.images} "
             f"--annotations {self.annotations} --out {self.annotations.stem}.zarr",
         ]
@@ -55,6 +58,23 @@ def find_format(source: Path) -> str:
     """The format of a data set, by the files that it has; UserError where none fits or it is COCO's own already."""
     if not source.exists():
         raise UserError(f"there is no data set {source}")
+    if (found := _format_of(source)) is not None:
+        return found
+    coco = coco_files(source)
+    if coco:
+        more = f" and {len(coco) - 1} more" if len(coco) > 1 else ""
+        raise UserError(
+            f"{coco[0]}{more}: that is COCO's format already; give it as --annotations, the folder of its images as "
+            "--images"
+        )
+    for inner in sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else ():
+        if (found := _format_of(inner)) is not None:
+            raise UserError(f"{source}: no known format is found in it, but {inner} looks like {found}: give that")
+    raise UserError(f"{source}: no known format is found in it; name it with --format ({', '.join(FORMATS)})")
+
+
+def _format_of(source: Path) -> str | None:
+    """The format that the files look like; None where none fits."""
     if find_yaml(source) is not None:
         return "yolo"
     if find_xml(source) is not None:
@@ -63,15 +83,7 @@ def find_format(source: Path) -> str:
         return "voc"
     if (source / "images").is_dir() and (source / "masks").is_dir():
         return "masks"
-    if is_labelme(source):
-        return "labelme"
-    coco = coco_files(source)
-    if coco:
-        raise UserError(
-            f"{coco[0]} has COCO's format already, nothing is to be converted: give it to extract-features as "
-            "--annotations, and the folder of its images as --images"
-        )
-    raise UserError(f"{source}: no known format is found in it; name it with --format ({', '.join(FORMATS)})")
+    return "labelme" if is_labelme(source) else None
 
 
 def coco_files(folder: Path) -> list[Path]:
@@ -83,10 +95,9 @@ def coco_files(folder: Path) -> list[Path]:
 
 def _is_coco(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
+        return is_coco(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bool = False) -> list[ConvertedSplit]:
@@ -116,6 +127,9 @@ def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bo
 
 def _write_split(file: Path, images: Path, builder: CocoBuilder) -> ConvertedSplit:
     document = builder.document
+    notes = list(builder.notes)
+    if not (images / document["images"][0]["file_name"]).is_file():
+        notes.append(f"its images are not in {images}: give the folder where they are as --images")
     write_durably(file, json.dumps(document).encode())
     return ConvertedSplit(
         annotations=file,
@@ -124,6 +138,7 @@ def _write_split(file: Path, images: Path, builder: CocoBuilder) -> ConvertedSpl
         object_count=len(document["annotations"]),
         categories=tuple(category["name"] for category in document["categories"]),
         left_out=dict(builder.left_out),
+        notes=tuple(notes),
     )
 
 

@@ -188,6 +188,11 @@ def test_a_coloured_voc_export_is_read_by_its_labelmap(tmp_path: Path) -> None:
         ("yolo", ("train/labels/a.txt", "5 0.1 0.1 0.2 0.2 0.3 0.3"), "a.txt:1: class 5 has no name"),
         ("yolo", ("train/labels/a.txt", "0 0.1 0.1 0.2 0.2 0.3"), "5 numbers make no x, y pairs"),
         ("yolo", ("train/labels/a.txt", "0 0.1 cat"), "not a class and numbers"),
+        ("yolo", ("train/labels/a.txt", b"\xff\xfe"), "a.txt is not text"),
+        ("yolo", ("data.yaml", "train: train/images\nnames: {cat: 0}\n"), "data.yaml: `names` is neither"),
+        ("yolo", ("data.yaml", "train: train/images\nnames: cat\n"), "data.yaml: `names` is neither"),
+        ("yolo", ("data.yaml", "train: 5\nnames: [cat]\n"), "`train` is not the name of a folder"),
+        ("cvat", ("annotations.xml", "<annotations><track label='cat'/></annotations>"), "CVAT for video"),
         ("yolo", ("train/labels/a.txt", "0 0.5 0.5 0.1 0.1"), "no object with a mask .left out: 1 boxes"),
         ("labelme", ("a.json", '{"imagePath": "../a.jpg", "shapes": []}'), "leads out of the folder"),
         ("labelme", ("a.json", '{"imagePath": "a.jpg", "shapes": [{"label": "x", "points": [[1]]}]}'), "malformed"),
@@ -200,10 +205,11 @@ def test_a_coloured_voc_export_is_read_by_its_labelmap(tmp_path: Path) -> None:
         ("cvat", ("annotations.xml", "<annotations"), "is not XML"),
     ],
 )
-def test_malformed_files_are_named(name: str, spoil: tuple[str, str], said: str, tmp_path: Path) -> None:
+def test_malformed_files_are_named(name: str, spoil: tuple[str, str | bytes], said: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     MAKERS[name](tmp_path / "data")
-    (tmp_path / "data" / spoil[0]).write_text(spoil[1])
+    content = spoil[1] if isinstance(spoil[1], bytes) else spoil[1].encode()
+    (tmp_path / "data" / spoil[0]).write_bytes(content)
     with pytest.raises(UserError, match=said):
         convert(source=tmp_path / "data", out=tmp_path / "coco", format=name)
     assert not (tmp_path / "coco").exists()
@@ -218,11 +224,92 @@ def test_what_is_there_is_not_overwritten_unless_told(tmp_path: Path) -> None:
     convert(source=tmp_path / "data", out=tmp_path / "coco", overwrite=True)
 
 
+def test_a_yolo_split_may_be_lists_of_images_and_several_folders(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    (tmp_path / "list.txt").write_text("./train/images/a.jpg\n\n")
+    for named in (f"[{tmp_path / 'train'}/images]", "[train/images, list.txt]", "list.txt"):
+        (tmp_path / "data.yaml").write_text(f"path: .\ntrain: {named}\nnames: {{0: cat, 1: dog}}\n")
+        (written,) = convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+        assert written.image_count == 1 and objects(written.annotations).keys() == {"cat", "dog"}
+        [image] = json.loads(written.annotations.read_text())["images"]
+        assert (written.images / image["file_name"]).samefile(tmp_path / "train" / "images" / "a.jpg")
+    (tmp_path / "list.txt").write_text("../../a.jpg\n")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+
+
+def test_a_split_that_is_not_there_is_said(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    (written,) = convert(source=tmp_path, out=tmp_path / "coco")
+    assert "no val: ../valid/images is not there" in written.text()
+
+
+@pytest.mark.parametrize("named", ["../pictures/a.jpg", "..\\pictures\\a.jpg", "/home/other/a.jpg", "C:\\a.jpg"])
+def test_labelme_files_of_another_folder_or_computer_find_their_images(tmp_path: Path, named: str) -> None:
+    labelme(tmp_path)
+    (tmp_path / "json").mkdir()
+    content = json.loads((tmp_path / "a.json").read_text()) | {"imagePath": named}
+    (tmp_path / "json" / "a.json").write_text(json.dumps(content))
+    (tmp_path / "a.json").unlink()
+    there = tmp_path / ("pictures" if "pictures" in named else "json")
+    there.mkdir(exist_ok=True)
+    (tmp_path / "a.jpg").rename(there / "a.jpg")
+    (written,) = convert(source=tmp_path, out=tmp_path / "coco")
+    [image] = json.loads(written.annotations.read_text())["images"]
+    assert image["file_name"] == f"{there.name}/a.jpg"
+    (there / "a.jpg").unlink()
+    with pytest.raises(UserError, match=r"leads out of|cannot be read"):
+        convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_same_command_again_reads_the_same(name: str, tmp_path: Path) -> None:
+    MAKERS[name](tmp_path)
+    (first,) = convert(source=tmp_path, out=tmp_path / "coco")
+    before = first.annotations.read_bytes()
+    (second,) = convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+    assert second == first and second.annotations.read_bytes() == before
+
+
+def test_a_cvat_export_without_images_says_that_they_are_elsewhere(tmp_path: Path) -> None:
+    cvat(tmp_path)
+    (written,) = convert(source=tmp_path, out=tmp_path / "coco")
+    assert "--images" not in written.text().partition("next:")[0]
+    for file in tmp_path.rglob("*.jpg"):
+        file.unlink()
+    (written,) = convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+    assert "give the folder where they are as --images" in written.text()
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_voc_lists_may_name_files_with_blanks(tmp_path: Path, quote: str) -> None:
+    voc(tmp_path)
+    for file in list(tmp_path.rglob("a.*")):
+        file.rename(file.with_stem("my a"))
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True, exist_ok=True)
+    for file in lists.iterdir():
+        file.unlink()
+    (lists / "train.txt").write_text(f"{quote}my a{quote}\n")
+    (written,) = convert(source=tmp_path, out=tmp_path / "coco")
+    assert objects(written.annotations).keys() == {"cat", "dog"}
+    (lists / "train.txt").write_text("../../a\n")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        convert(source=tmp_path, out=tmp_path / "coco", overwrite=True)
+
+
+def test_the_folder_above_is_told_which_one_to_take(tmp_path: Path) -> None:
+    (tmp_path / "devkit" / "VOC2012").mkdir(parents=True)
+    voc(tmp_path / "devkit" / "VOC2012")
+    with pytest.raises(UserError, match="VOC2012 looks like voc: give that"):
+        convert(source=tmp_path / "devkit", out=tmp_path / "coco")
+
+
 def test_coco_s_own_format_needs_no_conversion(tmp_path: Path) -> None:
     content = {"images": [], "annotations": [], "categories": []}
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="has COCO's format already"):
+    with pytest.raises(UserError, match="COCO's format already"):
         convert(source=tmp_path, out=tmp_path / "coco")
     with pytest.raises(UserError, match="no known format"):
         convert(source=Path(__file__).parent / "..", out=tmp_path / "coco", format=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class CocoBuilder:
         self._annotations: list[dict[str, Any]] = []
         self.left_out: Counter[str] = Counter()
         """Why -> number of objects that could not be taken."""
+        self.notes: list[str] = []
+        """What else to say."""
         for name in categories or []:
             self.category(name)
 
@@ -97,11 +100,25 @@ def read_pixels(path: Path, *, colours: bool = False) -> np.ndarray:
 
 
 def inside(folder: Path, name: str, *, named_by: Path) -> Path:
-    """`folder / name`, which must stay in the folder."""
-    path = folder / name.replace("\\", "/")
-    if "\0" in name or ".." in path.parts or not path.is_relative_to(folder):
+    """`folder / name`, which must stay in the folder; `..` on the way is taken out."""
+    whole = os.path.normpath(folder.absolute())
+    path = Path(os.path.normpath(whole / Path(name.replace("\\", "/"))))
+    if "\0" in name or not path.is_relative_to(whole):
         raise UserError(f"{named_by}: the file name {name} leads out of the folder {folder}")
-    return path
+    return folder / path.relative_to(whole)
+
+
+def is_coco(content: Any) -> bool:
+    """Whether a JSON document is a COCO instances file."""
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; UserError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not text that can be read: {error}") from None
 
 
 def image_of(folder: Path, stem: str) -> Path | None:

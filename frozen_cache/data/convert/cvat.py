@@ -32,6 +32,8 @@ def read_cvat(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
         root = parse(file).getroot()
     except (ParseError, DefusedXmlException, OSError) as error:
         raise UserError(f"{file} is not XML that can be read: {error}") from None
+    if root.find("track") is not None and root.find("image") is None:
+        raise UserError(f"{file} is of `CVAT for video`: export the task as `CVAT for images 1.1`")
     folder = file.parent / "images" if (file.parent / "images").is_dir() else file.parent
     builder = CocoBuilder(categories=[label.findtext("name") or "" for label in root.iter("label")])
     for image in root.iter("image"):

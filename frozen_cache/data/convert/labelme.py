@@ -6,14 +6,14 @@ import base64
 import io
 import json
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from frozen_cache.data.convert.builder import CocoBuilder, inside
+from frozen_cache.data.convert.builder import CocoBuilder, inside, is_coco
 from frozen_cache.data.images import plain_reader
 from frozen_cache.data.segmentation import segmentation_to_rle
 from frozen_cache.data.walk import files_below
@@ -22,22 +22,27 @@ from frozen_cache.errors import UserError
 
 def is_labelme(source: Path) -> bool:
     """Whether a folder holds LabelMe's files."""
-    first = next(files_below(source, (".json",)), None) if source.is_dir() else None
-    if first is None:
-        return False
-    try:
-        content = json.loads(first.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "shapes" in content and "imagePath" in content
+    for file in files_below(source, (".json",)) if source.is_dir() else ():
+        try:
+            content = json.loads(file.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return False
+        if not is_coco(content):
+            return isinstance(content, dict) and "shapes" in content and "imagePath" in content
+    return False
 
 
 def read_labelme(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
-    """The folder's files as one split. Shapes of one label with one `group_id` are one object."""
+    """The folder's files as one split. Shapes of one label with one `group_id` are one object.
+
+    COCO files in the folder, such as those of an earlier conversion, are passed over.
+    """
     builder = CocoBuilder()
     for file in files_below(source, (".json",)):
         content = _load(file)
-        image = inside(source, (file.parent / content["imagePath"]).relative_to(source).as_posix(), named_by=file)
+        if is_coco(content):
+            continue
+        image = _image(source, file, content["imagePath"].replace("\\", "/"))
         height, width = plain_reader().size(image)
         image_id = builder.add_image(image.relative_to(source).as_posix(), height=height, width=width)
         groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
@@ -54,11 +59,19 @@ def read_labelme(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
-        if isinstance(content["shapes"], list) and isinstance(content["imagePath"], str):
+        if is_coco(content) or (isinstance(content["shapes"], list) and isinstance(content["imagePath"], str)):
             return content
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(f"{file} is not a file of LabelMe: it has no `shapes` and `imagePath`")
+
+
+def _image(source: Path, file: Path, name: str) -> Path:
+    """The image that a file names, relative to itself; for a path of another computer, the one beside the file."""
+    beside = file.parent / PurePosixPath(name).name
+    if (name.startswith("/") or name[1:3] == ":/") and beside.is_file():
+        return beside
+    return inside(source, (file.parent.relative_to(source) / name).as_posix(), named_by=file)
 
 
 def _add_object(

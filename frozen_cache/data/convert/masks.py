@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frozen_cache.data.convert.builder import CocoBuilder, image_of, images_below, read_pixels
+from frozen_cache.data.convert.builder import CocoBuilder, image_of, images_below, inside, read_lines, read_pixels
 from frozen_cache.data.images import plain_reader
 from frozen_cache.errors import UserError
 
@@ -48,16 +48,17 @@ def read_voc(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
     if not classes.is_dir() or not objects.is_dir():
         raise UserError(f"{source} is no VOC data set with masks: it lacks SegmentationClass or SegmentationObject")
     lists = sorted((source / "ImageSets" / "Segmentation").glob("*.txt"))
-    splits = {path.stem: path.read_text().split() for path in lists if path.stem != "trainval"}
+    splits = {path.stem: _stems(path) for path in lists if path.stem != "trainval"}
     coloured = (source / "labelmap.txt").is_file()
     names = _labelmap(source / "labelmap.txt")
     found = {}
     for split, stems in (splits or {"instances": sorted(path.stem for path in objects.glob("*.png"))}).items():
         builder = CocoBuilder(categories=[name for name, _ in names if name != "background"])
         for stem in stems:
+            inside(images, stem, named_by=source / "ImageSets" / "Segmentation" / f"{split}.txt")
             image = image_of(images, stem)
             if image is None:
-                raise UserError(f"{source}: {split} names {stem}, which is not in {images}")
+                raise UserError(f"{source}: {split}.txt names {stem}, which is not in {images}")
             height, width = plain_reader().size(image)
             image_id = builder.add_image(image.name, height=height, width=width)
             if (objects / f"{stem}.png").is_file():
@@ -94,6 +95,11 @@ def read_mask_folder(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
     return {"instances": (images, builder)}
 
 
+def _stems(file: Path) -> list[str]:
+    """The images of a list; CVAT puts names with blanks in quotes."""
+    return [stem for line in read_lines(file) if (stem := line.strip().strip('"'))]
+
+
 def _add_voc(
     builder: CocoBuilder, image_id: int, class_map: np.ndarray, object_map: np.ndarray, names: dict[int, str]
 ) -> None:
@@ -111,7 +117,7 @@ def _labelmap(file: Path) -> list[tuple[str, int]]:
     """(name, value in the class map) of each class: a palette index, or a colour as r << 16 | g << 8 | b."""
     if not file.is_file():
         return [(name, value) for value, name in enumerate(VOC_NAMES, 1)]
-    rows = [line.split(":") for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    rows = [line.split(":") for line in read_lines(file) if line.strip() and not line.startswith("#")]
     try:
         return [(row[0], _packed([int(part) for part in row[1].split(",")])) for row in rows]
     except (IndexError, ValueError):

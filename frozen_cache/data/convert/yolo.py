@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from frozen_cache.data.convert.builder import CocoBuilder, images_below
+from frozen_cache.data.convert.builder import CocoBuilder, images_below, inside, read_lines
 from frozen_cache.data.images import plain_reader
 from frozen_cache.errors import UserError
 
@@ -34,17 +35,29 @@ def read_yolo(source: Path) -> dict[str, tuple[Path, CocoBuilder]]:
     if file is None:
         raise UserError(f"{source} is no YOLO data set: there is no data.yaml with `names` and `train` in it")
     content = _load(file)
-    names = content["names"]
-    names = dict(enumerate(names)) if isinstance(names, list) else {int(key): str(name) for key, name in names.items()}
-    found = {}
+    names = _names(file, content["names"])
+    found, lost = {}, []
     for split in SPLITS:
         if content.get(split):
-            folder = _split_folder(file, content, split)
-            if folder is not None:
-                found[split] = (folder, _read_split(folder, names, file))
+            there = _split_images(file, content, split)
+            if there is None:
+                lost.append(f"no {split}: {content[split]} is not there")
+            else:
+                folder, images = there
+                found[split] = (folder, _read_split(folder, images, names))
     if not found:
         raise UserError(f"{file}: none of its image folders is there")
+    next(iter(found.values()))[1].notes += lost
     return found
+
+
+def _names(file: Path, names: Any) -> dict[int, str]:
+    """Number -> name of the classes, of a list or of `0: cat`."""
+    if isinstance(names, list):
+        return {number: str(name) for number, name in enumerate(names)}
+    if isinstance(names, dict) and all(str(number).isdecimal() for number in names):
+        return {int(number): str(name) for number, name in names.items()}
+    raise UserError(f"{file}: `names` is neither a list of names nor a table of `0: cat`")
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -55,30 +68,51 @@ def _load(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _split_folder(file: Path, content: dict[str, Any], split: str) -> Path | None:
-    """The image folder of a split. Roboflow writes `../train/images` for what lies beside the file."""
-    named = content[split]
-    if not isinstance(named, str):
-        raise UserError(f"{file}: `{split}` is not a folder's name")
-    root = file.parent / str(content.get("path") or "")
+def _split_images(file: Path, content: dict[str, Any], split: str) -> tuple[Path, list[Path]] | None:
+    """(folder, images in it) of a split: a folder, a text file with an image a line, or a list of either; None where
+    one of them is not there."""
+    named = content[split] if isinstance(content[split], list) else [content[split]]
+    if not all(isinstance(each, str) for each in named):
+        raise UserError(f"{file}: `{split}` is not the name of a folder or of a list of images")
+    places = [_place(file, content, each) for each in named]
+    there = [place for place in places if place is not None]
+    if len(there) < len(places):
+        return None
+    if len(there) == 1 and there[0].is_dir():
+        return there[0], images_below(there[0])
+    folder = Path(os.path.commonpath([place if place.is_dir() else place.parent for place in there]))
+    images: dict[Path, None] = {}
+    for place in there:
+        images |= dict.fromkeys(images_below(place) if place.is_dir() else _listed(folder, place))
+    return folder, list(images)
+
+
+def _place(file: Path, content: dict[str, Any], named: str) -> Path | None:
+    """Where a split is. Roboflow writes `../train/images` for what lies beside the file."""
     plain = Path(named)
-    candidates = [
-        root / plain,
-        file.parent / plain,
-        file.parent / Path(*[part for part in plain.parts if part != ".."]),
+    root = file.parent / str(content.get("path") or "")
+    inner = Path(*[part for part in plain.parts if part != ".."])
+    candidates = [root / plain, file.parent / plain, file.parent / inner]
+    return next((path for path in candidates if path.is_dir() or (path.suffix == ".txt" and path.is_file())), None)
+
+
+def _listed(folder: Path, file: Path) -> list[Path]:
+    """The images of a list, whose names are relative to it."""
+    within = file.parent.relative_to(folder)
+    return [
+        inside(folder, (within / line.strip()).as_posix(), named_by=file) for line in read_lines(file) if line.strip()
     ]
-    return next((path for path in candidates if path.is_dir()), None)
 
 
-def _read_split(folder: Path, names: dict[int, str], file: Path) -> CocoBuilder:
+def _read_split(folder: Path, images: list[Path], names: dict[int, str]) -> CocoBuilder:
     builder = CocoBuilder(categories=[names[key] for key in sorted(names)])
-    for image in images_below(folder):
+    for image in images:
         height, width = plain_reader().size(image)
         image_id = builder.add_image(image.relative_to(folder).as_posix(), height=height, width=width)
         labels = _label_file(image)
         if not labels.is_file():
             continue
-        for number, line in enumerate(labels.read_text().splitlines(), 1):
+        for number, line in enumerate(read_lines(labels), 1):
             if line.strip():
                 _add_line(builder, image_id, line, names, size=(height, width), where=f"{labels}:{number}")
     return builder
