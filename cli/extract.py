@@ -9,6 +9,7 @@ import typer
 
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_inputs
+from frozen_cache.data.numbers import whole_number
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
 
@@ -141,7 +142,8 @@ def fraction(option: str, text: str | None) -> tuple[int, int] | None:
     """(0, 4) of `0/4`; None where the option is not given."""
     if text is None:
         return None
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    part, slash, parts = text.partition("/")
+    index, count = whole_number(part), whole_number(parts)
+    if not slash or index is None or count is None:
         raise UserError(f"{option} {text}: give i/n, like 0/4")
-    return int(parts[0]), int(parts[1])
+    return index, count

@@ -9,6 +9,7 @@ import typer
 
 from frozen_cache.cli.numbers import whole_numbers
 from frozen_cache.cli.paths import need_detector, need_model
+from frozen_cache.data.numbers import whole_number
 
 SAVE = "overlays, masks, label-map, cutouts, yolo"
 
@@ -88,4 +89,5 @@ def predict(
 
 
 def _name_or_id(text: str) -> str | int:
-    return int(text) if text.isdigit() else text
+    number = whole_number(text)
+    return text if number is None else number

@@ -48,6 +48,9 @@ from frozen_cache.stages.extract_update import (
     updated_plan,
 )
 
+MOST_VIEWS = 1000
+"""Of an image; a typing error of some zeros more would be planned for hours."""
+
 
 def extract_features(
     *,
@@ -120,6 +123,8 @@ def extract_features(
         DamagedCacheError: all that was open has been extracted, but committed segments are damaged.
     """
     started = time.perf_counter()
+    if views > MOST_VIEWS:
+        raise UserError(f"--views {views}: give 1 to {MOST_VIEWS}")
     _check_numbers(
         views=views, top_k=top_k, batch_size=batch_size, limit=limit, segment_images=segment_views, workers=workers
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from frozen_cache.data.segmentation import check_segmentation, segmentation_to_rle
+from frozen_cache.data.numbers import is_finite_number
+from frozen_cache.data.segmentation import check_segmentation, far_outside, segmentation_to_rle
 from frozen_cache.data.supervision import Kind, Point, filled_box, read_points
 
 BOX_IOU = 0.7
@@ -94,11 +94,15 @@ def _without_mask(entry: dict[str, Any], *, category_id: int, height: int, width
     """An object of which the file has points or a box alone; its area is its box's."""
     points = read_points(entry, height=height, width=width)
     value = entry.get("bbox")
-    if not isinstance(value, list | tuple) or len(value) != 4 or not all(_is_number(each) for each in value):
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(is_finite_number(each) for each in value):
         raise ValueError("it has neither a segmentation nor a bbox of four numbers")
     x, y, box_width, box_height = (float(each) for each in value)
     if min(box_width, box_height) <= 0 or max(-x - box_width, x - width, -y - box_height, y - height) >= 0:
         raise ValueError("it has no segmentation, and its bbox has no part of the image in it")
+    if max(map(abs, (x, y, box_width, box_height))) > far_outside(height, width):
+        raise ValueError(
+            f"it has no segmentation, and its bbox reaches far outside the image of {height} x {width} pixels"
+        )
     rle = filled_box((x, y, box_width, box_height), height=height, width=width)
     return CocoAnnotation(
         id=entry["id"],
@@ -114,7 +118,7 @@ def _without_mask(entry: dict[str, Any], *, category_id: int, height: int, width
 
 def _box(value: Any, mask_box: list[float]) -> tuple[float, float, float, float] | None:
     """The file's box, where it agrees with the mask's."""
-    if not isinstance(value, list | tuple) or len(value) != 4 or not all(_is_number(each) for each in value):
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(is_finite_number(each) for each in value):
         return None
     x, y, width, height = (float(each) for each in value)
     left, top, mask_width, mask_height = mask_box
@@ -129,7 +133,7 @@ def _box(value: Any, mask_box: list[float]) -> tuple[float, float, float, float]
 
 def _area(value: Any, pixels: float) -> float | None:
     """The file's area, where it agrees with the mask's pixels."""
-    if not _is_number(value) or not pixels / AREA_FACTOR <= value <= pixels * AREA_FACTOR:
+    if not is_finite_number(value) or not pixels / AREA_FACTOR <= value <= pixels * AREA_FACTOR:
         return None
     return float(value)
 
@@ -143,7 +147,3 @@ def _crowd(value: Any) -> tuple[bool, bool]:
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value), isinstance(value, bool)
     raise ValueError(f"its iscrowd is {value!r:.60}, neither 0 nor 1")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

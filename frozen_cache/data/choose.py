@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from frozen_cache.data.choices import AnnotationChoices, Crowds
+from frozen_cache.data.numbers import whole_number
 from frozen_cache.errors import UserError
 from frozen_cache.near_names import perhaps_meant
 
@@ -70,8 +71,9 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 def category_id(text: str, categories: Mapping[int, str], *, option: str) -> int:
     """The id of a category by its id, or by a name that only one has."""
-    if text.strip().lstrip("-").isdigit() and int(text) in categories:
-        return int(text)
+    number = whole_number(text)
+    if number is not None and number in categories:
+        return number
     found = [key for key, name in categories.items() if name == text.strip()]
     if len(found) == 1:
         return found[0]
@@ -86,9 +88,9 @@ def _label(text: str, names: Mapping[int, str], *, num_labels: int) -> int:
     found = [label for label, name in names.items() if name == text]
     if found:
         return found[0]
-    number = text.removeprefix("LABEL_")
-    if number.isdigit() and int(number) < num_labels:
-        return int(number)
+    number = whole_number(text.removeprefix("LABEL_"))
+    if number is not None and 0 <= number < num_labels:
+        return number
     known = (
         ", ".join(list(names.values())[:10]) + (" ..." if len(names) > 10 else "") or f"labels 0 to {num_labels - 1}"
     )

@@ -11,6 +11,9 @@ from typing import Any, TypeGuard
 from frozen_cache.data.annotation import CocoAnnotation
 from frozen_cache.errors import UserError
 
+MOST_PIXELS = 2**32 - 1
+"""Of an image: pycocotools counts them in 32 bits."""
+
 
 @dataclass(frozen=True)
 class CocoImage:
@@ -103,10 +106,20 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
             raise UserError(f"{path}: a category has no whole number as its id: {_short(entry)}")
         if entry["id"] in categories:
             raise UserError(f"{path}: two categories have the id {entry['id']}")
-        categories[entry["id"]] = str(entry.get("name", entry["id"]))
+        categories[entry["id"]] = _category_name(path, entry)
     if not categories:
         raise UserError(f"{path}: its list `categories` is empty")
     return categories
+
+
+def _category_name(path: Path, entry: dict[str, Any]) -> str:
+    """The id where the file has no name."""
+    name = entry.get("name")
+    if name is None or name == "":
+        return str(entry["id"])
+    if not isinstance(name, str | int | float):
+        raise UserError(f"{path}: category {entry['id']} has a name that is no text: {_short(name)}")
+    return str(name)
 
 
 def _load_json(path: Path) -> Any:
@@ -129,6 +142,11 @@ def _image(path: Path, entry: Any) -> CocoImage:
     height, width = entry.get("height"), entry.get("width")
     if not (_is_id(height) and _is_id(width) and height > 0 and width > 0):
         raise UserError(f"{path}: image {entry['id']} ({name}) has no height and width: {height} x {width}")
+    if height * width > MOST_PIXELS:
+        raise UserError(
+            f"{path}: image {entry['id']} ({name}) cannot have a height and width of {height} x {width}: "
+            f"masks of more than {MOST_PIXELS} pixels have no RLE"
+        )
     return CocoImage(id=entry["id"], file_name=name, height=height, width=width)
 
 

@@ -84,6 +84,8 @@ def _hint(missing: list[CocoImage], folder: Path) -> str:
     for image in missing:
         if image_path(folder, image).is_symlink():
             return f"{image.file_name} is a link to a file that is not there: `git annex get` or `dvc pull` fetch it"
+        if image_path(folder, image).exists():
+            return f"{image.file_name} is there and is no file"
         name = _found_alike(folder, image.file_name, names)
         if name is not None:
             alike.append(f"{image.file_name!a} is there as {name!a}")

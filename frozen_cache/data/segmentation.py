@@ -40,6 +40,11 @@ def segmentation_to_rle(segmentation: Any, *, height: int, width: int) -> dict[s
     return {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
 
 
+def far_outside(height: int, width: int) -> int:
+    """Beyond which coordinate, in pixels, no object of an image of that size can be meant to lie."""
+    return 10 * max(height, width) + 10
+
+
 def _empty_rle(height: int, width: int) -> dict[str, Any]:
     return coco_mask.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)
 
@@ -49,11 +54,19 @@ def _check_polygon(polygon: Any, *, height: int, width: int) -> None:
         raise ValueError("a polygon of its segmentation is not a flat list of x, y pairs: [[x, y, x, y ...], ...]")
     if not polygon:
         return
-    points = np.asarray(polygon) if all(type(value) in (int, float) for value in polygon) else np.full(1, np.nan)
+    points = _as_floats(polygon) if all(type(value) in (int, float) for value in polygon) else np.full(1, np.nan)
     if not np.isfinite(points).all():
         raise ValueError("a polygon of its segmentation holds something that is not a number")
-    if np.abs(points).max() > 10 * max(height, width) + 10:
+    if np.abs(points).max() > far_outside(height, width):
         raise ValueError(f"a polygon of its segmentation lies far outside the image of {height} x {width} pixels")
+
+
+def _as_floats(numbers: list[int | float]) -> np.ndarray:
+    """Whole numbers that no float holds become NaN."""
+    try:
+        return np.asarray(numbers, dtype=np.float64)
+    except OverflowError:
+        return np.full(1, np.nan)
 
 
 def _check_rle(rle: dict[str, Any], *, height: int, width: int) -> None:

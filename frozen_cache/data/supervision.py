@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from frozen_cache.data.numbers import is_finite_number
+
 Point = tuple[float, float, int]
 """x, y in pixels, 1 inside of the object or 0 outside."""
 
@@ -115,7 +117,7 @@ def read_points(entry: dict[str, Any], *, height: int, width: int) -> list[Point
         raise ValueError("its point_coords and point_labels are not two lists of one length")
     points: list[Point] = []
     for place, label in zip(places, labels, strict=True):
-        if not isinstance(place, list | tuple) or len(place) != 2 or not all(type(v) in (int, float) for v in place):
+        if not isinstance(place, list | tuple) or len(place) != 2 or not all(map(is_finite_number, place)):
             raise ValueError(f"its point_coords hold {place!r:.60}, which is no [x, y]")
         x, y = map(float, place)
         if not (0 <= x <= width and 0 <= y <= height):

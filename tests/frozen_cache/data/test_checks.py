@@ -58,7 +58,7 @@ def test_a_clean_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert counts.lines() == []
 
 
-@pytest.mark.parametrize("area", [0, -16, None, 200, 7.9, 32.1, "16", float("nan"), True])
+@pytest.mark.parametrize("area", [0, -16, None, 200, 7.9, 32.1, "16", float("nan"), True, 10**400])
 def test_an_area_that_the_mask_contradicts_is_the_mask_s(tmp_path: Path, area: Any) -> None:
     found, counts = read(tmp_path, first(area=area))
     assert found[0].area == 16.0
@@ -72,7 +72,11 @@ def test_an_area_within_a_factor_of_two_is_believed(tmp_path: Path, area: float)
 
 
 @pytest.mark.parametrize(
-    "bbox", [[0, 0, 0, 0], [2, 1, 6, 5], [1, 2, 4, 4], None, [2, 1, 4], [2, 1, -4, 4], ["2", "1", "4", "4"], "box", {}]
+    "bbox",
+    [
+        *([0, 0, 0, 0], [2, 1, 6, 5], [1, 2, 4, 4], None, [2, 1, 4], [2, 1, -4, 4], ["2", "1", "4", "4"], "box", {}),
+        *([10**400, 1, 4, 4], [2, 1, 1e308, 1e308]),
+    ],
 )
 def test_a_box_that_the_mask_contradicts_is_the_mask_s(tmp_path: Path, bbox: Any) -> None:
     found, counts = read(tmp_path, first(bbox=bbox))
@@ -136,6 +140,14 @@ BAD = [
     (first(segmentation=None, bbox=None), "annotation 0 .image 1.: it has neither a segmentation nor a bbox"),
     (first(segmentation=[], bbox=[20, 1, 4, 4]), "annotation 0 .*no part of the image"),
     (first(segmentation=[], bbox=[2, 1, 0, 4]), "annotation 0 .*no part of the image"),
+    (first(segmentation=[], bbox=[2, 1, 10**400, 4]), "annotation 0 .*nor a bbox of four numbers"),
+    (
+        first(segmentation=[], bbox=[-1e40, -1e40, 1e41, 1e41]),
+        "annotation 0 .*reaches far outside the image of 10 x 20",
+    ),
+    (first(segmentation=None, point_coords=[[3, 10**400]], point_labels=[1]), "annotation 0 .*no .x, y."),
+    (first(segmentation=[[10**400] * 6]), "annotation 0 .*holds something that is not a number"),
+    (first(segmentation=[[2**64 + 1] * 6]), "annotation 0 .*lies far outside the image of 10 x 20"),
     (first(segmentation=None, point_coords=[[3, 3]], point_labels=[0, 1]), "annotation 0 .*two lists of one length"),
     (first(segmentation=None, point_coords=[[3]], point_labels=[1]), "annotation 0 .*no .x, y."),
     (first(segmentation=None, point_coords=[[3, 11]], point_labels=[1]), "annotation 0 .*outside of the image"),

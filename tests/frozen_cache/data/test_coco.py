@@ -46,6 +46,13 @@ def test_images_without_annotations_are_kept(tmp_path: Path) -> None:
     assert len(read_coco(write(tmp_path, value)).images) == 2
 
 
+@pytest.mark.parametrize(("name", "read"), [(None, "4"), ("", "4"), (7, "7"), ("kot 🐈", "kot 🐈")])
+def test_a_category_without_a_name_is_named_by_its_id(tmp_path: Path, name: Any, read: str) -> None:
+    value = content()
+    value["categories"][0]["name"] = name
+    assert read_coco(write(tmp_path, value)).categories[4] == read
+
+
 Change = Callable[[dict[str, Any]], Any]
 REFUSED: list[tuple[Change, str]] = [
     (lambda c: c.pop("images"), "no list `images`"),
@@ -60,6 +67,8 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda c: c["images"][0].update(height=0), "no height and width"),
     (lambda c: c["images"][0].pop("width"), "no height and width"),
     (lambda c: c["images"][0].pop("file_name"), "no file name"),
+    (lambda c: c["images"][0].update(height=2**31, width=2), "masks of more than 4294967295 pixels have no RLE"),
+    (lambda c: c["categories"][0].update(name=["cat"]), r"category 4 has a name that is no text: \['cat'\]"),
 ]
 
 

@@ -59,6 +59,13 @@ def test_a_name_that_differs_only_in_case_unicode_form_or_separator_is_pointed_o
     assert "is there as" in found.hint
 
 
+def test_a_folder_by_the_name_of_an_image_is_told_as_such(folder: Path) -> None:
+    put(folder, "a.png")
+    (folder / "b.png").mkdir()
+    with pytest.raises(UserError, match=r"b.png \(image 1\) is named .*\(b.png is there and is no file\)"):
+        find_images(data_set("a.png", "b.png"), folder, limit=None, skip_missing=False)
+
+
 def test_the_others_are_counted_and_names_with_no_like_give_no_hint(folder: Path) -> None:
     put(folder, "a.png", "b.png", "c.png")
     with pytest.raises(UserError, match=r"A.png \(image 0\) and 3 more are named .*and so are 2 more"):
