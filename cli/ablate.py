@@ -22,6 +22,7 @@ from frozen_cache.cli.live import (
     Views,
     Weights,
 )
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache
 from frozen_cache.errors import UserError
 from frozen_cache.processes import process_share
@@ -96,5 +97,5 @@ def ablate(
     )
     if not result.rows:  # the first process of several has them
         return
-    typer.echo(f"{result.title}\n\n{result.markdown()}\n")
-    typer.echo(f"table.csv, table.md and plot.png in {out}, the report in {out / 'report.html'}")
+    tell(f"{result.title}\n\n{result.markdown()}\n")
+    tell(f"table.csv, table.md and plot.png in {out}, the report in {out / 'report.html'}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache, need_data, need_detector
 from frozen_cache.remote import cache_path
 
@@ -33,7 +34,7 @@ def info(
     from frozen_cache.stages.cache_tools import cache_info
 
     found = cache_info(cache)
-    print(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    tell(json.dumps(found.as_json(), indent=2) if as_json else found.text())
 
 
 @app.command("verify")
@@ -45,7 +46,7 @@ def verify(cache: CachePath) -> None:
 
     found = cache_verify(cache)
     for damage in found.damages:
-        print(damage)
+        tell(str(damage))
     if found.damages:
         damaged = len({damage.segment for damage in found.damages})
         raise UserError(
@@ -55,11 +56,11 @@ def verify(cache: CachePath) -> None:
     if found.stem:
         raise UserError(f"{cache} is damaged: {found.stem}; `frozen-cache cache repair {cache}` writes it anew")
     for path in found.strange[:10]:
-        print(f"note: {path} is no file of the cache; it is never read")
-    print(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")
+        tell(f"note: {path} is no file of the cache; it is never read")
+    tell(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")
     if found.open:
-        print(f"{len(found.open)} segments are not extracted yet: run extract-features again")
-    print(f"cache: {cache}")
+        tell(f"{len(found.open)} segments are not extracted yet: run extract-features again")
+    tell(f"cache: {cache}")
 
 
 @app.command("repair")
@@ -94,8 +95,8 @@ def repair(
         device=device,
         workers=workers,
     )
-    print(repaired.text())
-    print(f"cache: {cache}")
+    tell(repaired.text())
+    tell(f"cache: {cache}")
 
 
 @app.command("copy")
@@ -112,8 +113,8 @@ def copy(
     need_cache(source)
     from frozen_cache.stages.cache_copy import cache_copy
 
-    print(cache_copy(source, target).text())
-    print(f"cache: {target}")
+    tell(cache_copy(source, target).text())
+    tell(f"cache: {target}")
 
 
 @app.command("relabel")
@@ -162,8 +163,8 @@ def relabel(
         out=out,
         crowds=choice("--crowds", crowds, ("as-marked", "as-objects")),
         skip_bad_annotations=skip_bad_annotations,
-        only=words(only),
-        labels=words(labels),
+        only=words("--only", only),
+        labels=words("--labels", labels),
         label_map=tuple(map_ or ()),
         force=force,
         masks_from=masks_from,
@@ -172,8 +173,8 @@ def relabel(
         least_iou=least_iou,
         device=device,
     )
-    print(made.text())
-    print(f"cache: {out}")
+    tell(made.text())
+    tell(f"cache: {out}")
 
 
 @app.command("subset")
@@ -191,9 +192,9 @@ def subset(
     from frozen_cache.cli.extract import words
     from frozen_cache.stages.cache_subset import cache_subset
 
-    made = cache_subset(cache, out=out, image_ids=image_ids, categories=words(categories), limit=limit)
-    print(made.text())
-    print(f"cache: {out}")
+    made = cache_subset(cache, out=out, image_ids=image_ids, categories=words("--categories", categories), limit=limit)
+    tell(made.text())
+    tell(f"cache: {out}")
 
 
 @app.command("merge")
@@ -216,5 +217,5 @@ def merge(
     if len(caches) < 2:
         raise UserError("give two caches or more to merge")
     made = cache_merge(caches, out=out, prefer=prefer and choice("--prefer", prefer, ("first",)))
-    print(made.text())
-    print(f"cache: {out}")
+    tell(made.text())
+    tell(f"cache: {out}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
+
 
 def convert(
     source: Annotated[Path, typer.Argument(help="The data set: its folder, data.yaml or annotations.xml.")],
@@ -21,4 +23,4 @@ def convert(
     from frozen_cache.stages.convert import convert as stage
 
     for split in stage(source=source, out=out, format=format_, overwrite=overwrite):
-        typer.echo(split.text())
+        tell(split.text())

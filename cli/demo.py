@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the scenes, caches, the trained head and the pictures.")] = Path(
@@ -17,7 +19,7 @@ def demo(
     from frozen_cache.stages.demo import new_picture, run_demo
 
     summary = run_demo(out=out)
-    typer.echo(summary.table())
-    typer.echo(f"pictures in {out / 'gallery.png'}, figures in {out / 'summary.json'}")
-    typer.echo(f"masks on a picture that was in neither set: {new_picture(out)}")
-    typer.echo(f"the report, to be opened in a browser: {out / 'results-head' / 'report.html'}")
+    tell(summary.table())
+    tell(f"pictures in {out / 'gallery.png'}, figures in {out / 'summary.json'}")
+    tell(f"masks on a picture that was in neither set: {new_picture(out)}")
+    tell(f"the report, to be opened in a browser: {out / 'results-head' / 'report.html'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import typer
+from frozen_cache.cli.output import tell
 
 FAMILY_NOTES = {  # model type: strides of its encoder's levels in most published models, one of these models
     "detr": ("32", "facebook/detr-resnet-50"),
@@ -23,19 +23,17 @@ FAMILY_NOTES = {  # model type: strides of its encoder's levels in most publishe
 
 def detectors() -> None:
     """List the detectors that --detector takes: strides, channels, defaults, and where their weights are."""
-    typer.echo("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
+    tell("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
     for line in _named():
-        typer.echo(line)
-    typer.echo("\nBy name too, from checkpoints of their official repositories; classes and sizes are the file's:\n")
+        tell(line)
+    tell("\nBy name too, from checkpoints of their official repositories; classes and sizes are the file's:\n")
     for line in _by_name():
-        typer.echo(line)
-    typer.echo(
-        "\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n"
-    )
+        tell(line)
+    tell("\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n")
     for line in _families():
-        typer.echo(line)
-    typer.echo("\nYour own, by --detector FILE.py:FACTORY; FACTORY() returns a FrozenDetector,")
-    typer.echo("or (transformers model, its image processor).")
+        tell(line)
+    tell("\nYour own, by --detector FILE.py:FACTORY; FACTORY() returns a FrozenDetector,")
+    tell("or (transformers model, its image processor).")
 
 
 def _named() -> list[str]:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
+
 
 def doctor(device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto") -> None:
     """Versions, device, which kernels are used and why, what is missing, and a check. Exit code 1 where it fails."""
     from frozen_cache.stages.doctor import doctor as look
 
     found = look(device=device)
-    typer.echo(found.text())
+    tell(found.text())
     raise typer.Exit(found.exit_code)

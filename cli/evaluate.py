@@ -10,6 +10,7 @@ import typer
 
 from frozen_cache.cli.extract import choice
 from frozen_cache.cli.numbers import whole_numbers
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.remote import cache_path
 from frozen_cache.stages.baselines import check_choice
@@ -111,7 +112,7 @@ def evaluate(
             mixed_precision=mixed_precision,
             threshold=threshold,
         )
-        typer.echo(f"submission file: {file}")
+        tell(f"submission file: {file}")
         return
     result = stage(
         cache=cache,
@@ -132,5 +133,5 @@ def evaluate(
         mixed_precision=mixed_precision,
         threshold=threshold,
     )
-    typer.echo(result.table())
-    typer.echo(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")
+    tell(result.table())
+    tell(f"metrics and COCO results in {out}, the report in {out / 'report.html'}")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_detector, need_model, need_run
 from frozen_cache.errors import UserError
 
@@ -61,7 +62,7 @@ def export(
 
         if license_ is not None:
             raise typer.BadParameter("--license goes with --format folder")
-        typer.echo(
+        tell(
             export_onnx_model(
                 run=run,
                 out=out,
@@ -84,7 +85,7 @@ def export(
     result = stage(
         run=run, out=out, detector=detector, weights=weights, license=license_ or LICENSE, overwrite=overwrite
     )
-    typer.echo(result.text())
+    tell(result.text())
 
 
 def _height_width(text: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.numbers import whole_numbers
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_inputs
 from frozen_cache.data.numbers import whole_number
 from frozen_cache.errors import UserError
@@ -115,20 +116,25 @@ def extract_features(
         segment_views=segment_images,
         shard=fraction("--shard", shard),
         label_map=tuple(map_ or ()),
-        labels=words(labels),
-        only=words(only),
+        labels=words("--labels", labels),
+        only=words("--only", only),
         crowds=choice("--crowds", crowds, ("as-marked", "as-objects")),
         skip_bad_annotations=skip_bad_annotations,
         update=update,
         dry_run=dry_run,
         force=force,
     )
-    print(summary.text())
+    tell(summary.text())
 
 
-def words(text: str | None) -> tuple[str, ...]:
+def words(option: str, text: str | None) -> tuple[str, ...]:
     """("cat", "dog") of `cat, dog`; none where the option is not given."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    if text is None:
+        return ()
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise UserError(f"{option} {text}: it names nothing")
+    return found
 
 
 def choice(option: str, value: str, known: tuple[str, ...]) -> str:

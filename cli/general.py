@@ -27,7 +27,11 @@ class General:
 
 
 def general_options(arguments: list[str]) -> tuple[General, list[str]]:
-    """The general options among the arguments before a `--`, and the other arguments."""
+    """The general options among the arguments before a `--`, and the other arguments.
+
+    UserError for an empty argument: `--only "$CLASSES"`, where the shell has no such variable, would be all classes.
+    """
+    _refuse_empty(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug, mode, config = False, None, None
     rest = []
@@ -45,3 +49,14 @@ def general_options(arguments: list[str]) -> tuple[General, list[str]]:
         else:
             rest.append(word)
     return General(debug=debug, mode=mode, config=config), rest + arguments[end:]
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if not word.strip() or (option.startswith("--") and equals and not value.strip()):
+            name = option if equals else before
+            raise UserError(
+                f"{name if name.startswith('--') else 'an argument'} is empty: give a value, or leave it out "
+                "(a variable that the shell does not know is empty, too)"
+            )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -38,4 +40,4 @@ def describe(
         image_size=(height, width),
         boxes=boxes,
     )
-    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    tell(json.dumps(found.as_json(), indent=2) if as_json else found.text())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
+
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to look for COCO files, images and a detector.")] = Path(),
@@ -17,4 +19,4 @@ def init(
     from frozen_cache.stages.init import init_project
 
     found = init_project(folder=folder, out=folder / PROJECT_FILE, force=force)
-    typer.echo(found.text())
+    tell(found.text())

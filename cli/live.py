@@ -83,7 +83,7 @@ class LiveOptions:
             val_annotations=self.val_annotations,
             views=self.views,
             backbone_strides=whole_numbers("--backbone-strides", self.backbone_strides) or (),
-            only=words(self.only),
-            labels=words(self.labels),
+            only=words("--only", self.only),
+            labels=words("--labels", self.labels),
             label_map=tuple(self.map_ or ()),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,8 @@ from frozen_cache.cli.stopping import next_command, stoppable
 from frozen_cache.disk_errors import explain
 from frozen_cache.errors import FrozenCacheError, StoppedError
 from frozen_cache.freed_memory import keep_freed_memory
+from frozen_cache.memory_errors import explain_memory
+from frozen_cache.printable import printable
 from frozen_cache.processes import leave_processes
 from frozen_cache.progress import showing
 
@@ -96,6 +99,8 @@ def run() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks comes as an escape, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = exit_code(sys.argv[1:])
     leave_processes()
     sys.exit(code)
@@ -115,12 +120,19 @@ def exit_code(arguments: list[str]) -> int:
     except StoppedError as error:
         if debug:
             raise
-        print(f"{error}; {next_command(arguments, rest=rest)}", file=sys.stderr)
+        print(printable(f"{error}; {next_command(arguments, rest=rest)}"), file=sys.stderr)
         return error.exit_code
-    except (FrozenCacheError, OSError) as error:
-        if debug:
+    except (FrozenCacheError, OSError, MemoryError, RuntimeError) as error:
+        text = _said(error)
+        if debug or not text:
             raise
-        text = explain(error) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(text.split()))}", file=sys.stderr)
         return error.exit_code if isinstance(error, FrozenCacheError) else 2
     return result if isinstance(result, int) else 0
+
+
+def _said(error: Exception) -> str:
+    """What an error says to people; empty for one that is a mistake of ours."""
+    if isinstance(error, FrozenCacheError):
+        return str(error)
+    return explain(error) if isinstance(error, OSError) else explain_memory(error)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from frozen_cache.cli.numbers import whole_numbers
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_detector, need_model
 from frozen_cache.data.numbers import whole_number
 
@@ -83,7 +84,7 @@ def predict(
         device=device,
         workers=workers,
     )
-    typer.echo(summary.text())
+    tell(summary.text())
     if summary.skipped:
         raise typer.Exit(1)
 

@@ -54,6 +54,8 @@ def _values(command: Any, name: str, table: Any, path: Path) -> dict[str, Any]:
     values = {}
     for key, value in table.items():
         option = _known(options, key, where=f"{path} [{name}]", what="option")
+        if any(isinstance(each, str) and (not each.strip() or "\0" in each) for each in _each(value)):
+            raise UserError(f"{path} [{name}]: `{key}` is empty, or holds a character of no text: leave it out")
         values[option.name] = _value(option, value, path.parent, is_path=option.name in _paths(command.callback))
     return values
 
@@ -76,6 +78,11 @@ def _value(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:
     if isinstance(value, list) and option.nargs == 1:
         return ",".join(map(str, value))
     return _single(option, value, base, is_path=is_path)
+
+
+def _each(value: Any) -> list[Any]:
+    """What a list holds; `[]` counts as an empty text."""
+    return (value or [""]) if isinstance(value, list) else [value]
 
 
 def _single(option: Any, value: Any, base: Path, *, is_path: bool) -> Any:

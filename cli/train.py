@@ -23,6 +23,7 @@ from frozen_cache.cli.live import (
     Views,
     Weights,
 )
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.errors import UserError
 from frozen_cache.remote import cache_path
@@ -115,9 +116,9 @@ def train_head(
     if lsj:
         overrides["live.lsj"] = True
     if unfreeze is not None:
-        overrides["live.unfreeze"] = list(words(unfreeze))
+        overrides["live.unfreeze"] = list(words("--unfreeze", unfreeze))
     if show_config:
-        typer.echo(_config_text(preset, overrides, run=out if resume else None))
+        tell(_config_text(preset, overrides, run=out if resume else None))
         return
     assert out is not None
     if not resume:
@@ -138,7 +139,7 @@ def train_head(
         memory_bytes=int(memory_gb * 2**30),
         workers=workers,
     )
-    typer.echo(result.text())
+    tell(result.text())
 
 
 def _config_text(preset: str | None, overrides: dict[str, Any], *, run: Path | None) -> str:

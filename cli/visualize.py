@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.remote import cache_path
 from frozen_cache.stages.baselines import check_choice
@@ -46,5 +47,5 @@ def visualize(
         device=device,
     )
     if result.note:
-        typer.echo(result.note)
-    typer.echo(f"{result.pictures} pictures in {out}, all in one page: {out / 'index.html'}")
+        tell(result.note)
+    tell(f"{result.pictures} pictures in {out}, all in one page: {out / 'index.html'}")

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from frozen_cache.printable import printable
+
 Mode = Literal["off", "plain", "bar", "lines"]
 """Nothing; what is said (`say`) only; that and bars; that and a line now and then."""
 SECONDS_BETWEEN_LINES = 20.0
@@ -50,7 +52,7 @@ def progress_bar(
 def say(text: str) -> None:
     """One line on stderr, above the bars, where progress is shown."""
     if _MODE.get() != "off":
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=sys.stderr)
 
 
 class _Lines(tqdm):

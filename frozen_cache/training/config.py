@@ -273,7 +273,7 @@ def parse_set(items: list[str]) -> dict[str, Any]:
             raise UserError(f"--set takes key=value, got `{item}`")
         try:
             overrides[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # more digits than Python reads are no JSONDecodeError
             overrides[key.strip()] = value
     return overrides
 

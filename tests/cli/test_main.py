@@ -248,3 +248,57 @@ def test_the_console_command_keeps_freed_memory_before_it_does_anything(monkeypa
     with pytest.raises(SystemExit):
         main.run()
     assert done == ["kept", ["doctor"]]
+
+
+def test_names_do_nothing_to_the_terminal(tmp_path, capsys):
+    assert exit_code(["cache", "info", str(tmp_path / "\x1b[2Jno\ud800.zarr")]) == 2
+    error = capsys.readouterr().err
+    assert "\\x1b[2Jno\\ud800.zarr" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "--model", "m", "", "--out", "o"], "an argument is empty"),
+        (["predict", "--model", "m", "a.jpg", "--out", ""], "--out is empty"),
+        (["predict", "--model", "m", "a.jpg", "--out="], "--out is empty"),
+        (["train-head", "--cache", "c.zarr", "--out", "r", "--preset", " "], "--preset is empty"),
+        (["cache", "subset", "c.zarr", "--out", "o.zarr", "--categories", ","], "--categories ,: it names nothing"),
+    ],
+)
+def test_what_is_empty_is_not_taken_for_left_out(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "zarr.json").write_text("{}")
+    assert exit_code(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 90.9 TiB for an array"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 2 bytes\nmore"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_no_memory_is_one_line(error, monkeypatch, capsys):
+    def invoke(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(main, "invoke", invoke)
+    assert exit_code(["doctor"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory is full (") and said.count("\n") == 1
+    with pytest.raises(type(error)):
+        exit_code(["doctor", "--debug"])
+
+
+def test_mistakes_of_ours_are_not_hidden(monkeypatch):
+    def invoke(*arguments, **options):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(main, "invoke", invoke)
+    with pytest.raises(RuntimeError, match="shapes"):
+        exit_code(["doctor"])

@@ -103,6 +103,10 @@ def test_init_says_how_to_go_on_where_there_is_no_coco_file(tmp_path: Path, caps
         ("train-head = 3\n", "is to be a table"),
         ("[cache.inform]\n", "no command `inform`: did you mean `info`"),
         ("[train-head\n", "not TOML"),
+        ("[train-head]\npreset = ''\n", r"\[train-head\]: `preset` is empty"),
+        ("[train-head]\nout = 'a\\u0000b'\n".replace("'", '"'), "`out` is empty, or holds a character of no text"),
+        ("[extract-features]\nonly = []\n", "`only` is empty"),
+        ("[extract-features]\nonly = ['cat', ' ']\n", "`only` is empty"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, said: str, tmp_path: Path) -> None:

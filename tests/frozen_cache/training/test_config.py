@@ -65,6 +65,11 @@ def test_set_without_an_equals_sign_is_an_error():
         parse_set(["optim.lr"])
 
 
+def test_a_number_of_more_digits_than_python_reads_is_a_value_like_others():
+    with pytest.raises(UserError, match=r"`head.width`"):
+        load_config(overrides=parse_set(["head.width=" + "9" * 5000]))
+
+
 def test_best_is_the_recipe_for_few_images_with_three_times_the_steps():
     few, best = load_config(preset="small-data"), load_config(preset="best")
     assert best.optim.min_steps == 3 * few.optim.min_steps
