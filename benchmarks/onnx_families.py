@@ -63,7 +63,7 @@ def main() -> None:
 
 def detectors(names: list[str]) -> Iterator[tuple[str, Any]]:
     """Each small detector of the tests' fixtures, one at a time."""
-    from frozen_cache.detectors.hf import TransformersDetector
+    from frozen_cache.detectors.hf.detector import TransformersDetector
     from frozen_cache.detectors.official.detector import OfficialDetector
 
     families, official = _module(TESTS / "hf" / "conftest.py"), _module(TESTS / "official" / "conftest.py")

@@ -29,7 +29,7 @@ from conditions import conditions
 
 from frozen_cache.cache.attributes import Category
 from frozen_cache.cache.view import CachedView
-from frozen_cache.detectors.hf import TransformersDetector
+from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.official import NAMED, OfficialDetector
 from frozen_cache.detectors.official.layout import build_model

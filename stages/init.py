@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from frozen_cache.errors import UserError
 from frozen_cache.stages.convert import coco_files, find_format
 
 FOLDERS_LOOKED_AT = 2000
+IMAGES_LOOKED_FOR = 20
+"""Of an annotation file, in each folder that has the first of them."""
 FEW_IMAGES = 2000
 """Up to so many training images the small-data recipe is proposed."""
 
@@ -84,17 +87,32 @@ def find_splits(folder: Path) -> list[FoundSplit]:
         name = _split_name(file.relative_to(folder))
         if name in found or not content["images"] or not content["annotations"]:
             continue
-        first = str(content["images"][0].get("file_name"))
+        names = [str(image.get("file_name")) for image in content["images"][:IMAGES_LOOKED_FOR]]
         used = {annotation.get("category_id") for annotation in content["annotations"]}
         found[name] = FoundSplit(
             name=name,
             annotations=file,
-            images=next((path for path in folders if (path / first).is_file()), None),
+            images=_image_folder(folders, names, file),
             image_count=len(content["images"]),
             object_count=len(content["annotations"]),
             categories=tuple(str(c.get("name")) for c in content["categories"] if c.get("id") in used),
         )
     return sorted(found.values(), key=lambda split: ({"train": 0, "val": 1}.get(split.name, 2), split.name))
+
+
+def _image_folder(folders: list[Path], names: list[str], annotations: Path) -> Path | None:
+    """The folder that has most of the images; of several, the one that is named like the annotations, or lies nearest
+    to them: file names of one split are often those of another."""
+
+    def fits(folder: Path) -> tuple[int, bool, bool, int]:
+        split = _split_name(annotations.relative_to(folders[0]))
+        here = folder.relative_to(folders[0])
+        near = len(os.path.commonpath([folder, annotations.parent]))
+        named = folder.name.lower() in annotations.stem.lower()
+        return sum((folder / name).is_file() for name in names), named, split in here.as_posix().lower(), near
+
+    there = [folder for folder in folders if (folder / names[0]).is_file()]
+    return max(there, key=fits, default=None)  # the first of equals
 
 
 def _split_name(path: Path) -> str:

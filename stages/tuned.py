@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from frozen_cache.detectors.hf import TransformersDetector, load_pretrained
+from frozen_cache.detectors.hf.detector import TransformersDetector
+from frozen_cache.detectors.hf.pretrained import load_pretrained
 from frozen_cache.detectors.official.detector import OfficialDetector
 from frozen_cache.detectors.official.export import save_weights
 from frozen_cache.detectors.output import FrozenDetector

@@ -46,7 +46,7 @@ def load_detector(
     check_place(spec, weights)
     if spec.startswith("hf:"):
         _refuse_weights(spec, weights)
-        from frozen_cache.detectors.hf import load_pretrained
+        from frozen_cache.detectors.hf.pretrained import load_pretrained
 
         return load_pretrained(spec[3:], **asdict(taps))
     file, colon, factory = spec.rpartition(":")
@@ -92,7 +92,7 @@ def _from_factory(file: Path, factory: str, taps: _Taps) -> FrozenDetector:
         raise UserError(f"{file}:{factory} raised {type(error).__name__}: {_one_line(error)}") from error
     name = f"{file.resolve().parent.name}/{file.name}:{factory}"
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
-        from frozen_cache.detectors.hf import TransformersDetector
+        from frozen_cache.detectors.hf.detector import TransformersDetector
 
         return TransformersDetector(made[0], made[1], name=name, **asdict(taps))
     if callable(made) and isinstance(getattr(made, "spec", None), DetectorSpec):

@@ -48,7 +48,7 @@ def load_folder(folder: Path) -> Model:
 
 
 def _transformers(folder: Path, manifest: Manifest) -> FrozenDetector:
-    from frozen_cache.detectors.hf import load_pretrained
+    from frozen_cache.detectors.hf.pretrained import load_pretrained
 
     place = folder / DETECTOR
     for name in ("config.json", "preprocessor_config.json"):

@@ -19,7 +19,7 @@ from frozen_cache.export.manifest import DETECTOR, DETECTOR_FILES, HEAD, MANIFES
 from frozen_cache.inference.model import Model
 
 if TYPE_CHECKING:
-    from frozen_cache.detectors.hf import TransformersDetector
+    from frozen_cache.detectors.hf.detector import TransformersDetector
 
 ONE_FILE = "1000GB"
 
@@ -63,7 +63,7 @@ def write_folder(folder: Path, model: Model, *, cache_fingerprint: str, license:
 
 def _save_detector(detector: FrozenDetector, place: Path) -> dict[str, Any]:
     """Write `detector/`; the fields of the record that are its own."""
-    from frozen_cache.detectors.hf import TransformersDetector
+    from frozen_cache.detectors.hf.detector import TransformersDetector
     from frozen_cache.detectors.official import OfficialDetector
 
     if isinstance(detector, TransformersDetector):

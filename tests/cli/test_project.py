@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,6 +16,7 @@ from frozen_cache.cli.invoke import invoke
 from frozen_cache.cli.main import app, exit_code
 from frozen_cache.cli.project import read_project
 from frozen_cache.errors import UserError
+from frozen_cache.stages.init import find_splits
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -57,6 +61,40 @@ def test_init_finds_splits_images_and_detector(tmp_path: Path, capsys: pytest.Ca
     assert "1 images, 1 objects: cat" in text and "unused" not in text
     assert exit_code(["init", str(tmp_path / "project")]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"annotations/instances_train2017.json": "train2017", "annotations/instances_val2017.json": "val2017"},
+        {"train.json": "images/train", "val.json": "images/val"},
+        {"train/_annotations.coco.json": "train", "valid/_annotations.coco.json": "valid"},
+        {"data/train/annotations.json": "data/train/images", "data/val/annotations.json": "data/val/images"},
+        {"train/labels.json": "train/data", "validation/labels.json": "validation/data"},
+        {"a_train.json": "some", "b_val.json": "more"},
+    ],
+)
+def test_init_tells_folders_with_files_of_the_same_names_apart(places: dict[str, str], tmp_path: Path) -> None:
+    for count, (file, images) in enumerate(places.items(), 2):
+        content: dict[str, list[Any]] = {"images": [], "annotations": [{"category_id": 1}], "categories": [{"id": 1}]}
+        for number in range(count):
+            content["images"].append({"id": number, "file_name": f"{number}.png"})
+            (tmp_path / images).mkdir(parents=True, exist_ok=True)
+            (tmp_path / images / f"{number}.png").touch()
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(json.dumps(content))
+    found = {split.annotations.relative_to(tmp_path).as_posix(): split.images for split in find_splits(tmp_path)}
+    places.pop("a_train.json", None)  # nothing tells these apart but that `more` has more of the images
+    assert {name: found[name] for name in places} == {name: tmp_path / images for name, images in places.items()}
+
+
+def test_init_needs_no_torch(tmp_path: Path) -> None:
+    coco_folder(tmp_path)
+    look = "import sys; from frozen_cache.cli.main import exit_code as run; code = run(sys.argv[1:])"
+    command = [sys.executable, "-c", f"{look}; sys.exit(code or 'torch' in sys.modules)", "init", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "detector: hf:model" in done.stdout
 
 
 LOADERS = {

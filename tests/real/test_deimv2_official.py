@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from frozen_cache.detectors.hf import load_pretrained
 from frozen_cache.detectors.hf.official_keys import BY_NAME
 from frozen_cache.detectors.hf.official_keys.names import layout
+from frozen_cache.detectors.hf.pretrained import load_pretrained
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.export.write import save_transformers
 

@@ -7,9 +7,10 @@ returns (D-FINE and DEIMv2 can stop before the last one).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+if TYPE_CHECKING:  # `init` looks for models by their family, without torch
+    from torch import nn
 
 
 @dataclass(frozen=True)

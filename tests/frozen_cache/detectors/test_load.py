@@ -86,7 +86,7 @@ def test_a_factory_may_return_a_model_and_its_processor(write: Callable[[str], P
 def test_a_factory_may_return_a_frozen_detector(write: Callable[[str], Path]) -> None:
     source = """
         from small import model, processor
-        from frozen_cache.detectors.hf import TransformersDetector
+        from frozen_cache.detectors.hf.detector import TransformersDetector
         def detector(): return TransformersDetector(model(), processor(), name="mine", encoder_layers=(2,))
     """
     file = write(source)

@@ -15,7 +15,7 @@ import transformers as hf
 from PIL import Image
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
-from frozen_cache.detectors.hf import TransformersDetector
+from frozen_cache.detectors.hf.detector import TransformersDetector
 from frozen_cache.detectors.hf.families import FAMILIES
 from frozen_cache.detectors.hf.input_rule import CAN, INTERPOLATIONS, rule_from_processor
 from frozen_cache.detectors.hf.rule_check import check_rule

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from frozen_cache.detectors.hf import load_pretrained
 from frozen_cache.detectors.hf.official_keys import load_by_name
+from frozen_cache.detectors.hf.pretrained import load_pretrained
 
 Figures = dict[str, tuple[float, tuple[float, ...]]]
 
