@@ -159,11 +159,29 @@ def test_no_more_than_some_chunks_wait_and_they_keep_their_order(
     caller = threading.Thread(target=column.append, args=(values,))
     caller.start()
     caller.join(0.5)
-    assert caller.is_alive() and len(seen) <= AHEAD + 1
+    waits, begun = caller.is_alive(), len(seen)
     gate.set()
     caller.join()
+    assert waits and begun <= AHEAD + 1
     column.finish(group)
     assert np.array_equal(group["a"][:], values)  # type: ignore[index, arg-type]
+
+
+def test_chunks_that_wait_are_not_encoded_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, begun, seen = threading.Event(), threading.Event(), []
+
+    def slow(parts: list[np.ndarray], *, zstd: bool) -> None:
+        seen.append(int(parts[0][0]))
+        begun.set()
+        assert gate.wait(30)
+
+    monkeypatch.setattr(shard_files, "_encoded", slow)
+    with ThreadPoolExecutor(1) as pool:
+        with closing(Column(tmp_path, "a", ArrayLayout((0,), "uint8", chunk=10, shard=1000), pool)) as column:
+            column.append(np.repeat(np.arange(5, dtype=np.uint8), 10))
+            assert begun.wait(30)
+        gate.set()
+    assert seen == [0]
 
 
 class AtOnce(Executor):
