@@ -311,8 +311,8 @@ def read_table() -> str:
         names = ", ".join(row["case"] for row in beyond)
         notes.append(
             f"Two threads do not reach {goal:g} where the floor itself does not, which makes nothing of what it reads: "
-            f"{names}. Threads of Python hand its lock over at each read, sum and decoding, and what a small view needs "
-            "between two of these is as long as they are."
+            f"{names}. Threads of Python hand its lock over at each read, sum and decoding, each of which is over in "
+            "microseconds for a small view."
         )
     return "\n\n".join([text, *notes])
 
