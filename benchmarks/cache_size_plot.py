@@ -37,11 +37,12 @@ def drawn(size: dict[str, Any], seeds: dict[str, Any]) -> Figure:
         label="one head, trained on float16, read through the coding",
     )
     axes.plot(
-        [row["mb_per_view"] for row in size["summary"]],
-        [row["mask_ap"] for row in size["summary"]],
+        [row["mb_per_view"] for row in size["runs"]],
+        [row["mask_ap"] for row in size["runs"]],
         "D",
         color="tab:orange",
-        label="heads trained on what they read",
+        markersize=4,
+        label="heads trained on what they read, one each",
     )
     exact = next(row["mask_ap"] for row in read if row["name"] == "float16")
     axes.axhline(exact - GOAL, color="0.4", linestyle="--", linewidth=1, label="0.2 points less")

@@ -258,6 +258,10 @@ def projection_table() -> str:
     head = ("detector", "precision", "MB a view, C1 stored", "GB", "MB a view, C1 recomputed", "GB")
     r50 = load("cache_size_r50")
     one = next(row for row in r50["rows"] if row["step"] == 1)
+    same = sorted({row["detector"] for row in found if row["mb_c1_stored"] == row["mb_c1_recomputed"]})
+    finest = (
+        f"\n\n`{'`, `'.join(same)}` has a finest level of stride 4 and no C1 beside it: nothing is left to recompute."
+    )
     return (
         "By arithmetic, one view of each of the 118,287 images of train2017 at 800 / 1333: sizes of maps for images as "
         "large as those of coco_mini, whose files are taken too; bits a value of the encoder's levels those of normal "
@@ -267,6 +271,7 @@ def projection_table() -> str:
         f"{one['mb_per_view']:.2f} MB a view ({one['mb_per_view_levels_as_noise']:.2f} with levels like normal noise), "
         f"{one['mb_of']['images']:.2f} of it the image's file and {one['mb_of']['rows']:.2f} queries and boxes. The "
         f"bits a value of its levels ({one['bits']['encoder/4']:.1f}) are not those of trained weights."
+        + (finest if same else "")
     )
 
 
