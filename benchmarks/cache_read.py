@@ -12,7 +12,7 @@ each goes through the same views:
 `raw, aligned`
             the same into new memory that starts at a multiple of 64 bytes, as the reader's does: the kernel copies
             faster into it.
-`zstd`      of coded caches: the chunks of the same files decoded from memory into new memory, nothing else.
+`zstd`      of coded caches: the chunks of the same views decoded from memory into new memory, nothing else.
 `floor`     the chunks of each view, and no objects of them: read as by `raw, aligned`, the CRC-32C of each by the
             library that the reader uses, decoded by zstd where they are coded. What is compared with `raw` or `zstd`
             alone is asked to do the rest in the part by which the goal is above 1; this yardstick has all of it.
@@ -125,14 +125,6 @@ def chunks_of(file: Path) -> Chunks:
     return Chunks([(at, size) for at, size in index.tolist() if at != 2**64 - 1], chunk if coded else None)
 
 
-def stored_chunks(file: Path) -> list[tuple[bytes, int]]:
-    """The zstd frames of a shard and how many bytes each holds; none where it has none."""
-    chunks, content = chunks_of(file), file.read_bytes()
-    if chunks.decoded is None:
-        return []
-    return [(content[at : at + size - CRC_BYTES], chunks.decoded) for at, size in chunks.places]
-
-
 Piece = tuple[Path, int, int]
 """File, start, bytes."""
 
@@ -174,6 +166,16 @@ def parts(files: Sequence[Path], views: int) -> list[list[Part]]:
     return found
 
 
+def frames_of(view: Sequence[Part]) -> list[tuple[bytes, int]]:
+    """The zstd frames of a view, and how many bytes each holds; none where it has none."""
+    found = []
+    for file, chunks in view:
+        if chunks.decoded is not None:
+            content = file.read_bytes()
+            found += [(content[at : at + size - CRC_BYTES], chunks.decoded) for at, size in chunks.places]
+    return found
+
+
 def read_decoded(view: Sequence[Part]) -> list[np.ndarray]:
     """All chunks of a view, summed and decoded."""
     found = []
@@ -210,7 +212,7 @@ def read_piece(file: Path, start: int, size: int, *, aligned: bool) -> np.ndarra
 
 
 def decode(chunks: Sequence[tuple[bytes, int]]) -> None:
-    """Frames one after the other into one piece of new memory."""
+    """Frames one after the other into one piece of new memory, as large as a view's."""
     into = np.empty(sum(size for _, size in chunks), dtype=np.uint8)
     at = 0
     for frame, size in chunks:
@@ -242,7 +244,7 @@ def measure(case: Case, *, work: Path, rounds: int) -> dict[str, Any]:
     files = data_files(reader)
     total = sum(file.stat().st_size for file in files)
     raw, chunks = pieces(files, len(views)), parts(files, len(views))
-    frames = [frames for file in files if (frames := stored_chunks(file))]
+    frames = [each for view in chunks if (each := frames_of(view))]
     kinds: dict[str, Callable[[], Spent]] = {
         "view": lambda: spent(reader.read_stored, views, threads=1),
         "raw": lambda: spent(read_raw, raw, threads=1),
