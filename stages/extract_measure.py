@@ -43,7 +43,7 @@ class Measured:
     """Of the detector's input."""
 
     def text(self, *, size: float, views: list[PlannedView], free: int | None) -> str:
-        """A line for people.
+        """Two lines for people.
 
         Args:
             size: bytes that are to be written.
@@ -51,8 +51,8 @@ class Measured:
         """
         seconds = self.seconds_per_pixel * _pixels(views)
         return (
-            f"measured  {byte_text(self.bytes / self.views)} a view ({self.views} views); {len(views):,} views to "
-            f"extract, {byte_text(size)} to write, "
+            f"measured  {byte_text(self.bytes / self.views)} a view ({self.views} views)\n"
+            f"          {len(views):,} views to extract, {byte_text(size)} to write, "
             + ("" if free is None else f"{byte_text(free)} free; ")
             + f"about {_duration(seconds)}"
         )

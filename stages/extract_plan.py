@@ -275,7 +275,7 @@ def _stem(detector: FrozenDetector, device: torch.device) -> tuple[StemRecord, b
     if spec.c1 is None:
         raise UserError(f"{spec.name} has no C1 and no added backbone maps, so none can be recomputed: leave out --c1")
     raise UserError(
-        f"--c1 recomputed: {spec.name} offers no stem, the part of it that gives C1 (a method `stem` which returns a "
+        f"--c1 recomputed: {spec.name} offers no stem (a method `stem` that returns a "
         "`frozen_cache.detectors.stem.Stem`): take --c1 stored, or none"
     )
 

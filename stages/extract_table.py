@@ -34,9 +34,9 @@ def plan_table(plan: ExtractPlan) -> str:
         + f", {counts.objects:,} objects, {counts.crowds:,} crowds",
         *(f"          {line}" for line in counts.lines()),
         f"detector  {spec.name} ({spec.family}), on {plan.device}",
-        f"maps      C1 {c1_text(attributes)}; encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: "
-        + levels_text(attributes),
-        f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} in all at most "
+        f"maps      C1: {c1_text(attributes)}",
+        f"          encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: {levels_text(attributes)}",
+        f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} at most "
         f"({attributes.precision})" + ("" if free is None else f"; {byte_text(free)} free"),
         *_c1_advice(plan, size),
         "labels    detector's label -> category (objects)",
@@ -55,7 +55,7 @@ def _c1_advice(plan: ExtractPlan, size: int) -> list[str]:
         return []
     c1 = (size - without) / len(plan.planned)
     return [
-        f"          {byte_text(c1)} of it are C1: --c1 recomputed keeps the image files instead, "
+        f"          C1 is {byte_text(c1)} of it: --c1 recomputed keeps image files, "
         f"{byte_text(files / len(plan.found.images))} each"
     ]
 
@@ -110,7 +110,6 @@ def refuse_too_little_space(plan: ExtractPlan, needed: float, *, force: bool) ->
     free = free_bytes(plan.out)
     if free is not None and needed > free and not force:
         raise UserError(
-            f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, take "
-            "--precision coded, --c1 recomputed, --limit, fewer --views or --encoder-layers, another --out; --force "
-            "goes on"
+            f"{plan.out} needs up to {byte_text(needed)} more, {byte_text(free)} are free: make room, or take "
+            "--precision coded, --c1 recomputed, --limit, fewer --views, another --out; --force goes on"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.detectors.output import map_text
 
@@ -17,8 +19,12 @@ def c1_text(attributes: CacheAttributes) -> str:
 
 
 def levels_text(attributes: CacheAttributes) -> str:
-    """The encoder's levels, finest first."""
-    return "; ".join(
-        map_text(level) + (RECOMPUTED if at in attributes.recomputed_levels else "")
-        for at, level in enumerate(attributes.detector.encoder_levels)
-    )
+    """The encoder's levels, finest first: `256 channels at strides 8, 16, 32; 128 channels at stride 64`."""
+    levels = enumerate(attributes.detector.encoder_levels)
+    kinds = groupby(levels, lambda pair: (pair[1].channels, pair[0] in attributes.recomputed_levels))
+    texts = []
+    for (channels, recomputed), pairs in kinds:
+        strides = [str(level.stride) for _, level in pairs]
+        plural = "s" if len(strides) > 1 else ""
+        texts.append(f"{channels} channels at stride{plural} {', '.join(strides)}" + (RECOMPUTED if recomputed else ""))
+    return "; ".join(texts)

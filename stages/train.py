@@ -283,8 +283,8 @@ def _objects(reader: ViewSource, indices: list[int], origin: str) -> int:
     objects = sum(reader.matched(index) for index in indices)
     if not objects:
         raise UserError(
-            f"{origin}: no object that a detection was matched to, so there is nothing to train on: look at its "
-            "categories, annotations and crowds (`frozen-cache cache info` prints a cache's)"
+            f"{origin}: no detection was matched to an object, so there is nothing to train on: `frozen-cache cache "
+            "info` counts a cache's objects by category"
         )
     return objects
 

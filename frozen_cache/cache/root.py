@@ -108,9 +108,8 @@ def _proved_by_ledger(path: CachePath, attributes: CacheAttributes) -> tuple[Cac
             with suppress(DamagedCacheError):  # said below, with the way on; of another version is said there
                 read_attributes(path)
         raise UserError(
-            f"cache {path} has lost its zarr.json, and its {len(records)} segments were made with other options than "
-            "these (or another version, detector, or data): give exactly the options of the first run, the same "
-            "--batch-size and --segment-images included, and it is written again"
+            f"cache {path} has lost its zarr.json, and its {len(records)} segments are of other options, data or "
+            "detector: give the first run's command exactly, and it is written again"
         )
     return found[0] if records else attributes, bool(records)
 

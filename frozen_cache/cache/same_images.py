@@ -38,6 +38,6 @@ def compare_images(writer: CacheWriter, planned: Iterable[PlannedView], folder: 
     if changed:
         raise UserError(
             f"{image_path(folder, images[changed[0]])} (image {changed[0]}) has other bytes than when {writer.path} "
-            f"was begun, as {len(changed)} of {len(chosen)} compared images have: --update extracts "
-            "what has changed; or bring the first files back, or give another --out"
+            f"was begun, as {len(changed)} of {len(chosen)} compared have: --update extracts what has changed; else "
+            "bring the files back, or give another --out"
         )

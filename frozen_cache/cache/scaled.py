@@ -32,9 +32,8 @@ def scaled(attributes: CacheAttributes, scale: int | None, *, cache: CachePath) 
         raise UserError(f"head.c1_scale={scale} is not supported: choose 1, 2 or 4")
     if record is None or spec.backbone_scale > 1:
         raise UserError(
-            f"cache {cache} has C1 and added maps from the images at {spec.backbone_scale} times the input size, not "
-            f"{scale}: the scale is a choice of training (head.c1_scale) with --c1 recomputed alone; else extract with "
-            f"--backbone-scale {scale}"
+            f"cache {cache} has C1 and added maps at {spec.backbone_scale} times the input size, not {scale}: extract "
+            f"with --backbone-scale {scale}, or with --c1 recomputed, where head.c1_scale is free"
         )
     finer, config = finer_spec(spec, record.config, scale)
     changes = {

@@ -87,7 +87,7 @@ def _refuse(
     if not counts.objects and counts.crowds:
         raise UserError(
             f"{dataset.path}: every annotation ({counts.crowds}) is marked as a crowd (iscrowd 1), as some exporters "
-            "mark all RLE masks: nothing would be trained or compared; --crowds as-objects reads them as objects"
+            "mark all RLE masks: --crowds as-objects reads them as objects"
         )
     if not counts.objects:
         left_out = f" ({'; '.join(counts.lines())})" if counts.lines() else ""

@@ -86,8 +86,8 @@ def match_labels(
         known = ", ".join(list(_named(spec, names).values())[:5]) or f"labels 0 to {spec.num_labels - 1}"
         raise UserError(
             f"{spec.name} has no label for {len(missing)} of the data set's {len(wanted) or len(rest)} categories: "
-            f"{_listed(missing)} (it knows {known} ...); take a detector trained on these classes, name the label with "
-            "--map CATEGORY=LABEL, or keep a part of the classes with --only"
+            f"{_listed(missing)} (it knows {known} ...): name it with --map CATEGORY=LABEL, take a part of the classes "
+            "with --only, or another detector"
         )
     return dict(sorted(mapping.items()))
 
@@ -121,8 +121,7 @@ def _matched(
         return _by_id(spec, _ids(categories))
     raise UserError(
         f"{spec.name} has {spec.num_labels} labels without names, which could stand for any of the categories "
-        f"{_listed(needed or others)}: say which is which with --labels NAME,NAME ... (label 0 first) or "
-        "--map CATEGORY=LABEL"
+        f"{_listed(needed or others)}: give --labels NAME,NAME ... (label 0 first), or --map CATEGORY=LABEL"
     )
 
 

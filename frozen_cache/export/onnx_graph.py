@@ -38,12 +38,12 @@ class SegmenterGraph(nn.Module):
         if model.head.config.refine is not None:
             raise UserError(
                 "head.refine cannot become ONNX: no graph holds the boundary stage yet; export a folder "
-                "(`frozen-cache export` without --onnx), or train a head without it"
+                "(--format folder), or train without it"
             )
         if model.head.config.zoom is not None:
             raise UserError(
-                "head.zoom cannot become ONNX: no graph holds the stem on crops of the original image; export a folder "
-                "(`frozen-cache export` without --onnx), or train a head without it"
+                "head.zoom cannot become ONNX: no graph holds the stem on crops of the image; export a folder "
+                "(--format folder), or train without it"
             )
         if gather and model.head.config.roi_sampling == 0:
             raise UserError(

@@ -75,9 +75,9 @@ def _save_detector(detector: FrozenDetector, place: Path) -> dict[str, Any]:
         save_weights(detector, place / WEIGHTS)
         return {"kind": "official", "queries": detector.model.config.queries}
     raise UserError(
-        f"the detector {detector.spec.name} is code of your own ({type(detector).__name__}), which an exported folder "
-        "cannot hold: hand on the run with the factory's file, to be loaded with --detector FILE.py:FACTORY, or let "
-        "FACTORY return (transformers model, image processor)"
+        f"the detector {detector.spec.name} is code of your own ({type(detector).__name__}), which no folder can hold: "
+        "hand on the run with the factory's file (--detector FILE.py:FACTORY), or let FACTORY return "
+        "(transformers model, image processor)"
     )
 
 
@@ -114,6 +114,6 @@ def check_same(model: Model, again: Model, folder: Path) -> None:
     state, other = model.head.state_dict(), again.head.state_dict()
     if not agree(model.detector, again.detector) or any(not torch.equal(state[key], other[key]) for key in state):
         raise UserError(
-            f"the detector {model.detector.spec.name} read back from {folder} gives other outputs: its factory changes "
-            "more than weights, which no folder can hold; hand on the run with the factory's file instead"
+            f"the detector {model.detector.spec.name} read back from {folder} gives other outputs, as its factory "
+            "changes more than weights: hand on the run with the factory's file instead"
         )

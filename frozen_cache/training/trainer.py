@@ -241,8 +241,8 @@ class Trainer:
             self.watch.steps >= self.steps_per_epoch or step == self.watch.steps == self.total
         ):
             raise UserError(
-                f"no box to train on in {self.watch.steps} steps: no object has a mask in a box that the `rois` "
-                "section of the configuration asks for; look at what `frozen-cache cache info` counts"
+                f"no box to train on in {self.watch.steps} steps: no object has a mask in a box that the "
+                "configuration's `rois` ask for; `frozen-cache cache info` counts objects"
             )
         return values
 

@@ -99,4 +99,5 @@ def test_info_as_json_and_the_table_before_an_extraction_tell_of_images_and_stem
         text = extract_features(
             detector=detector, images=images, annotations=annotations, out=tmp_path / "x.zarr", c1=c1, dry_run=True
         ).text()
-        assert ("of it are C1: --c1 recomputed keeps the image files instead" in text) == says
+        assert ("of it: --c1 recomputed keeps image files" in text) == says
+        assert max(map(len, text.splitlines())) <= 80

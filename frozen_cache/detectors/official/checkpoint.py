@@ -78,8 +78,8 @@ def opened(path: Path, load: Callable[[Path], Any] = _load_plain) -> Any:
         refused = re.search(r"(?:GLOBAL|global|function|class) `?([\w.]+\.[\w.]+)", str(error))
         if refused is not None and "Weights only load failed" in str(error):
             raise UserError(
-                f"weights {path}: refused, opening the file would call `{refused[1]}`; a checkpoint may hold only "
-                "tensors and plain data (if you trust it, save its state dict alone: torch.save({'model': ...}, FILE))"
+                f"weights {path}: refused, opening the file would call `{refused[1]}`; if you trust it, save its state "
+                "dict alone: torch.save({'model': ...}, FILE)"
             ) from None
         raise UserError(f"weights {path}: not a PyTorch checkpoint, or a damaged one") from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:

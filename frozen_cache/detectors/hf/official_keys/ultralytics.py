@@ -94,8 +94,8 @@ def _read(file: Path) -> Checkpoint:
     parts = dict(modules(model))
     if any(type(part).__name__ == "ResNetLayer" for part in parts.values()):
         raise UserError(
-            f"weights {file}: ultralytics' RT-DETR on ResNet is not converted: its blocks have SiLU inside and ReLU at "
-            "their end, transformers' have one activation; give the model in a factory of your own: FILE.py:FACTORY"
+            f"weights {file}: ultralytics' RT-DETR on ResNet is not converted, as transformers has no such blocks: "
+            "give the model in a factory of your own, FILE.py:FACTORY"
         )
     weights = {name: each.float() if each.is_floating_point() else each for name, each in state_dict(model).items()}
     for name, part in parts.items():
