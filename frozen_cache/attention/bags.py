@@ -76,8 +76,8 @@ class _Samples:
     """Share of the right cells."""
     y: Tensor
     """Share of the lower cells."""
-    moves: Tensor
-    """(B * N, H * K * 2) 1 where a sample moves with its place, 0 beyond the border."""
+    moves: Tensor | None
+    """(B * N, H * K * 2) 1 where a sample moves with its place, 0 beyond the border; for gradients."""
     sizes: Tensor
     """(H * K * 2,) width and height of the level of each sample."""
     weights: Tensor
@@ -98,7 +98,7 @@ class _Samples:
         ]
 
 
-def _samples(shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> _Samples:
+def _samples(shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor, *, gradients: bool = False) -> _Samples:
     batch, count, heads, levels, points, _ = locations.shape
     first, total = _first_rows(shapes)
     per_sample = (levels, points)
@@ -115,7 +115,7 @@ def _samples(shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) 
     cell = at.floor().to(torch.int32).clamp_(min=-1)
     cell = torch.minimum(cell, sizes.to(torch.int32) - 1, out=cell)
     inside = at.sub_(cell)
-    moves = (inside >= 0) & (inside < 1)
+    moves = (inside >= 0) & (inside < 1) if gradients else None
     x, y = inside.clamp_(0, 1).view(batch * count, -1, 2).unbind(-1)
     column, line = cell.view(batch * count, -1, 2).unbind(-1)
     upper = torch.addcmul(origin, line, pitch).add_(column, alpha=heads)
@@ -167,14 +167,18 @@ def _bags(rows: Tensor, of: Tensor, first: Tensor, weights: Tensor) -> Tensor:
 
 def _forward(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
     batch, count, heads, levels, points, _ = locations.shape
-    out = value.new_zeros(batch, count, heads * value.shape[3])
+    per_bag = levels * points
+    found = []
     for part in _parts(value, locations):
         samples, rows = _samples(shapes, locations[part], weights[part]), _rows(value[part], shapes)
-        first = torch.arange(0, len(samples.upper), levels * points, dtype=torch.int32)
-        view = out[part].view(-1, value.shape[3])
-        for cells, further, shares in samples.corners():
-            view += _bags(rows[further:], cells, first, shares)
-    return out
+        # One bag for all four corners: twice as fast as four, and what makes it takes less than adding them up.
+        corners = samples.corners()
+        cells = torch.stack([cells.view(-1, per_bag) + further for cells, further, _ in corners], dim=1).flatten()
+        shares = torch.stack([shares.view(-1, per_bag) for *_, shares in corners], dim=1).flatten()
+        found.append(_bags(rows, cells, torch.arange(0, len(cells), 4 * per_bag, dtype=torch.int32), shares))
+    if not found:
+        return value.new_zeros(batch, count, heads * value.shape[3])
+    return (found[0] if len(found) == 1 else torch.cat(found)).view(batch, count, -1)
 
 
 def _backward(
@@ -182,7 +186,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, locations and weights."""
     per_bag = locations.shape[3] * locations.shape[4]
-    samples, rows = _samples(shapes, locations, weights), _rows(value, shapes)
+    samples, rows = _samples(shapes, locations, weights, gradients=True), _rows(value, shapes)
+    assert samples.moves is not None
     corners = samples.corners()
     outer = gradient.reshape(-1, value.shape[3])
 

@@ -182,6 +182,8 @@ class MaskHead(nn.Module):
         count = max(1, BLOCK_BYTES // (self.config.width * self.config.roi_size**2 * rois.boxes.element_size()))
         covered, start = self.boxes(rois), 0
         for feature, group in zip(maps, groups, strict=True):
+            if self.roi_align.by_bags(feature):  # once, not for each block
+                feature = wide(feature).contiguous(memory_format=torch.channels_last)
             for view, of_view in enumerate(group.counts):
                 for first in range(start, start + of_view, count):
                     mine = slice(first, min(first + count, start + of_view))

@@ -54,7 +54,7 @@ class BoxToObject(nn.Module):
     def forward(self, queries: Tensor, rois: Tensor) -> Tensor:
         """Queries (N, D) and RoI features (N, D, R, R) to (N, D)."""
         cells = rois.flatten(2).transpose(1, 2)
-        return self.norm(queries + self.attention(queries[:, None], cells, cells)[:, 0])
+        return self.norm(queries + self.attention.of_one(queries, cells))
 
 
 class QueryFeedForward(nn.Module):

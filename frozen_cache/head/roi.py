@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert, roi_align
 
+from frozen_cache.head.roi_bags import bag_align
 from frozen_cache.precision import wide
 
 
@@ -43,9 +44,17 @@ class RoiAlign(nn.Module):
         corners = box_convert(boxes.to(feature.dtype), "cxcywh", "xyxy")
         corners = corners * scale.repeat(1, 2)[image]
         rois = torch.cat([image[:, None].to(feature.dtype), corners], dim=1)
+        if self.by_bags(feature):
+            return bag_align(feature, rois, size=self.size, sampling=self.sampling)
         cut = roi_align(feature, rois, self.size, sampling_ratio=self.sampling, aligned=True)
         # The order in which convolutions, and attention over the cells, read them without a copy.
         return cut.contiguous(memory_format=torch.channels_last)
+
+    def by_bags(self, feature: Tensor) -> bool:
+        """Whether F is read cell by cell, best in the order `channels_last`: in a CPU's inference, where all bins have
+        equally many samples."""
+        busy = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        return self.sampling > 0 and feature.device.type == "cpu" and not busy
 
     def in_map(self, feature: Tensor, points: Tensor, size: tuple[int, int] | None) -> Tensor:
         """Points (..., 2), x, y in 0..1 of a view of `size`, as x, y in 0..1 of F (B, D, H, W), which may end beyond or

@@ -9,7 +9,7 @@ from transformers import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from frozen_cache.attention.backends import SWITCH
-from frozen_cache.attention.ms_deform_attn import MSDeformAttn, deformable_sampling
+from frozen_cache.attention.ms_deform_attn import MSDeformAttn, deformable_sampling, short_softmax
 
 SHAPES = [(4, 5), (2, 3)]
 
@@ -137,3 +137,11 @@ def test_it_starts_by_looking_one_to_p_cells_away_in_a_direction_of_each_head() 
 def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="width 10 is not a multiple of 4 heads"):
         MSDeformAttn(dim=10, levels=1, heads=4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_short_softmax_is_a_softmax_also_of_large_numbers(training: bool) -> None:
+    scores = 300 * noise(3, 5, 4)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(short_softmax(scores), scores.softmax(-1))
+        torch.testing.assert_close(short_softmax(scores.float()), scores.float().softmax(-1), rtol=1e-6, atol=1e-7)

@@ -5,6 +5,7 @@ import torch
 from torchvision.ops import box_convert, roi_align
 
 from frozen_cache.head.roi import RoiAlign
+from frozen_cache.head.roi_bags import bag_align
 
 # From oracles.pt: cells [11:15, 24:28] of the map's first channel at stride 4, the fourth box, and some of its crop.
 CELLS = [
@@ -45,18 +46,49 @@ def test_the_reference_is_reproduced_for_boxes_within_the_image(oracles):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("sampling", [0, 2, 3])
-def test_it_is_torchvisions_aligned_roi_align_of_boxes_in_pixels(noise, sampling):
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("sampling", [0, 1, 2, 3])
+def test_it_is_torchvisions_aligned_roi_align_of_boxes_in_pixels(noise, sampling, training):
     feature = noise(2, 3, 13, 19)
     boxes_xyxy = torch.tensor([[10.0, 5.0, 70.0, 33.0], [-9.0, 20.0, 31.0, 60.0], [40.0, 1.0, 44.0, 50.0]]).double()
     image = torch.tensor([1, 0, 1])
     sizes = [(50, 73), (51, 74)]  # the maps' sizes, times the stride, rounded up
     units = torch.tensor([[sizes[at][1], sizes[at][0]] * 2 for at in image])
     align = RoiAlign(size=5, sampling=sampling, stride=4)
-    found = align(feature, image, box_convert(boxes_xyxy / units, "xyxy", "cxcywh"), sizes)
+    with torch.set_grad_enabled(training):
+        found = align(feature, image, box_convert(boxes_xyxy / units, "xyxy", "cxcywh"), sizes)
     rois = torch.cat([image[:, None], boxes_xyxy], 1)
     expected = roi_align(feature, rois, 5, spatial_scale=1 / 4, sampling_ratio=sampling, aligned=True)
     torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("sampling", "training", "calls"), [(2, False, 0), (2, True, 1), (0, False, 1)])
+def test_inference_on_cpus_leaves_torchvision_out_where_bins_are_alike(noise, monkeypatch, sampling, training, calls):
+    seen = []
+    monkeypatch.setattr("frozen_cache.head.roi.roi_align", lambda *args, **options: seen.append(1) or args[0])
+    align = RoiAlign(size=4, sampling=sampling, stride=4)
+    with torch.set_grad_enabled(training):
+        align(noise(1, 3, 6, 8), torch.tensor([0]), torch.tensor([[0.4, 0.6, 0.5, 0.4]]).double(), [None])
+    assert len(seen) == calls
+
+
+def test_samples_by_bags_are_torchvisions_up_to_a_cell_outside_and_beyond(noise):
+    feature = noise(2, 3, 9, 11)
+    # Left of the map by less and by more than a cell, on its last cells, past them, wholly outside, without extent.
+    boxes = [
+        [-1.4, 2, 4, 5],
+        [-4, -4, 3, 2],
+        [6, 5, 11, 9],
+        [8, 6, 15, 14],
+        [20, 20, 25, 25],
+        [3, 3, 3, 3],
+        [5, 5, 2, 2],
+    ]
+    rois = torch.cat([torch.tensor([[0.0], [1], [0], [1], [0], [1], [0]]), torch.tensor(boxes)], dim=1).double()
+    for sampling in (1, 2):
+        expected = roi_align(feature, rois, 6, sampling_ratio=sampling, aligned=True)
+        torch.testing.assert_close(bag_align(feature, rois, size=6, sampling=sampling), expected)
 
 
 def test_a_view_of_unknown_size_ends_where_its_map_ends(noise):
