@@ -100,7 +100,8 @@ def describe_head(
     for name, module in head.named_modules():
         module.register_forward_hook(_recorder(name, shapes))
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
-    with counter, torch.no_grad():
+    head.requires_grad_(False)
+    with counter, torch.enable_grad():  # inference has shortcuts, which the paper did not count
         head(images, rois)
     flops = counter.get_flop_counts()
     modules = tuple(
