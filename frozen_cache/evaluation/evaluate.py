@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 
 from frozen_cache.cache.attributes import CacheAttributes
@@ -21,7 +22,7 @@ from frozen_cache.evaluation.ahead import ahead, chosen_threads
 from frozen_cache.evaluation.coco import CocoScores, scores_of
 from frozen_cache.evaluation.dealt import dealt
 from frozen_cache.evaluation.ladder import ladder_results
-from frozen_cache.evaluation.matched_iou import instances_of_rows
+from frozen_cache.evaluation.matched_iou import instances_of_rows, nameless_instances
 from frozen_cache.evaluation.matching import ImageMatches, Kind, coco_in_memory, joined
 from frozen_cache.evaluation.mistakes import ImageVerdict
 from frozen_cache.evaluation.nameless import view_instances
@@ -29,9 +30,10 @@ from frozen_cache.evaluation.object_iou import ObjectIou
 from frozen_cache.evaluation.outcome import ImageOutcome, ImageTask, MatchedMasks, image_outcome
 from frozen_cache.evaluation.result_store import ResultStore
 from frozen_cache.evaluation.scorers import CocoApi, make_scorer
-from frozen_cache.evaluation.segmenters import ReadableViews, Segmenter, read_for
+from frozen_cache.evaluation.segmenters import ReadableViews, Segmentation, Segmenter, read_for
 from frozen_cache.evaluation.spread import chosen_workers, spread
 from frozen_cache.evaluation.truth import truth_annotations
+from frozen_cache.inference.instances import Instances
 from frozen_cache.progress import progress_bar
 
 
@@ -159,14 +161,15 @@ def _task(
 ) -> ImageTask:
     """An image segmented."""
     categories = [category["id"] for category in reader.attributes.categories]
-    segmentation = segmenter(view)
+    behind = _behind(view) if object_ious else np.zeros(0, dtype=np.int64)
+    segmentation, others = _segmented(view, segmenter, behind)
     height, width = view.transform.original_size
     return ImageTask(
         image={"id": view.image_id, "height": height, "width": width},
         truth=truth_annotations(view, categories),
         instances=view_instances(view, segmentation, categories),
         kinds=kinds,
-        matched=_matched(view, segmenter) if object_ious else None,
+        matched=_matched(view, behind, others) if object_ious else None,
         rungs=ladder_results(view, segmenter, segmentation, categories) if ladder else {},
     )
 
@@ -176,13 +179,26 @@ def _above(view: CachedView, threshold: float) -> CachedView:
     return replace(view, selected=int((view.scores[: view.selected] >= threshold).sum())) if threshold else view
 
 
-def _matched(view: CachedView, segmenter: Segmenter) -> MatchedMasks:
-    """The masks of the matched queries; only those that are not selected are made now."""
+def _behind(view: CachedView) -> np.ndarray:
+    """(M,) int64 rows of the queries that are matched without being selected."""
+    rows = view.truth.match
+    return np.unique(rows[rows >= view.selected])
+
+
+def _segmented(view: CachedView, segmenter: Segmenter, behind: np.ndarray) -> tuple[Segmentation, Instances | None]:
+    """The masks of the selected pairs, and of the rows behind them: in one go where masks do not know of each other."""
+    if not len(behind):
+        return segmenter(view), None
+    if not getattr(segmenter, "mask_depends_on_query_alone", False):
+        return segmenter(view), instances_of_rows(view, segmenter, behind)
+    rows = torch.cat([torch.arange(view.selected), torch.from_numpy(behind)])
+    found = segmenter(view.take(rows))
+    return found[: view.selected], nameless_instances(view.take(rows[view.selected :]), found[view.selected :])
+
+
+def _matched(view: CachedView, behind: np.ndarray, others: Instances | None) -> MatchedMasks:
+    """Where the masks of the matched queries are: among the selected ones, or among those behind."""
     objects = (view.truth.match >= 0).nonzero()[0]
     rows = view.truth.match[objects]
-    behind = np.unique(rows[rows >= view.selected])
-    if not len(behind):
-        return MatchedMasks(objects=objects, rows=rows, others=None)
-    others = instances_of_rows(view, segmenter, behind)
     place = view.selected + np.searchsorted(behind, rows)
     return MatchedMasks(objects=objects, rows=np.where(rows < view.selected, rows, place), others=others)

@@ -9,7 +9,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.object_iou import ObjectIou, compare_object
-from frozen_cache.evaluation.segmenters import Segmenter, read_for
+from frozen_cache.evaluation.segmenters import Segmentation, Segmenter, read_for
 from frozen_cache.evaluation.truth import truth_annotations
 from frozen_cache.inference.instances import Instances
 
@@ -29,7 +29,12 @@ def matched_iou(reader: CacheReader, segmenter: Segmenter) -> float:
 def instances_of_rows(view: CachedView, segmenter: Segmenter, rows: np.ndarray) -> Instances:
     """What a segmenter makes of some rows of a view, (M,) int64, selected or not: M nameless instances."""
     taken = view.take(torch.from_numpy(rows))
-    return view_instances(taken, segmenter(taken), range(int(view.labels.max()) + 1))
+    return nameless_instances(taken, segmenter(taken))
+
+
+def nameless_instances(view: CachedView, found: Segmentation) -> Instances:
+    """What was found for the selected pairs of a view, as instances whose categories are indices."""
+    return view_instances(view, found, range(int(view.labels.max()) + 1))
 
 
 def view_object_ious(view: CachedView, segmenter: Segmenter) -> list[ObjectIou]:

@@ -38,6 +38,16 @@ class Segmentation:
     whole: list[dict[str, Any]] | None = None
     """K masks as COCO's run lengths, counts as text, where they were found at the view's own size: none is pasted."""
 
+    def __getitem__(self, rows: slice) -> Segmentation:
+        """Of some of the pairs."""
+        return Segmentation(
+            masks=self.masks[rows],
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            grey=self.grey,
+            whole=None if self.whole is None else self.whole[rows],
+        )
+
 
 class Segmenter(Protocol):
     """Gives masks and mask scores to the selected pairs of a view."""

@@ -142,7 +142,9 @@ def test_each_object_is_compared_with_the_mask_of_its_own_query(view):
     assert seen.labels.tolist() == [1, 1]
 
 
-def test_queries_that_are_not_selected_are_segmented_besides_and_keep_their_objects(view):
+@pytest.mark.parametrize(("alone", "selected"), [(False, [1, 2]), (True, [3])])
+def test_queries_that_are_not_selected_are_segmented_besides_and_keep_their_objects(view, alone, selected):
+    """With the others where a mask depends on its query alone."""
     boxes = torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.25, 0.5, 0.5, 0.5], [0.75, 0.25, 0.5, 0.5]])
     masks = [np.zeros((64, 80), dtype=np.uint8) for _ in range(3)]
     masks[0][0:32, 40:60] = 1  # the left half of the third box
@@ -163,6 +165,8 @@ def test_queries_that_are_not_selected_are_segmented_besides_and_keep_their_obje
         labels=torch.tensor([1, 0, 1]), truth=truth,
     )  # fmt: skip
     segmenter = HalfMask()
-    found = evaluate_cache(OneView(view), segmenter, object_ious=True).objects
-    assert [entry.iou for entry in found] == pytest.approx([1.0, 0.5, 0.6])
-    assert [seen.selected for seen in segmenter.seen] == [1, 2]
+    segmenter.mask_depends_on_query_alone = alone
+    found = evaluate_cache(OneView(view), segmenter, object_ious=True)
+    assert [entry.iou for entry in found.objects] == pytest.approx([1.0, 0.5, 0.6])
+    assert [seen.selected for seen in segmenter.seen] == selected
+    assert len(found.verdicts[0].detections) == 1, "they are no detections"
