@@ -439,7 +439,23 @@ def evaluate_table() -> str:
         + f"\n\nThe goal, 5 times as fast ({5 * before:.0f} images a second), is out of reach here in float32: the "
         f"head computes {machine['float32']['gflop_an_image']:.0f} GFLOP an image, and if {cores} cores did nothing "
         f"but multiply matrices, they would do {full:.0f} images a second. It runs at {shares[0]:.2f} of that rate, in "
-        f"bf16 at {shares[1]:.2f} of a rate that is {rates[1] / rates[0]:.1f} times as high."
+        f"bf16 at {shares[1]:.2f} of a rate that is {rates[1] / rates[0]:.1f} times as high." + _papers_head(found)
+    )
+
+
+def _papers_head(found: dict[str, Any]) -> str:
+    """The same of the paper's head, where it was measured."""
+    if "papers_head" not in found:
+        return ""
+    there, ways = found["papers_head"]["conditions"], found["papers_head"]["the paper's head"]
+    rows = [
+        (way, f"{there['images'] / each['clock']:.2f}", f"{each['clock_ratio']:.2f}" if "clock_ratio" in each else "")
+        for way, each in ways.items()
+    ]
+    return (
+        f"\n\nThe paper's final head on {there['images']} images of random maps of H-DETR R50 at 800 x 1120, "
+        f"100 detections each, on {there['cores']} cores:\n\n"
+        + table(("way", "images a second", "times as fast"), rows)
     )
 
 

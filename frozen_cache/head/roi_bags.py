@@ -1,4 +1,4 @@
-"""RoIAlign as sums over bags of cells, as `attention/bags.py` samples: a quarter of the time that torchvision's takes
+"""RoIAlign as sums over bags of cells, as `attention/bags.py` samples: a fraction of the time that torchvision's takes
 on CPUs, and its result lies as convolutions read it."""
 
 from __future__ import annotations
