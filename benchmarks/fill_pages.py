@@ -107,7 +107,8 @@ def choices_table() -> str:
 def masks_table() -> str:
     """What the guided filter, averages, pasted objects and the boundary stage give."""
     rows = []
-    for row in load("masks")["rows"]:
+    measured = load("masks")
+    for row in [*measured["rows"], *measured.get("not_kept", [])]:
         cells: list[Any] = [row["what"], row["seeds"]]
         for key in ("mask_ap", "ap75", "boundary_ap", "mean_iou"):
             steps = row.get(f"{key}_change", [])

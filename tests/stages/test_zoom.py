@@ -138,6 +138,21 @@ def test_masks_of_evaluate_and_predict_are_the_same(run, recomputed, scenes, tmp
     assert not np.allclose(np.asarray(changed.scores), np.asarray(found.scores), atol=1e-4), "the crops decide"
 
 
+def test_further_views_of_a_picture_are_looked_at_as_they_show_it(run, scenes):
+    picture = Image.open(sorted((scenes / "images").iterdir())[0]).convert("RGB")
+    segmenter = InstanceSegmenter.load(run, detector=f"hf:{DETECTOR_DIR}", views=3, device="cpu")
+    prepared = segmenter.prepare(picture)
+    [further] = segmenter.detect_further([prepared])
+    for image, view in zip(prepared.further, further, strict=True):
+        x0, y0, x1, y1 = image.transform.crop
+        shown = np.asarray(picture)[y0:y1, x0:x1]
+        near = view.close_up.pixels.permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(near, shown[:, ::-1] if image.transform.flip else shown)
+    crops = {image.transform.crop for image in prepared.further}
+    assert len(crops) == 2 and {image.transform.flip for image in prepared.further} == {False, True}
+    assert len(segmenter(picture, threshold=0)) > 0
+
+
 def test_it_is_one_line_where_images_or_stem_are_missing(run, stored, extract_scenes, tmp_path, capsys):
     settings = [text for key, value in ZOOM.items() for text in ("--set", f"{key}={value}")]
     assert exit_code(["train-head", "--cache", str(stored), "--out", str(tmp_path / "no"), *settings]) == 2
