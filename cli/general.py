@@ -30,8 +30,9 @@ def general_options(arguments: list[str]) -> tuple[General, list[str]]:
     """The general options among the arguments before a `--`, and the other arguments.
 
     UserError for an empty argument: `--only "$CLASSES"`, where the shell has no such variable, would be all classes.
+    For a value of an option that is no UTF-8 text, too: it is recorded in JSON.
     """
-    _refuse_empty(arguments)
+    _check_words(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug, mode, config = False, None, None
     rest = []
@@ -51,7 +52,7 @@ def general_options(arguments: list[str]) -> tuple[General, list[str]]:
     return General(debug=debug, mode=mode, config=config), rest + arguments[end:]
 
 
-def _refuse_empty(arguments: list[str]) -> None:
+def _check_words(arguments: list[str]) -> None:
     for before, word in zip(["", *arguments], arguments, strict=False):
         option, equals, value = word.partition("=")
         if not word.strip() or (option.startswith("--") and equals and not value.strip()):
@@ -60,3 +61,8 @@ def _refuse_empty(arguments: list[str]) -> None:
                 f"{name if name.startswith('--') else 'an argument'} is empty: give a value, or leave it out "
                 "(a variable that the shell does not know is empty, too)"
             )
+        if before.startswith("--") or option.startswith("--"):
+            try:
+                word.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{word} is no UTF-8 text: rename it, or name it by a link that is") from None

@@ -89,7 +89,7 @@ def ablate(
     with Ownership(out) if rank == 0 else nullcontext() as owner:
         if owner is not None:
             check_out(out, parsed)
-            (out / MARKER).write_text(marker_text(parsed))
+            (out / MARKER).write_text(marker_text(parsed), encoding="utf-8")
         measured = Measured(live, val_cache, out=out, device=device)
         for at, variant in enumerate(variants):
             folder = out / "variants" / f"{at:02d}-{_slug(variant.name)}"
@@ -129,7 +129,7 @@ def _finished(
     if not metrics_file.is_file():
         with measured.cache_for(folder) as val_cache:
             evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
-    metrics = json.loads(metrics_file.read_text())
+    metrics = json.loads(metrics_file.read_bytes())
     record = load_record(folder / "run")
     described = describe_head(
         config=record.config.head,
@@ -152,18 +152,26 @@ def _finished(
 def _write(out: Path, title: str, variants: list[Variant]) -> None:
     rows = [variant.row for variant in variants]
     finite_json(rows, path=out / "table.csv")
-    with (out / "table.csv").open("w", newline="") as file:
+    with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     result = AblationResult(title=title, rows=rows, out=out)
-    (out / "table.md").write_text(f"# {title}\n\n{result.markdown()}\n")
+    (out / "table.md").write_text(f"# {title}\n\n{result.markdown()}\n", encoding="utf-8")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for row in rows:
         axes.scatter(row["GMACs"], row["AP"], s=20 + row["parameters"] / 4e4)
-        axes.annotate(row["variant"], (row["GMACs"], row["AP"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="GMACs an image", ylabel="mask AP", title=f"{title} (area: parameters)")
+        axes.annotate(
+            row["variant"],
+            (row["GMACs"], row["AP"]),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            parse_math=False,
+        )
+    axes.set(xlabel="GMACs an image", ylabel="mask AP")
+    axes.set_title(f"{title} (area: parameters)", parse_math=False)
     axes.margins(0.2)
     axes.grid(alpha=0.3)
     figure.savefig(out / "plot.png", dpi=110)

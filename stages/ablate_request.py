@@ -45,7 +45,7 @@ def check_out(out: Path, grid: Grid) -> None:
     marker = out / MARKER
     if content_names(out) and not marker.is_file():
         raise UserError(f"--out {out} exists and holds no ablation: choose another path")
-    if marker.is_file() and marker.read_text() != marker_text(grid):
+    if marker.is_file() and marker.read_text(encoding="utf-8") != marker_text(grid):
         raise UserError(f"--out {out} holds an ablation of another grid: choose another path")
 
 

@@ -336,7 +336,7 @@ def _same(there: dict[str, Any] | None, of: dict[str, Any]) -> bool:
 
 def _made_from(file: Path) -> dict[str, Any] | None:
     try:
-        of = json.loads(file.read_text())["of"]
+        of = json.loads(file.read_bytes())["of"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return of if isinstance(of, dict) else None

@@ -64,7 +64,7 @@ def export_model(
         model, record = load_run(run, detector=detector, weights=weights)
         aside = out / ASIDE
         manifest = write_folder(aside, model, cache_fingerprint=record.cache_fingerprint, license=license)
-        (aside / CARD).write_text(model_card(manifest, record, trained_metrics(checkpoint_of(run))))
+        (aside / CARD).write_text(model_card(manifest, record, trained_metrics(checkpoint_of(run))), encoding="utf-8")
         check_same(model, load_folder(aside), out)
         owner.check()
         put_into_place(out, FOLDER_NAMES)

@@ -119,6 +119,8 @@ def _category_name(path: Path, entry: dict[str, Any]) -> str:
         return str(entry["id"])
     if not isinstance(name, str | int | float):
         raise UserError(f"{path}: category {entry['id']} has a name that is no text: {_short(name)}")
+    if any("\ud800" <= letter <= "\udfff" for letter in str(name)):
+        raise UserError(f"{path}: category {entry['id']} has a name with half a character: {name!a}")
     return str(name)
 
 

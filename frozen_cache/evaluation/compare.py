@@ -37,7 +37,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """
     file = path / "segm_results.json" if path.is_dir() else path
     try:
-        results = json.loads(file.read_text())
+        results = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"--compare {path}: there is no {file}") from None
     except (ValueError, OSError) as error:

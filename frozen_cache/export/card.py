@@ -8,6 +8,7 @@ from pathlib import Path
 
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.export.manifest import HEAD, Manifest
+from frozen_cache.printable import printable
 from frozen_cache.training.run_directory import RunDirectory, RunRecord
 
 CARD = "README.md"
@@ -60,7 +61,7 @@ license: {json.dumps(manifest.license)}
 # Instance segmentation: {spec.name} with a mask head
 
 A frozen detector and the mask head that was trained on its outputs. It finds {len(names)} classes:
-{", ".join(names)}.
+{", ".join(map(_text, names))}.
 
 ## Use
 
@@ -106,4 +107,9 @@ def _results(metrics: dict[str, dict[str, float]] | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _text(text).replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """In one line, and no HTML."""
+    return printable(" ".join(text.split())).replace("<", "&lt;")

@@ -47,7 +47,9 @@ class OutputFolder:
         for kind in kinds:
             (path / kind).mkdir(parents=True, exist_ok=True)
         if "yolo" in kinds:
-            (path / "yolo" / "classes.txt").write_text("".join(f"{name}\n" for name in names.values()))
+            (path / "yolo" / "classes.txt").write_text(
+                "".join(f"{name}\n" for name in names.values()), encoding="utf-8"
+            )
 
     def write(self, picture: Picture) -> None:
         """Write one picture's files; several threads may."""

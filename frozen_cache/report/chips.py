@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from frozen_cache.printable import printable
 from frozen_cache.report.colours import Colour, readable_on
 
 Box = tuple[float, ...]
@@ -15,6 +16,8 @@ Box = tuple[float, ...]
 
 FINE = 4
 """Chips are drawn so many times larger and reduced: smooth corners and letters."""
+LONGEST = 200
+"""Letters of a label that are looked at; more have no room in any picture."""
 SMALLEST, LARGEST = 9, 44
 """Height of the letters in pixels."""
 
@@ -68,6 +71,7 @@ def _overlap(a: Box, b: Box) -> bool:
 
 def _chip(text: str, colour: Colour, height: int, room: int) -> Image.Image | None:
     """The chip, at most `room` pixels wide: its text cut short if need be, None where no letter fits."""
+    text = printable(" ".join(text.split()))[:LONGEST]  # a line end is an error of the font's layout
     font = _font(height * FINE)
     side = round(0.42 * height) * FINE
     shown, cut = text, len(text)

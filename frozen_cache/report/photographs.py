@@ -82,7 +82,7 @@ def photographs(cache: CachePath, images: Path | None = None, *, reader: CacheRe
     names: dict[int, str] = {}
     if folder is not None and hints is not None and hints.annotations.is_file():
         try:
-            content = json.loads(hints.annotations.read_text())
+            content = json.loads(hints.annotations.read_bytes())
             names = {entry["id"]: entry["file_name"] for entry in content["images"]}
         except (OSError, ValueError, KeyError, TypeError):
             names = {}

@@ -31,7 +31,7 @@ def published_rows(categories: list[Category]) -> list[PublishedRow]:
     """The rows for a data set of COCO's 80 categories; none for any other."""
     if len(categories) != 80 or {"person", "toothbrush"} - {category["name"] for category in categories}:
         return []
-    content = tomllib.loads((resources.files("frozen_cache") / "report" / "published.toml").read_text())
+    content = tomllib.loads((resources.files("frozen_cache") / "report" / "published.toml").read_text(encoding="utf-8"))
     rows = []
     for split in ("val2017", "test-dev2017"):
         for name, values in content[split].items():

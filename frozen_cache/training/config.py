@@ -182,16 +182,16 @@ def load_config(*, preset: str = "paper", overrides: dict[str, Any] | None = Non
         UserError: no such preset, no such key, or a value that does not fit; one line.
     """
     if preset in preset_names():
-        text = (PRESETS_FOLDER / f"{preset}.toml").read_text()
+        file = PRESETS_FOLDER / f"{preset}.toml"
     elif preset.endswith(".toml") and Path(preset).is_file():
-        text = Path(preset).read_text()
+        file = Path(preset)
     else:
         raise UserError(
             f"no preset `{preset}`: known are {', '.join(preset_names())}, or give the path of a .toml file"
         )
     try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # of TOML, or of bytes that are no text
         raise UserError(f"preset {preset} is not valid TOML: {error}") from error
     return with_overrides(values, overrides or {})
 

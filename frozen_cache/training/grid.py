@@ -68,11 +68,11 @@ def load_grid(grid: str) -> Grid:
     """
     shipped = GRIDS_FOLDER / f"{grid}.toml"
     if shipped.is_file():
-        return _parsed(grid, shipped.read_text())
+        return _parsed(grid, shipped)
     if grid in grid_names():
         return _paper_table(grid.removeprefix("table"))
     if Path(grid).is_file():
-        return _parsed(grid, Path(grid).read_text())
+        return _parsed(grid, Path(grid))
     raise UserError(f"no grid `{grid}`: known are {', '.join(grid_names())}, or give the path of a .toml file")
 
 
@@ -89,15 +89,15 @@ def _paper_table(table: str) -> Grid:
     )
 
 
-def _parsed(grid: str, text: str) -> Grid:
+def _parsed(grid: str, file: Path) -> Grid:
     try:
-        parsed = Grid.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"grid {grid} is not valid TOML: {error}") from error
+        parsed = Grid.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"grid {grid}: `{where}`: {first['msg']}") from error
+    except ValueError as error:  # of TOML, or of bytes that are no text
+        raise UserError(f"grid {grid} is not valid TOML: {error}") from error
     names = [variant.name for variant in parsed.variants()]
     if not names or len(set(names)) < len(names):
         raise UserError(f"grid {grid} has no variants, or two of the same name")

@@ -188,12 +188,12 @@ class RunDirectory:
     def log(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl; NotFiniteError where a number in it is not finite."""
         line = finite_json(values, path=self.metrics_file)
-        with self.metrics_file.open("a") as file:
+        with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def note(self, start: Start) -> None:
         """Append one line to starts.jsonl."""
-        with self.starts_file.open("a") as file:
+        with self.starts_file.open("a", encoding="utf-8") as file:
             file.write(start.model_dump_json() + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:

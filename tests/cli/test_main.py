@@ -263,10 +263,11 @@ def test_names_do_nothing_to_the_terminal(tmp_path, capsys):
         (["predict", "--model", "m", "a.jpg", "--out", ""], "--out is empty"),
         (["predict", "--model", "m", "a.jpg", "--out="], "--out is empty"),
         (["train-head", "--cache", "c.zarr", "--out", "r", "--preset", " "], "--preset is empty"),
+        (["train-head", "--cache", "c.zarr", "--out", "r\udcff"], "r\\udcff is no UTF-8 text"),
         (["cache", "subset", "c.zarr", "--out", "o.zarr", "--categories", ","], "--categories ,: it names nothing"),
     ],
 )
-def test_what_is_empty_is_not_taken_for_left_out(arguments, said, tmp_path, monkeypatch, capsys):
+def test_what_is_empty_or_no_text_is_refused(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.zarr").mkdir()
     (tmp_path / "c.zarr" / "zarr.json").write_text("{}")

@@ -62,7 +62,7 @@ def _names(file: Path, names: Any) -> dict[int, str]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not YAML that can be read: {' '.join(str(error).split())}") from None
     return content if isinstance(content, dict) else {}

@@ -70,7 +70,7 @@ def _files(place: str, name: str, *, local: bool) -> list[Path]:
         return [single]
     if index is None:
         return []
-    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     return [path for shard in shards if (path := _find(place, shard, local=local)) is not None]
 
 

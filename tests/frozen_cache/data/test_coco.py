@@ -68,6 +68,7 @@ REFUSED: list[tuple[Change, str]] = [
     (lambda c: c["images"][0].pop("width"), "no height and width"),
     (lambda c: c["images"][0].pop("file_name"), "no file name"),
     (lambda c: c["images"][0].update(height=2**31, width=2), "masks of more than 4294967295 pixels have no RLE"),
+    (lambda c: c["categories"][0].update(name="c\ud800"), r"category 4 has a name with half a character: 'c.ud800'"),
     (lambda c: c["categories"][0].update(name=["cat"]), r"category 4 has a name that is no text: \['cat'\]"),
 ]
 

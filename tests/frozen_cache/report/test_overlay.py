@@ -103,6 +103,11 @@ def test_a_long_label_is_cut_to_the_picture_and_drawn_in_its_colour():
     assert draw_chips(picture(4, 4), [((0, 0, 3, 3), "cat", RED)]).size == (4, 4)
 
 
+@pytest.mark.parametrize("text", ["a\nb\x00c", "\x1b[31mred", "\u202eevil", "\ud800", "", "x" * 100_000])
+def test_any_name_can_be_a_label(text):
+    assert draw_chips(Image.new("RGB", (60, 40)), [((5, 30, 20, 39), text, (0, 0, 0))]).size == (60, 40)
+
+
 def test_colours_are_stable_distinct_and_carry_readable_letters():
     names = [f"class {at}" for at in range(80)]
     colours = class_colours(names)

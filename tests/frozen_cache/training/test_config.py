@@ -65,6 +65,12 @@ def test_set_without_an_equals_sign_is_an_error():
         parse_set(["optim.lr"])
 
 
+def test_bytes_that_are_no_text_are_no_preset(tmp_path):
+    (tmp_path / "p.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"p\.toml is not valid TOML"):
+        load_config(preset=str(tmp_path / "p.toml"))
+
+
 def test_a_number_of_more_digits_than_python_reads_is_a_value_like_others():
     with pytest.raises(UserError, match=r"`head.width`"):
         load_config(overrides=parse_set(["head.width=" + "9" * 5000]))

@@ -30,10 +30,10 @@ def test_a_product_makes_each_combination(tmp_path):
     }
 
 
-@pytest.mark.parametrize("text", ["title = 3", "title = ", 'title = "empty"', 'title = "t"\nrow = 1'])
+@pytest.mark.parametrize("text", ["title = 3", "title = ", 'title = "empty"', 'title = "t"\nrow = 1', "\xff"])
 def test_a_wrong_grid_file_is_one_clear_line(tmp_path, text):
     file = tmp_path / "grid.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"grid\.toml") as error:
         load_grid(str(file))
     assert "\n" not in str(error.value)
