@@ -2,13 +2,14 @@
 
 Names within the file: `head.*` the weights to evaluate, `raw.*` the weights in training where `head.*` is their moving
 average, `detector.*` the detector's weights that train along, `optimizer.INDEX.*` AdamW's state. Metadata: `run`, a
-JSON object.
+JSON object; `sums`, a CRC-32 of it (under an empty name) and of each tensor, which checkpoints of before do not have.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,10 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], *, run: dict[str, An
     bad = [name for name, tensor in plain.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
         raise NotFiniteError(f"`{bad[0]}` and {len(bad) - 1} more of {len(plain)} tensors are not finite")
+    told = json.dumps(run, allow_nan=False)
+    sums = {"": zlib.crc32(told.encode())} | {name: _sum(tensor) for name, tensor in plain.items()}
     try:
-        save_file(plain, aside, metadata={"run": json.dumps(run, allow_nan=False)})
+        save_file(plain, aside, metadata={"run": told, "sums": json.dumps(sums)})
         flush_file(aside)
         aside.replace(path)
         flush_file(path.parent)
@@ -60,12 +63,12 @@ def load_checkpoint(path: Path, *, prefix: str = "") -> tuple[dict[str, Tensor],
     """
     with _opened(path) as file:
         run = _metadata(file)
-        tensors = {
-            name.removeprefix(prefix): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118  safe_open objects are no dictionaries
-            if name.startswith(prefix)
-        }
-    return tensors, run
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118  no dictionary
+        tensors = {name: file.get_tensor(name) for name in names}
+        sums = _sums(file)
+        if sums is not None and (wrong := [name for name in names if sums.get(name) != _sum(tensors[name])]):
+            raise ValueError(f"`{wrong[0]}` and {len(wrong) - 1} more of {len(names)} tensors are not what was saved")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, run
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
@@ -96,10 +99,31 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _metadata(file: Any) -> dict[str, Any]:
-    run = json.loads((file.metadata() or {})["run"])
+    told = (file.metadata() or {})["run"]
+    run = json.loads(told)
     if not isinstance(run, dict):
         raise TypeError("its metadata is no object")
+    sums = _sums(file)
+    if sums is not None and sums.get("") != zlib.crc32(told.encode()):
+        raise ValueError("its metadata is not what was saved")
     return run
+
+
+def _sums(file: Any) -> dict[str, int] | None:
+    """CRC-32 by name; None of a checkpoint of before."""
+    metadata = file.metadata() or {}
+    if set(metadata) == {"run"}:
+        return None
+    sums = json.loads(metadata["sums"])
+    if not isinstance(sums, dict) or set(sums) != {"", *file.keys()}:
+        raise ValueError("its sums are not those of its tensors")
+    return sums
+
+
+def _sum(tensor: Tensor) -> int:
+    """CRC-32 of type, shape and bytes."""
+    kind = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(kind))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

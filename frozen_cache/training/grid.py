@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _paper_table(table: str) -> Grid:
     )
 
 
-def _parsed(grid: str, file: Path) -> Grid:
+def _parsed(grid: str, file: Path | Traversable) -> Grid:
     try:
         parsed = Grid.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:

@@ -33,7 +33,7 @@ def test_a_head_of_worthless_weights_or_predictions_ends_with_3_and_writes_nothi
     run.mkdir()
     shutil.copy(scene_run / "run.json", run)
     with safe_open(scene_run / "best.safetensors", "pt") as file:
-        metadata = file.metadata()
+        metadata = {"run": file.metadata()["run"]}
     tensors = {name: value * factor for name, value in load_file(scene_run / "best.safetensors").items()}
     save_file(tensors, run / "best.safetensors", metadata=metadata)
     out = tmp_path / "results"

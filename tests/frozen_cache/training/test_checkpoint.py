@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from frozen_cache.errors import UserError
 from frozen_cache.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -29,6 +30,25 @@ def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path):
     steps(one, first, 2)
     steps(two, second, 2)
     assert torch.equal(one, two)
+
+
+def test_a_bit_that_flips_anywhere_is_found(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {"head.w": torch.rand(5), "head.step": torch.tensor(3.0), "raw.b": torch.ones(2, 2, dtype=torch.bfloat16)}
+    save_checkpoint(path, tensors | {"raw.none": torch.zeros(0)}, run={"step": 3, "seconds": 1.5})
+    whole = path.read_bytes()
+    assert set(load_checkpoint(path)[0]) == {*tensors, "raw.none"}
+    for at in range(len(whole)):
+        for bit in (1, 16):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            with pytest.raises(UserError, match=r"a\.safetensors"):
+                load_checkpoint(path)
+
+
+def test_a_checkpoint_without_sums_is_read(tmp_path):
+    save_file({"head.w": torch.ones(3)}, tmp_path / "a.safetensors", metadata={"run": '{"step": 3}'})
+    tensors, run = load_checkpoint(tmp_path / "a.safetensors", prefix="head.")
+    assert (run, tensors["w"].tolist()) == ({"step": 3}, [1, 1, 1])
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "foreign"])
