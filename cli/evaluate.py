@@ -75,7 +75,9 @@ def evaluate(
     ] = CocoApi.pycocotools,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that paste and compare masks. [default: a core each, none for few images]"),
+        typer.Option(
+            min=0, max=256, help="Processes that paste and compare masks. [default: a core each, none for few images]"
+        ),
     ] = None,
     mixed_precision: Annotated[
         str, typer.Option(help="What heads are computed in: no (float32), bf16, fp16, or auto.")

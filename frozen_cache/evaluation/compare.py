@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
+from frozen_cache.data.numbers import is_finite_number
+from frozen_cache.data.segmentation import check_segmentation
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.bootstrap import DRAWS, Interval, draw_images, interval, tally_results
 from frozen_cache.evaluation.coco import coco_scores
@@ -40,7 +42,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         results = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"--compare {path}: there is no {file}") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"--compare {file} cannot be read as JSON: {error}") from None
     if not isinstance(results, list):
         raise UserError(f"--compare {file} is not a COCO result file: it holds no list")
@@ -52,11 +54,20 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def check_results(name: str, results: list[dict[str, Any]], truth: COCO) -> None:
-    """UserError where `results` are of images or categories that `truth` does not have."""
+    """UserError where `results` are of images or categories that `truth` does not have, or no scored masks of them."""
     for at, entry in enumerate(results):
         for key, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
-            if entry[key] not in known:
+            if not isinstance(entry[key], int | float) or entry[key] not in known:
                 raise UserError(f"--compare {name}: entry {at} has {key} {entry[key]}, which the cache does not have")
+        if not is_finite_number(entry["score"]):
+            raise UserError(f"--compare {name}: entry {at} has the score {entry['score']!r:.60}, which is no number")
+        image, mask = truth.imgs[entry["image_id"]], entry["segmentation"]
+        if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
+            raise UserError(f"--compare {name}: entry {at} has no compressed RLE as its segmentation")
+        try:
+            check_segmentation(mask, height=image["height"], width=image["width"])
+        except ValueError as error:
+            raise UserError(f"--compare {name}: entry {at}: {error}") from None
 
 
 def compare(truth: COCO, named: dict[str, list[dict[str, Any]]], *, draws: int = DRAWS) -> list[Compared]:

@@ -110,7 +110,7 @@ def evaluate_cache(
     scorer = make_scorer(coco_api, named)
     results = ResultStore(folder)
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
-    workers = chosen_workers(len(plain), processes=share[1]) if workers is None else workers
+    workers = chosen_workers(len(plain), processes=share[1]) if workers is None else min(workers, len(plain))
     # With the detector in the loop, it is the detector that PyTorch's threads are for.
     threads = chosen_threads(segmenter.device) if isinstance(reader, CacheReader) else 1
     images: list[dict[str, Any]] = []
