@@ -8,7 +8,7 @@ from typing import Any
 
 from frozen_cache.training.config import TrainConfig, all_keys, value_of
 
-WIDTH = 100
+WIDTH = 78
 
 
 def config_text(config: TrainConfig, *, title: str) -> str:
@@ -16,7 +16,7 @@ def config_text(config: TrainConfig, *, title: str) -> str:
     default = TrainConfig()
     lines = [
         f"# {title}",
-        "# Set any of it on the command line: --set KEY=VALUE, KEY with its section (head.width=96).",
+        "# Set any of it by --set KEY=VALUE, KEY with its section (head.width=96).",
     ]
     keys = sorted(all_keys().items(), key=lambda item: "." in item[0])
     section = ""

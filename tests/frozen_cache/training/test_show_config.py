@@ -31,6 +31,7 @@ def test_what_is_printed_is_a_preset_of_the_same_configuration(preset, tmp_path,
 
 def test_every_key_stands_there_with_what_it_means():
     text = config_text(load_config(), title="t")
+    assert max(map(len, text.splitlines())) <= 80
     words = " ".join(line.removeprefix("# ") for line in text.splitlines())
     for key, field in all_keys().items():
         assert field.description and " ".join(field.description.split()) in words, key
