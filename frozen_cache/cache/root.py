@@ -109,7 +109,7 @@ def _proved_by_ledger(path: CachePath, attributes: CacheAttributes) -> tuple[Cac
                 read_attributes(path)
         raise UserError(
             f"cache {path} has lost its zarr.json, and its {len(records)} segments are of other options, data or "
-            "detector: give the first run's command exactly, and it is written again"
+            "detector: give the first run's command exactly, --batch-size too, and it is written again"
         )
     return found[0] if records else attributes, bool(records)
 
