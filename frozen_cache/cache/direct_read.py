@@ -76,9 +76,39 @@ class DirectArray:
             NotWhole: what is there is not what was written.
             OSError: it cannot be read.
         """
+        self._check(start, stop)
+        into = _new_bytes((stop - start) * self._row_bytes)
+        self._read_into(start, stop, into)
+        found = into.view(self._dtype).reshape(stop - start, *self._row_shape)
+        return found if self._dtype.isnative else found.astype(self._dtype.newbyteorder("="))
+
+    def read_unless_zeros(self, start: int, stop: int) -> np.ndarray | None:
+        """Rows `start` to `stop` of an array of single bytes, (stop - start,) uint8; None where all of them are 0.
+
+        Zeros are looked for chunk by chunk, while the processor has them at hand, and take no memory. Of an object
+        store that would be a request for each chunk. Errors as in `read`.
+        """
+        self._check(start, stop)
+        at, rows = start, self._layout.chunk
+        room = np.empty(min(rows, stop - start), dtype=np.uint8)
+        while at < stop:
+            end = min(stop, at - at % rows + rows)
+            part = room[: end - at]
+            self._read_into(at, end, part)
+            if part.max(initial=0):
+                found = _new_bytes(stop - start)
+                found[: at - start] = 0
+                self._read_into(at, stop, found[at - start :])
+                return found
+            at = end
+        return None
+
+    def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self._layout.shape[0]:
             raise NotWhole(f"{self._name} is too short")
-        into = _new_bytes((stop - start) * self._row_bytes)
+
+    def _read_into(self, start: int, stop: int, into: np.ndarray) -> None:
+        """Rows `start` to `stop` into (bytes,) uint8."""
         at = start if len(into) else stop
         while at < stop:
             shard, first = divmod(at, self._shard_rows)
@@ -86,8 +116,6 @@ class DirectArray:
             to = into[(at - start) * self._row_bytes : (end - start) * self._row_bytes]
             self._read_shard(shard, first, first + end - at, to)
             at = end
-        found = into.view(self._dtype).reshape(stop - start, *self._row_shape)
-        return found if self._dtype.isnative else found.astype(self._dtype.newbyteorder("="))
 
     def _read_shard(self, shard: int, start: int, stop: int, out: np.ndarray) -> None:
         """Rows `start` to `stop` of one file into `out`, (bytes,) uint8."""

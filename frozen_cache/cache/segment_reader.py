@@ -44,7 +44,7 @@ from frozen_cache.cache.layout import (
 )
 from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
 from frozen_cache.cache.ranges import OpenFiles
-from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of
+from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of, packed_maps, paired
 from frozen_cache.cache.truth_table import TruthRoom, TruthTable
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.images import ImageReader
@@ -52,10 +52,12 @@ from frozen_cache.data.supervision import all_masks
 from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import in_frame
-from frozen_cache.remote import CachePath, listed
+from frozen_cache.remote import CachePath, RemotePath, listed
 
 Shapes = tuple[tuple[int, int, int], ...]
 """(C, H, W) of each of several maps."""
+_LARGE_MAPS = 2 << 20
+"""Bytes of packed maps of a view from which their halves are read apart; those of smaller ones may lie in one chunk."""
 
 
 class SegmentReader:
@@ -251,10 +253,15 @@ class SegmentReader:
         return slice(start, end)
 
     def _maps(self, name: str, row: int, shapes: Shapes, *, first_channel: int) -> list[StoredMap]:
-        stored = self._read(name, self._span(name.partition("/")[0], row))
-        span = slice(first_channel, first_channel + sum(shape[0] for shape in shapes))
-        tables = [table[row, span].copy() for table in self._channels]
-        return maps_of(stored, shapes, tables=tables, packed=self._attributes.packing == "nibbles")
+        span = self._span(name.partition("/")[0], row)
+        channels = slice(first_channel, first_channel + sum(shape[0] for shape in shapes))
+        tables = [table[row, channels].copy() for table in self._channels]
+        packed, size = self._attributes.packing == "nibbles", span.stop - span.start
+        if packed and size >= _LARGE_MAPS and paired(shapes) and not isinstance(self._folder, RemotePath):
+            array, middle = self._direct[name], span.start + size // 2
+            lower = array.read(span.start, middle).view(np.uint8)
+            return packed_maps(lower, array.read_unless_zeros(middle, span.stop), shapes, tables=tables)
+        return maps_of(self._read(name, span), shapes, tables=tables, packed=packed)
 
     def _truth(self, row: int) -> GroundTruth:
         if self._all_truth is None and self._first_truth.acquire(blocking=False):  # never released

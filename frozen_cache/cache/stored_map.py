@@ -87,28 +87,55 @@ def maps_of(
         tables: the scales, and shifts, of the channels of all of them, float32, which they keep; none of floats.
         packed: whether integers lie two to a byte.
     """
-    sizes = [math.prod(shape) for shape in shapes]
-    numbers: list[tuple[Tensor, ...]] = [()] * len(shapes)
-    if tables:
-        cut = [_cut(table, [shape[0] for shape in shapes]) for table in tables]
-        numbers = [tuple(map(torch.from_numpy, each)) for each in zip(*cut, strict=True)]
-    if packed and not any(size % 2 for size in sizes):
-        pairs = [size // 2 for size in sizes]
+    if packed and paired(shapes):
         lower, upper = halves(stored)
-        uppers: list[Tensor | None] = [None] * len(shapes)
         if _any(upper):
-            uppers = [torch.from_numpy(part) if _any(part) else None for part in _cut(upper, pairs)]
-        else:
-            lower = lower.copy()  # lets go of the zeros
-        return [
-            StoredMap(torch.from_numpy(low), *each, upper=high, size=(height, width))
-            for low, high, each, (_, height, width) in zip(_cut(lower, pairs), uppers, numbers, shapes, strict=True)
-        ]
-    flat = _cut(unpacked(stored) if packed else stored, sizes)
+            return packed_maps(lower, upper, shapes, tables=tables)
+        return packed_maps(lower.copy(), None, shapes, tables=tables)  # lets go of the zeros
+    flat = _cut(unpacked(stored) if packed else stored, [math.prod(shape) for shape in shapes])
     return [
         StoredMap(torch.from_numpy(part.reshape(shape)), *each)
-        for part, shape, each in zip(flat, shapes, numbers, strict=True)
+        for part, shape, each in zip(flat, shapes, _numbers(shapes, tables), strict=True)
     ]
+
+
+def paired(shapes: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether no pair of integers belongs to two maps."""
+    return not any(math.prod(shape) % 2 for shape in shapes)
+
+
+def packed_maps(
+    lower: np.ndarray,
+    upper: np.ndarray | None,
+    shapes: Sequence[tuple[int, int, int]],
+    *,
+    tables: Sequence[np.ndarray],
+) -> list[StoredMap]:
+    """The maps of `maps_of` from the halves of what is stored, in their memory.
+
+    Args:
+        lower, upper: (n // 2,) uint8 each, as `nibbles.halves` gives them; no upper one where it is all zeros.
+        shapes: of maps that are `paired`.
+        tables: as there.
+    """
+    pairs = [math.prod(shape) // 2 for shape in shapes]
+    uppers: list[Tensor | None] = [None] * len(shapes)
+    if upper is not None:
+        uppers = [torch.from_numpy(part) if _any(part) else None for part in _cut(upper, pairs)]
+    return [
+        StoredMap(torch.from_numpy(low), *each, upper=high, size=(height, width))
+        for low, high, each, (_, height, width) in zip(
+            _cut(lower, pairs), uppers, _numbers(shapes, tables), shapes, strict=True
+        )
+    ]
+
+
+def _numbers(shapes: Sequence[tuple[int, int, int]], tables: Sequence[np.ndarray]) -> list[tuple[Tensor, ...]]:
+    """Scales, and shifts, of each map."""
+    if not tables:
+        return [()] * len(shapes)
+    cut = [_cut(table, [shape[0] for shape in shapes]) for table in tables]
+    return [tuple(map(torch.from_numpy, each)) for each in zip(*cut, strict=True)]
 
 
 def _cut(values: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
