@@ -48,8 +48,8 @@ class CacheGauge:
         if not self.objects:
             return []
         found = [
-            f"{self.covered:,} of {self.objects:,} objects have a detection of their class at IoU 0.5; box AP of the "
-            f"detector {self.box_ap:.3f} ({self.images:,} images)"
+            f"{self.covered:,} of {self.objects:,} objects have a detection of their class at IoU 0.5",
+            f"box AP of the detector {self.box_ap:.3f} ({self.images:,} images)",
         ]
         if self.share < LOW_SHARE:
             found.append(f"warning: so few matches look like {CAUSES}")

@@ -52,9 +52,9 @@ class Measured:
         seconds = self.seconds_per_pixel * _pixels(views)
         return (
             f"measured  {byte_text(self.bytes / self.views)} a view ({self.views} views)\n"
-            f"          {len(views):,} views to extract, {byte_text(size)} to write, "
-            + ("" if free is None else f"{byte_text(free)} free; ")
-            + f"about {_duration(seconds)}"
+            f"          {len(views):,} views to extract: {byte_text(size)}"
+            + ("" if free is None else f" of {byte_text(free)} free")
+            + f", about {_duration(seconds)}"
         )
 
 

@@ -7,7 +7,7 @@ import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,15 +99,26 @@ def test_the_end_says_how_many_objects_are_covered_and_the_box_ap(
     found = gauge_cache(tmp_path / "x.zarr")
     content = json.loads(folder[1].read_text())
     assert found.objects == sum(not a["iscrowd"] for a in content["annotations"])
-    assert found.lines()[0] in summary.text()
+    assert "\n".join(found.lines()) in summary.text()
     assert CacheGauge(images=5, objects=0, covered=0, box_ap=0.0).lines() == []
 
 
 @pytest.mark.parametrize(("covered", "warns"), [(0, True), (9, True), (10, False), (100, False)])
 def test_so_few_matches_that_something_must_be_wrong_are_a_warning(covered: int, warns: bool) -> None:
     lines = CacheGauge(images=5, objects=100, covered=covered, box_ap=0.1).lines()
-    assert (len(lines) == 2) is warns
-    assert not warns or ("label" in lines[1] and "colour" in lines[1] and "form of box" in lines[1])
+    assert (len(lines) == 3) is warns
+    assert not warns or ("label" in lines[2] and "colour" in lines[2] and "form of box" in lines[2])
+
+
+def test_what_is_said_of_all_of_coco_fits_80_columns() -> None:
+    train2017 = 118_287
+    gauge = CacheGauge(images=train2017, objects=849_949, covered=839_949, box_ap=0.612)
+    view = SimpleNamespace(transform=SimpleNamespace(resized_size=(800, 1120)))
+    measured = extract_measure.Measured(views=64, bytes=64 * 1_817_000, scale=1.0, seconds_per_pixel=1e-7)
+    views: Any = [view] * train2017
+    lines = [*gauge.lines(), *measured.text(size=train2017 * 1.817e6, views=views, free=1_234_000_000_000).splitlines()]
+    assert "118,287 views to extract: 214.9 GB of 1.234 TB free, about 2.9 hours" in lines[-1]
+    assert max(len(line) for line in lines) <= 80
 
 
 def test_nothing_matched_at_all_is_an_error_unless_forced(tmp_path: Path) -> None:
@@ -157,7 +168,7 @@ def test_the_first_segment_tells_what_the_rest_will_take(
     monkeypatch.setattr(extract_measure, "MEASURED_FROM", 1)
     said = said_of(folder, fake, tmp_path / "x.zarr", capsys, batch_size=1)
     found = re.search(
-        r"measured  (\S+) kB a view \(2 views\)\n *5 views to extract, (\S+) kB to write, .* about \d+ sec", said
+        r"measured  (\S+) kB a view \(2 views\)\n *5 views to extract: (\S+) kB of .* free, about \d+ sec", said
     )
     assert found is not None, said
     record = read_record(tmp_path / "x.zarr", 0, CacheReader(tmp_path / "x.zarr").attributes.fingerprint)
@@ -198,9 +209,7 @@ def test_a_dry_run_measures_a_few_views_elsewhere(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     text = extract(folder, fake, out, segment_views=2, batch_size=None, dry_run=True).text()
-    assert re.search(
-        r"measured  \S+ kB a view \(3 views\)\n *3 views to extract, .* to write, .* free; about 1 seconds", text
-    )
+    assert re.search(r"measured  \S+ kB a view \(3 views\)\n *3 views to extract: .* of .* free, about 1 seconds", text)
     text = extract(folder, fake, out, segment_views=2, dry_run=True, shard=(1, 4)).text()
     assert re.search(r"\(2 views\)\n *2 views to extract", text)
     assert sorted(out.rglob("*")) == before
