@@ -1,4 +1,4 @@
-"""What `head.zoom` gives, and larger maps in its place: short `small-data` trainings on real COCO images.
+"""What `head.zoom` gives, and other things that were tried: short `small-data` trainings on real COCO images.
 
     python benchmarks/zoom.py --work FOLDER [--steps 350] [--only NAME ...] [--full]
 
@@ -12,17 +12,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import runpy
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from conditions import conditions
 from real_coco import BACKBONE_STRIDES, REAL, VIEWS
+from torch import Tensor, nn
+from torchvision.transforms import functional as colours
 
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.detectors.stem import Stem
 from frozen_cache.evaluation.matched_iou import view_object_ious
 from frozen_cache.evaluation.object_iou import edge_iou_by_size, mean_iou_by_size
 from frozen_cache.evaluation.segmenters import FeatureSegmenter, read_for
+from frozen_cache.head.norm import group_norm
+from frozen_cache.head.zoom import ZoomNeck
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
@@ -30,13 +41,72 @@ from frozen_cache.training.trained_head import load_head
 
 RESULT = Path(__file__).with_suffix(".json")
 AS_IT_IS = "maps of the input's own scale"
+LEARNED = "zoom of colours: three learned convolutions in place of the stem"
+RECOLOURED = "colours of four of five training views drawn anew"
 CHANGES: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
     "another seed": {"seed": 1},
     "C1 and added maps of twice the side": {"head.c1_scale": 2},
     "zoom": {"head.zoom": 128},
+    LEARNED: {"head.zoom": 128},
+    "dice weighs twice as much": {"loss.dice": 10.0},
+    "dice weighs half as much": {"loss.dice": 2.5},
+    "256 points, 3 of 4 the most uncertain": {"loss.supervision": "points"},
+    "256 points, all at random": {"loss.supervision": "points", "loss.importance": 0.0},
+    RECOLOURED: {},
 }
 HELD_OUT = ("dev", "val")
+
+
+class LearnedNeck(ZoomNeck):
+    """In place of the frozen stem: three 3 x 3 convolutions with GroupNorm on the crops' colours, as wide as the RoI's
+    features, to a fourth of the side."""
+
+    def __init__(self, *, channels: int, dim: int) -> None:
+        super().__init__(channels=dim, dim=dim)
+        layers: list[nn.Module] = []
+        for before, stride in ((3, 2), (dim, 2), (dim, 1)):
+            layers += [nn.Conv2d(before, dim, 3, stride=stride, padding=1), group_norm(dim), nn.GELU()]
+        self.learned = nn.Sequential(*layers)
+
+    def forward(self, rois: Tensor, zoomed: Tensor) -> Tensor:
+        """RoI features (N, D, R, R) and colours (N, 3, h, w) to (N, D, R, R)."""
+        return super().forward(rois, self.learned(zoomed))
+
+
+@contextmanager
+def no_stem(name: str) -> Iterator[None]:
+    """Of `LEARNED`: heads get the crops' own colours, normalised, and `LearnedNeck`."""
+    if name != LEARNED:
+        yield
+        return
+    with (
+        patch.object(Stem, "of_crops", lambda stem, crops, levels=(): crops),
+        patch("frozen_cache.head.mask_head.ZoomNeck", LearnedNeck),
+    ):
+        yield
+
+
+def recolouring() -> tuple[nn.Module, Any]:
+    """The detector, that sees four of five images in other colours: brightness, contrast and saturation times 0.6 to
+    1.4, the hue turned by up to 18 degrees; drawn by the image itself. A factory for `--detector`."""
+    model, processor = runpy.run_path(str(REAL / "deimv2_atto" / "load.py"))["detector"]()
+
+    def before(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, given | {"pixel_values": torch.stack([in_other_colours(image) for image in given["pixel_values"]])}
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+    return model, processor
+
+
+def in_other_colours(image: Tensor) -> Tensor:
+    """(3, H, W) in 0..1."""
+    draw = random.Random(zlib.crc32(image.cpu().contiguous().numpy().data)).random
+    if draw() >= 0.8:
+        return image
+    for change in (colours.adjust_brightness, colours.adjust_contrast, colours.adjust_saturation):
+        image = change(image, 0.6 + 0.8 * draw())
+    return colours.adjust_hue(image, 0.1 * draw() - 0.05)
 
 
 def split(work: Path, name: str) -> Path:
@@ -51,11 +121,12 @@ def split(work: Path, name: str) -> Path:
     return out
 
 
-def cache(work: Path, name: str) -> Path:
-    """The cache of `fit`, `dev`, `train` (both) or `val`, with images and stem."""
-    out, coco = work / f"{name}-r.zarr", REAL / "coco_mini"
+def cache(work: Path, name: str, *, recoloured: bool = False) -> Path:
+    """The cache of `fit`, `dev`, `train` (both) or `val`, with images and stem; with maps where the detector saw other
+    colours than the images have."""
+    out, coco = work / f"{name}-{'recoloured' if recoloured else 'r'}.zarr", REAL / "coco_mini"
     extract_features(
-        detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
+        detector=f"{__file__}:recolouring" if recoloured else f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
         images=coco / ("val2017" if name == "val" else "train2017"),
         annotations=split(work, name)
         if name in ("fit", "dev")
@@ -64,7 +135,7 @@ def cache(work: Path, name: str) -> Path:
         views=VIEWS if name in ("fit", "train") else 1,
         backbone_strides=BACKBONE_STRIDES,
         precision="float16",
-        c1="recomputed",
+        c1="stored" if recoloured else "recomputed",
     )
     return out
 
@@ -83,18 +154,23 @@ def measured(run: Path, held_out: Path) -> dict[str, Any]:
 def row(work: Path, name: str, steps: int) -> dict[str, Any]:
     """One training and its figures."""
     run = work / f"{steps}-{list(CHANGES).index(name)}"
+    fit = cache(work, "fit", recoloured=name == RECOLOURED)
+    held_out = {part: cache(work, part) for part in HELD_OUT}
     length = {"optim.min_steps": steps, "optim.epochs": 0.01}
     overrides = {"seed": 0} | length | CHANGES[name]
-    result = train_head(cache=cache(work, "fit"), out=run, preset="small-data", overrides=overrides, resume=True)
-    found = {held_out: measured(run, cache(work, held_out)) for held_out in HELD_OUT}
+    with no_stem(name):
+        result = train_head(cache=fit, out=run, preset="small-data", overrides=overrides, resume=True)
+        found = {part: measured(run, path) for part, path in held_out.items()}
     return {"what": name, "set": CHANGES[name], "steps": steps, "train_seconds": round(result.seconds)} | found
 
 
 def full_row(work: Path, name: str) -> dict[str, Any]:
     """One training of the preset's own length on all the training images, and its evaluation."""
     run = work / f"full-{list(CHANGES).index(name)}"
-    result = train_head(cache=cache(work, "train"), out=run, preset="small-data", overrides=CHANGES[name], resume=True)
-    found = evaluate(cache=cache(work, "val"), head=run, out=work / f"{run.name}-results")
+    train, val = cache(work, "train", recoloured=name == RECOLOURED), cache(work, "val")
+    with no_stem(name):
+        result = train_head(cache=train, out=run, preset="small-data", overrides=CHANGES[name], resume=True)
+        found = evaluate(cache=val, head=run, out=work / f"{run.name}-results")
     return {
         "what": name,
         "set": CHANGES[name],
