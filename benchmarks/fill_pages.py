@@ -159,6 +159,56 @@ def best_table() -> str:
     )
 
 
+TRIALS = {
+    "maps of the input's own scale": ("none: maps of the input's own scale", ""),
+    "another seed": ("none, another seed", "what is noise"),
+    "C1 and added maps of twice the side": ("C1 and added maps of twice the side (`head.c1_scale=2`)", "was there"),
+    "zoom": (
+        "C1 and added maps of a crop of each box from the original image (`head.zoom=128`)",
+        "kept, off unless asked for",
+    ),
+    "zoom of colours: three learned convolutions in place of the stem": (
+        "such a crop's colours, three learned convolutions in place of the stem",
+        "not built",
+    ),
+    "not kept: zoom of C1 alone": ("C1 alone of such crops", "gave way to that with the added maps"),
+    "not kept: cells at edges weigh three times as much in the loss": (
+        "cells at edges weigh three times as much in the loss",
+        "noise, near the edge little above it; deleted",
+    ),
+    "not kept: the classes of a view's places as a side task": (
+        "the classes of a view's places as a side task",
+        "deleted",
+    ),
+    "not kept: RoIs of 24, 32 and 48 cells in training": ("RoIs of 24, 32 and 48 cells in training", "deleted"),
+    "dice weighs twice as much": ("dice weighs twice as much as BCE (`loss.dice=10`)", ""),
+    "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", ""),
+    "256 points, 3 of 4 the most uncertain": (
+        "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
+        "",
+    ),
+    "256 points, all at random": ("the same, all points at random (`loss.importance=0`)", ""),
+}
+"""Row of zoom.json -> what was changed, what became of it."""
+
+
+def trials_table() -> str:
+    """What changes to a short training give."""
+    measured = {row["what"]: row for row in load("zoom")["rows"]}
+    plain = measured["maps of the input's own scale"]
+    rows = []
+    for what, (change, verdict) in TRIALS.items():
+        if what in measured:
+            found = [(measured[what][part], plain[part]) for part in ("dev", "val")]
+            pairs = [(mine["mean_iou"]["all"], base["mean_iou"]["all"]) for mine, base in found]
+            pairs += [(mine["near_edge"], base["near_edge"]) for mine, base in found]
+            cells = (f"{mine:.3f}" if what == plain["what"] else f"{mine - base:+.3f}" for mine, base in pairs)
+            rows.append((change, *cells, verdict))
+    head = ("change", "mean IoU, `dev`", "val", "near the edge, `dev`", "val", "")
+    steps = plain["steps"]
+    return f"{steps} steps, one seed; below the first row, differences from it:\n\n" + table(head, rows)
+
+
 def cost_table() -> str:
     """Bytes, speed, memory, size of the head."""
     rows = [
@@ -602,6 +652,7 @@ MAKERS = {
     "choices-table": choices_table,
     "masks-table": masks_table,
     "best-table": best_table,
+    "trials-table": trials_table,
     "cost-table": cost_table,
     "onnx-table": onnx_table,
     "size-table": size_table,
