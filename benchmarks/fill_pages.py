@@ -185,7 +185,7 @@ TRIALS = {
     "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", ""),
     "256 points, 3 of 4 the most uncertain": (
         "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
-        "",
+        "noise",
     ),
     "256 points, all at random": ("the same, all points at random (`loss.importance=0`)", ""),
 }

@@ -5,7 +5,8 @@
 Each fourth of the 209 training images is held out, as `dev`: by it the way was chosen. `val`, 206 other images, says
 whether that holds. With `--full` heads are trained on all 209 images at the preset's own length, and evaluated on val.
 Needs `../shared/real` beside the checkout. Nothing in FOLDER is made twice, so a stopped run goes on. Results:
-benchmarks/zoom.json; its rows "not kept" are of trials whose code went with them (decision 008).
+benchmarks/zoom.json, where `conditions` are those of rows without their own; its rows "not kept" are of trials whose
+code went with them (decision 008).
 """
 
 from __future__ import annotations
@@ -161,7 +162,15 @@ def row(work: Path, name: str, steps: int) -> dict[str, Any]:
     with no_stem(name):
         result = train_head(cache=fit, out=run, preset="small-data", overrides=overrides, resume=True)
         found = {part: measured(run, path) for part, path in held_out.items()}
-    return {"what": name, "set": CHANGES[name], "steps": steps, "train_seconds": round(result.seconds)} | found
+    return {
+        "what": name,
+        "seed": overrides["seed"],
+        "set": CHANGES[name],
+        "steps": steps,
+        "train_seconds": round(result.seconds),
+        **found,
+        "conditions": conditions(),
+    }
 
 
 def full_row(work: Path, name: str) -> dict[str, Any]:
@@ -179,6 +188,7 @@ def full_row(work: Path, name: str) -> dict[str, Any]:
         "segm": found.metrics["segm"],
         "boundary_ap": found.metrics["boundary"]["AP"],
         "mean_iou": found.summary["mean_iou"],
+        "conditions": conditions(),
     }
 
 
@@ -192,7 +202,6 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
-    report["conditions"] = conditions()
     for name in given.only or CHANGES:
         if given.full:
             found = full_row(given.work, name)
