@@ -41,6 +41,7 @@ def info(
 def verify(cache: CachePath) -> None:
     """Read every chunk; exit with 2 naming what is damaged."""
     need_cache(cache)
+    from frozen_cache.byte_counts import byte_text
     from frozen_cache.errors import UserError
     from frozen_cache.stages.cache_tools import cache_verify
 
@@ -57,7 +58,7 @@ def verify(cache: CachePath) -> None:
         raise UserError(f"{cache} is damaged: {found.stem}; `frozen-cache cache repair {cache}` writes it anew")
     for path in found.strange[:10]:
         tell(f"note: {path} is no file of the cache; it is never read")
-    tell(f"{len(found.intact)} segments, {found.bytes_read / 1e6:.1f} MB: all intact")
+    tell(f"{len(found.intact)} segments, {byte_text(found.bytes_read)}: all intact")
     if found.open:
         tell(f"{len(found.open)} segments are not extracted yet: run extract-features again")
     tell(f"cache: {cache}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from frozen_cache.byte_counts import byte_text
-from frozen_cache.cache.attributes import read_attributes
+from frozen_cache.cache.attributes import differences, read_attributes
 from frozen_cache.cache.copying import copy_segment
 from frozen_cache.cache.errors import DamagedCacheError
 from frozen_cache.cache.hints import read_hints, write_hints
@@ -56,6 +56,8 @@ def cache_copy(source: CachePath, target: CachePath) -> Copied:
     if source.resolve() == target.resolve():
         raise UserError(f"{target} is the cache that is read: give the name of the new one")
     attributes = read_attributes(source)
+    if (target / "zarr.json").is_file() and (found := differences(read_attributes(target), attributes)):
+        raise UserError(f"{target} is another cache, of other {'; '.join(found)}: give the copy a name of its own")
     writer = CacheWriter(target, attributes)
     copied, size = 0, 0
     damaged: list[DamagedCacheError] = []
