@@ -80,7 +80,7 @@ class EvaluateResult:
         if cost := self.summary.get("cost"):
             lines.append("the prompted model: " + ", ".join(f"{value} {name}" for name, value in _cost_facts(cost)))
         kinds = ", ".join(f"{kind} {count}" for kind, count in mistakes["objects"].items())
-        lines.append(f"objects at score {mistakes['threshold']}: {kinds}")
+        lines.append(f"at score {mistakes['threshold']}: {kinds}")
         ladder = self.summary.get("ladder", {})
         lines += ["mask AP with one thing put right:"] if ladder else []
         lines += [f"{ap_text(metrics['AP']):>8}  {rung}" for rung, metrics in ladder.items()]

@@ -133,6 +133,7 @@ def extract_features(
     shard = shard or process_share(without_launcher="or give --shard I/N")
     if update and shard != (0, 1):
         raise UserError("--update is one process's work: run it without --shard and without torchrun")
+    _check_share(*shard)
     finish_interrupted(out)
     plan = plan_extraction(
         detector=detector,
@@ -173,7 +174,7 @@ def extract_features(
         table += f"\n{update_text(changes)}"
         if changes.count or there.data.fingerprint != plan.attributes.data.fingerprint:
             plan = updated_plan(plan, changes)
-    mine = _own_segments(plan.attributes.segment_count, shard)
+    mine = range(shard[0], plan.attributes.segment_count, shard[1])
     to_write = open_views(plan, linked=0 if changes is None else len(changes.kept_segments))
     if dry_run:
 
@@ -299,13 +300,11 @@ def _run(plan: ExtractPlan, batch: ViewBatch, how: CacheAttributes) -> DetectorO
     )
 
 
-def _own_segments(count: int, shard: tuple[int, int]) -> range:
-    index, shards = shard
+def _check_share(index: int, shards: int) -> None:
     if shards < 1:
         raise UserError(f"--shard {index}/{shards}: the second number, of how many, is 1 or more")
     if not 0 <= index < shards:
         raise UserError(f"--shard {index}/{shards}: the first number runs from 0 to {shards - 1}")
-    return range(index, count, shards)
 
 
 def _check_images(images: list[CocoImage], folder: Path, reader: ImageReader, workers: int) -> None:

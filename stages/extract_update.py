@@ -90,9 +90,10 @@ def updated_plan(plan: ExtractPlan, changes: Changes) -> ExtractPlan:
 
 
 def update_text(changes: Changes) -> str:
-    """What an update does, a line for people."""
+    """What an update does, two lines for people."""
     return (
-        f"update    {changes.text() or 'no image differs'}: {len(changes.to_extract):,} views are to be extracted, "
+        f"update    {changes.text() or 'no image differs'}\n"
+        f"          {len(changes.to_extract):,} views are to be extracted, "
         f"{sum(len(record.image_ids) for record in changes.kept_segments) + len(changes.kept_views):,} stay"
     )
 

@@ -77,7 +77,8 @@ class TrainResult:
             boxes += "" if self.box_ap_before is None else f" (before: {self.box_ap_before:.4f})"
             lines.append(f"best mask AP {self.best_ap:.4f}{boxes}, at step {self.best_step:,}")
         best = "best.safetensors (best mask AP), " if self.best_ap is not None else ""
-        lines.append(f"head in {self.out}: {best}last.safetensors, metrics.jsonl, report.html, README.md")
+        lines.append(f"head in {self.out}: {best}last.safetensors")
+        lines.append("beside it: report.html, metrics.jsonl, README.md")
         if self.detector:
             lines.append(f"its detector, fine-tuned: {self.detector}")
         lines.append(f"next: {self.next_command}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,12 @@ RUN_FILE = "run.json"
 HINTS = {"source", "cache", "val_cache", "preset", "init_from"}
 """Fields of a record that say where things lay: paths move, so they decide no comparison."""
 MOST_DIFFERENCES = 4
+FINGERPRINTS = {
+    "cache_fingerprint": "the training data",
+    "detector_fingerprint": "the detector",
+    "val_fingerprint": "the validation data",
+}
+"""What the fields that hold a sha256 are of, in words."""
 
 
 SavedPlace = Annotated[CachePath, PlainValidator(cache_path), PlainSerializer(str, return_type=str)]
@@ -226,12 +233,13 @@ def load_record(path: Path) -> RunRecord:
 
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
-    """`key was old, now new` for everything in which two records differ."""
+    """`key was old, now new` for everything in which two records differ, fingerprints in words."""
     before, now = (_flat(record.model_dump(mode="json", exclude=HINTS)) for record in (old, new))
     if old.val_fingerprint is None:  # there was no validation, and so no best checkpoint that it could spoil
         now["val_fingerprint"] = None
     return [
-        f"{key.removeprefix('config.')} was {_short(before.get(key))}, now {_short(now.get(key))}"
+        f"{FINGERPRINTS.get(key) or key.removeprefix('config.')} was {_short(before.get(key))}, "
+        f"now {_short(now.get(key))}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
@@ -239,6 +247,8 @@ def differences(old: RunRecord, new: RunRecord) -> list[str]:
 
 def _short(value: Any) -> str:
     text = str(value)
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text[:12]
     return text if len(text) <= 60 else f"{text[:40]}..."
 
 

@@ -140,6 +140,11 @@ def test_views_shapes_and_limits_hold(folder: Folder, fake: ModuleType, tmp_path
         assert all(mask["size"] == [*view.transform.crop_size] for mask in view.truth.masks)
 
 
+def test_a_share_that_is_none_is_told_before_the_detector_is_loaded(folder: Folder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--shard 2/2: the first number runs from 0 to 1"):
+        extract(folder, tmp_path / "x.zarr", "hf:nowhere", shard=(2, 2))
+
+
 def test_shards_fill_one_cache_between_them(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
     extract(folder, tmp_path / "whole.zarr", fake.uneven())
     left = [extract(folder, tmp_path / "x.zarr", fake.uneven(), shard=(shard, 2)).segments_left for shard in (1, 0)]
