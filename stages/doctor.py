@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -56,7 +57,8 @@ def doctor(*, device: str = "auto") -> Diagnosis:
     """
     chosen = pick_device(device)
     found = Diagnosis()
-    found.lines.append(f"Python {platform.python_version()}, " + ", ".join(map(_version, PACKAGES)))
+    versions = ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)])
+    found.lines += textwrap.wrap(versions, width=80, subsequent_indent="  ", break_on_hyphens=False)
     found.lines.append(f"device: {_device(chosen)}")
     found.lines.append(f"mixed_precision=auto: {chosen_precision('auto', chosen)}")
     against = reason_against()

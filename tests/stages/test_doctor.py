@@ -29,6 +29,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_sound_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(["doctor", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
     assert f"torch {version('torch')}" in out and "device: cpu" in out and "mixed_precision=auto" in out
     assert "deformable attention: embedding_bag (the fastest on CPUs)" in out
     assert "a step of the head: finite" in out and out.endswith("all that is used here works\n")
