@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -98,6 +99,8 @@ def run() -> None:
     # Idle OpenMP threads that spin take a core from whoever shares the machine; must be set before torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Several processes: gradients of 1 x 1 convolutions are copied on their way, which concerns nobody who trains.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
     if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks comes as an escape, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")

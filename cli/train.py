@@ -26,6 +26,7 @@ from frozen_cache.cli.live import (
 from frozen_cache.cli.output import tell
 from frozen_cache.cli.paths import need_cache, need_model
 from frozen_cache.errors import UserError
+from frozen_cache.processes import process_share
 from frozen_cache.remote import cache_path
 
 
@@ -139,7 +140,8 @@ def train_head(
         memory_bytes=int(memory_gb * 2**30),
         workers=workers,
     )
-    tell(result.text())
+    if process_share()[0] == 0:  # all processes have a result, once is enough to read
+        tell(result.text())
 
 
 def _config_text(preset: str | None, overrides: dict[str, Any], *, run: Path | None) -> str:

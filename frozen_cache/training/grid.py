@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.errors import UserError
+from frozen_cache.near_names import perhaps_meant
 
 PAPER_TABLES = ("2", "3", "4", "5", "6", "9", "12", "15")
 """Those of `head.paper_rows`; the names alone need no torch."""
@@ -56,9 +58,10 @@ class Grid(BaseModel):
 
 
 def grid_names() -> list[str]:
-    """Names of the grids that ship with the package."""
+    """Names of the grids that ship with the package, tables by their numbers."""
     files = {entry.name.removesuffix(".toml") for entry in GRIDS_FOLDER.iterdir() if entry.name.endswith(".toml")}
-    return sorted(files | {f"table{table}" for table in PAPER_TABLES})
+    names = files | {f"table{table}" for table in PAPER_TABLES}
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def load_grid(grid: str) -> Grid:
@@ -74,7 +77,10 @@ def load_grid(grid: str) -> Grid:
         return _paper_table(grid.removeprefix("table"))
     if Path(grid).is_file():
         return _parsed(grid, Path(grid))
-    raise UserError(f"no grid `{grid}`: known are {', '.join(grid_names())}, or give the path of a .toml file")
+    names = grid_names()
+    raise UserError(
+        f"no grid `{grid}`{perhaps_meant(grid, names)}: known are {', '.join(names)}, or give the path of a .toml file"
+    )
 
 
 def _paper_table(table: str) -> Grid:

@@ -210,7 +210,7 @@ def test_a_mistyped_path_is_found_before_torch_is_imported(tmp_path):
         "train-head --cache c.zarr --out o --lsj": "--lsj goes with --live",
         "ablate --cache c.zarr --val-cache c.zarr --grid table2 --out o --map a=b": "--map goes with --live",
         "ablate --cache c.zarr --grid table2 --out o": "give --val-cache",
-        "ablate --cache c.zarr --val-cache c.zarr --grid table22 --out o": "no grid `table22`: known are",
+        "ablate --cache c.zarr --val-cache c.zarr --grid table22 --out o": "no grid `table22` (did you mean table2",
         "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out o --preset papr": "no preset `papr`",
         "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out o --set head.widht=3": "did you mean head.width",
         "ablate --cache c.zarr --val-cache c.zarr --grid table10 --out masks": "--out masks exists and holds no ablat",
@@ -251,6 +251,20 @@ def test_the_console_command_keeps_freed_memory_before_it_does_anything(monkeypa
     with pytest.raises(SystemExit):
         main.run()
     assert done == ["kept", ["doctor"]]
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", "25 steps in 0.0 minutes"), ("1", "")])
+def test_one_process_of_several_says_how_a_training_ended(rank, printed, tmp_path, monkeypatch, capsys):
+    from frozen_cache.stages import train
+
+    result = train.TrainResult(out=tmp_path, steps=25, seconds=1.0, best_ap=None, best_step=None)
+    monkeypatch.setattr(train, "train_head", lambda **options: result)
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "c.zarr").mkdir()
+    (tmp_path / "c.zarr" / "zarr.json").touch()
+    assert exit_code(["train-head", "--cache", str(tmp_path / "c.zarr"), "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.partition("\n")[0] == printed
 
 
 def test_names_do_nothing_to_the_terminal(tmp_path, capsys):

@@ -18,7 +18,10 @@ from frozen_cache.training.grid import PAPER_TABLES
     ("options", "says"),
     [
         ({"device": "gpu"}, "--device gpu: no such device"),
-        ({"grid": "table22"}, "no grid `table22`: known are"),
+        (
+            {"grid": "table22"},
+            r"no grid `table22` \(did you mean table2.*: known are points, table2, .*table9, table10, ",
+        ),
         ({"preset": "papr"}, "no preset `papr`"),
         ({"overrides": {"head.widht": 3}}, "did you mean head.width"),
         ({"overrides": {"optim.epochs": float("nan")}}, "optim.epochs"),
