@@ -126,7 +126,7 @@ def predict(
                     prepared = [each.prepared for each in batch]
                     plain, others = segmenter.detect(prepared), segmenter.detect_further(prepared)
                     for each, view, further in zip(batch, plain, others, strict=True):
-                        found = segmenter.segment(view, choice, grey=each.prepared.grey, further=further)
+                        found = segmenter.segment(view, choice, guide=each.prepared.guide, further=further)
                         summary.images += 1
                         summary.instances += len(found)
                         height, width = found.size

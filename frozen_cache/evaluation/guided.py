@@ -43,9 +43,9 @@ class GuidedSegmenter:
         Raises:
             UserError: its picture is not at hand.
         """
-        return replace(self.segmenter(view), grey=self._grey(view))
+        return replace(self.segmenter(view), guide=self._guide(view))
 
-    def _grey(self, view: CachedView) -> np.ndarray:
+    def _guide(self, view: CachedView) -> np.ndarray:
         last = self._last  # threads share it
         if last is None or last[0] != view.image_id:
             picture = self._picture(view.image_id, view.transform.original_size)
@@ -53,10 +53,10 @@ class GuidedSegmenter:
                 raise UserError(
                     f"--guided reads the pictures, and image {view.image_id} is not at hand: give --images FOLDER"
                 )
-            self._last = last = view.image_id, grey_values(picture)
+            self._last = last = view.image_id, colour_planes(picture)
         return last[1]
 
 
-def grey_values(picture: Image.Image) -> np.ndarray:
-    """(H, W) uint8 of an RGB picture."""
-    return np.asarray(picture.convert("L"))
+def colour_planes(picture: Image.Image) -> np.ndarray:
+    """(3, H, W) uint8 of an RGB picture, one colour after the other."""
+    return np.ascontiguousarray(np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0))

@@ -33,8 +33,8 @@ class Segmentation:
     """(K, 4) float32 cxcywh in 0..1 of the view: what each mask covers, on the CPU."""
     scores: Tensor
     """(K,) float32 scores of the masks."""
-    grey: np.ndarray | None = None
-    """(H, W) uint8, the image, where pasted masks are to take over its edges."""
+    guide: np.ndarray | None = None
+    """(3, H, W) uint8, the image, where pasted masks are to take over its edges."""
     whole: list[dict[str, Any]] | None = None
     """K masks as COCO's run lengths, counts as text, where they were found at the view's own size: none is pasted."""
 
@@ -44,7 +44,7 @@ class Segmentation:
             masks=self.masks[rows],
             boxes=self.boxes[rows],
             scores=self.scores[rows],
-            grey=self.grey,
+            guide=self.guide,
             whole=None if self.whole is None else self.whole[rows],
         )
 

@@ -47,8 +47,8 @@ class Instances:
     """(N, 4) float32 xyxy, in pixels."""
     mask_threshold: float = 0.5
     """From which probability a pixel belongs to a mask."""
-    grey: np.ndarray | None = None
-    """(H, W) uint8, the image, where the masks take over its edges as they are pasted."""
+    guide: np.ndarray | None = None
+    """(3, H, W) uint8, the image, where the masks take over its edges as they are pasted."""
     whole: list[dict[str, Any]] | None = None
     """N masks as they were found at the image's own size, as `rles` has them; None where they are pasted."""
 
@@ -71,7 +71,7 @@ class Instances:
             probabilities=found.masks.numpy(),
             mask_boxes=to_pixels(found.boxes, frame).numpy(),
             mask_threshold=mask_threshold,
-            grey=found.grey,
+            guide=found.guide,
             whole=found.whole,
         )
 
@@ -90,7 +90,7 @@ class Instances:
             probabilities=self.probabilities[rows],
             mask_boxes=self.mask_boxes[rows],
             mask_threshold=self.mask_threshold,
-            grey=self.grey,
+            guide=self.guide,
             whole=None if self.whole is None else [self.whole[row] for row in rows],
         )
 
@@ -100,7 +100,7 @@ class Instances:
         if self.whole is not None:
             return np.array([coco_mask.decode(rle) for rle in self.whole], dtype=bool).reshape(-1, *self.size)
         return paste_masks(
-            self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey
+            self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, guide=self.guide
         )
 
     @cached_property
@@ -108,7 +108,9 @@ class Instances:
         """N masks as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`."""
         if self.whole is not None:
             return self.whole
-        return paste_rles(self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, grey=self.grey)
+        return paste_rles(
+            self.probabilities, self.mask_boxes, self.size, threshold=self.mask_threshold, guide=self.guide
+        )
 
     def to_coco(self, image_id: int = 0, *, kind: Literal["segm", "bbox"] = "segm") -> list[dict[str, Any]]:
         """N COCO results: `segm` with masks and their scores, `bbox` with boxes (x, y, width, height) and theirs.

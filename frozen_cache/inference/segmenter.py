@@ -29,7 +29,7 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import head_segmenter, mean_of_views
-from frozen_cache.evaluation.guided import grey_values
+from frozen_cache.evaluation.guided import colour_planes
 from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
 from frozen_cache.inference.images import ImageLike, as_picture
 from frozen_cache.inference.instances import Instances
@@ -47,8 +47,8 @@ class PreparedImage:
     """Of a picture itself: that of its plain view."""
     pixels: tuple[Tensor, ...]
     """(3, H, W) in 0..255; behind it the enlarged one, where the detector wants it."""
-    grey: np.ndarray | None = None
-    """(H, W) uint8 of the picture, where masks are to take over its edges."""
+    guide: np.ndarray | None = None
+    """(3, H, W) uint8 of the picture, where masks are to take over its edges."""
     own: Tensor | None = None
     """(3, H, W) uint8, what the view shows of the picture, where the head zooms."""
     view: int = 0
@@ -168,7 +168,7 @@ class InstanceSegmenter:
         asked = images if isinstance(images, list | tuple) else [images]
         prepared = (self.prepare(as_picture(image)) for image in asked)
         found = [
-            self.segment(view, choice, grey=image.grey, further=others)
+            self.segment(view, choice, guide=image.guide, further=others)
             for batch in in_batches(prepared, batch_size, prepared=lambda image: image)
             for image, view, others in zip(batch, self.detect(batch), self.detect_further(batch), strict=True)
         ]
@@ -193,7 +193,7 @@ class InstanceSegmenter:
     def prepare(self, picture: Image.Image) -> PreparedImage:
         """An RGB picture in the detector's size. Needs no device: any thread may do it."""
         plain, *further = (self._prepared(picture, number) for number in range(self._views))
-        return replace(plain, grey=grey_values(picture) if self._guided else None, further=tuple(further))
+        return replace(plain, guide=colour_planes(picture) if self._guided else None, further=tuple(further))
 
     def _prepared(self, picture: Image.Image, number: int) -> PreparedImage:
         spec = self._detector.spec
@@ -259,15 +259,15 @@ class InstanceSegmenter:
         return found
 
     def segment(
-        self, view: CachedView, choice: Choice, *, grey: np.ndarray | None = None, further: Sequence[CachedView] = ()
+        self, view: CachedView, choice: Choice, *, guide: np.ndarray | None = None, further: Sequence[CachedView] = ()
     ) -> Instances:
-        """Masks for the pairs of a plain view that are to be kept, averaged over it and the `further` ones; with `grey`
-        of its `PreparedImage` they take over the edges of the picture."""
+        """Masks for the pairs of a plain view that are to be kept, averaged over it and the `further` ones; with the
+        `guide` of its `PreparedImage` they take over the edges of the picture."""
         if self._head.mask_depends_on_query_alone:
             # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
             view = choice.of_view(view)
         with self._lock:
-            found = replace(mean_of_views(self._head, view, further), grey=grey)
+            found = replace(mean_of_views(self._head, view, further), guide=guide)
         instances = Instances.of_view(view, found, self._model.categories, mask_threshold=choice.mask_threshold)
         return choice.of_instances(instances, view.labels[: view.selected])
 

@@ -9,7 +9,7 @@ from frozen_cache.masks.window import paste_weights, pixel_span
 
 
 def paste_window(
-    mask: np.ndarray, box: list[float], size: tuple[int, int], grey: np.ndarray | None = None
+    mask: np.ndarray, box: list[float], size: tuple[int, int], guide: np.ndarray | None = None
 ) -> tuple[np.ndarray, int, int]:
     """The part of the image that a mask touches.
 
@@ -17,7 +17,7 @@ def paste_window(
         mask: (R, R) float32 probabilities.
         box: x0, y0, x1, y1 in pixels; may leave the image.
         size: (height, width) of the image.
-        grey: (height, width) uint8: the image, whose edges the mask is to take over (`guided`); None leaves it.
+        guide: (3, height, width) uint8: the image, whose edges the mask is to take over (`guided`); None leaves it.
 
     Returns:
         (h, w) float32 probabilities, and y, x of the window's first pixel. Empty where the box is outside.
@@ -28,7 +28,7 @@ def paste_window(
     rows = paste_weights(top, bottom, y0, y1, mask.shape[0])
     columns = paste_weights(left, right, x0, x1, mask.shape[1])
     window = rows @ mask @ columns.T
-    return (window if grey is None else guided(window, grey[top:bottom, left:right])), top, left
+    return (window if guide is None else guided(window, guide[:, top:bottom, left:right])), top, left
 
 
 def paste_masks(
@@ -37,7 +37,7 @@ def paste_masks(
     size: tuple[int, int],
     *,
     threshold: float | None = 0.5,
-    grey: np.ndarray | None = None,
+    guide: np.ndarray | None = None,
 ) -> np.ndarray:
     """Paste masks into full images. For N large images this is large; `paste_rles` needs no such thing.
 
@@ -46,14 +46,14 @@ def paste_masks(
         boxes: (N, 4) xyxy in pixels.
         size: (height, width) of the image.
         threshold: from which probability a pixel belongs to the mask; None for the probabilities themselves.
-        grey: as in `paste_window`.
+        guide: as in `paste_window`.
 
     Returns:
         (N, height, width) bool, or float32 without a threshold.
     """
     out = np.zeros((len(masks), *size), dtype=bool if threshold is not None else np.float32)
     for index, (mask, box) in enumerate(zip(masks, boxes.tolist(), strict=True)):
-        window, top, left = paste_window(mask, box, size, grey)
+        window, top, left = paste_window(mask, box, size, guide)
         part = window if threshold is None else window >= threshold
         out[index, top : top + window.shape[0], left : left + window.shape[1]] = part
     return out

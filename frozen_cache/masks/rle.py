@@ -16,7 +16,7 @@ def paste_rles(
     size: tuple[int, int],
     *,
     threshold: float = 0.5,
-    grey: np.ndarray | None = None,
+    guide: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Paste masks into an image, as compressed RLEs whose counts are text, as COCO result files hold them.
 
@@ -25,11 +25,11 @@ def paste_rles(
         boxes: (N, 4) xyxy in pixels.
         size: (height, width) of the image.
         threshold: from which probability a pixel belongs to the mask.
-        grey: (height, width) uint8: the image, whose edges the masks are to take over; None leaves them.
+        guide: (3, height, width) uint8: the image, whose edges the masks are to take over; None leaves them.
     """
     found = []
     for mask, box in zip(masks, boxes.tolist(), strict=True):
-        window, top, left = paste_window(mask, box, size, grey)
+        window, top, left = paste_window(mask, box, size, guide)
         found.append(window_rle(window >= threshold, top, left, size))
     return found
 

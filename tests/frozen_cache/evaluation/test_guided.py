@@ -44,14 +44,14 @@ def test_each_picture_is_read_once_and_goes_with_the_masks(view):
     segmenter = GuidedSegmenter(Soft(), picture)
     for image in (1, 1, 2):
         found = segmenter(replace(view, image_id=image))
-        assert np.array_equal(found.grey, np.asarray(photograph().convert("L")))
+        assert np.array_equal(found.guide, np.moveaxis(np.asarray(photograph()), -1, 0))
     assert asked == [(1, (64, 80)), (2, (64, 80))]
     instances = Instances.of_view(view, found, [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
     edge = instances.masks[0].sum(1)
     assert (edge == 43).all()
     assert np.array_equal(instances[:1].masks, instances.masks)
     assert instances.rles == paste_rles(
-        found.masks.numpy(), np.array([[0.0, 0.0, 80.0, 64.0]]), (64, 80), grey=found.grey
+        found.masks.numpy(), np.array([[0.0, 0.0, 80.0, 64.0]]), (64, 80), guide=found.guide
     )
     plain = Instances.of_view(view, Soft()(view), [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
     assert (plain.masks[0].sum(1) == 42).all()
