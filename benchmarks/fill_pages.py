@@ -71,7 +71,7 @@ def real_table() -> str:
         row = masks[what]
         aps = [run["segm"]["AP"] for run in row["runs"]]
         spread = f"{min(aps):.3f} to {max(aps):.3f}"
-        rows.insert(0, (name, f"{row['mask_ap']:.3f}", spread, f"{row['mean_iou']:.3f}", row["seeds"]))
+        rows.insert(0, (name + of_grey(row), f"{row['mask_ap']:.3f}", spread, f"{row['mean_iou']:.3f}", row["seeds"]))
     for name, baseline in (("filled boxes", "box"), ("training-free", "training-free")):
         rows.append((name, f"{real['baselines'][baseline]['segm']['AP']:.3f}", "", "", ""))
     minutes = max(run["train_minutes"] for run in real["runs"])
@@ -104,12 +104,17 @@ def choices_table() -> str:
     )
 
 
+def of_grey(row: dict[str, Any]) -> str:
+    """What to say of a row of masks.json that was measured before the guided filter was one over colours."""
+    return " over grey values" if row.get("filter") == "grey values" else ""
+
+
 def masks_table() -> str:
     """What the guided filter, averages, pasted objects and the boundary stage give."""
     rows = []
     measured = load("masks")
     for row in [*measured["rows"], *measured.get("not_kept", [])]:
-        cells: list[Any] = [row["what"], row["seeds"]]
+        cells: list[Any] = [row["what"] + of_grey(row), row["seeds"]]
         for key in ("mask_ap", "ap75", "boundary_ap", "mean_iou"):
             steps = row.get(f"{key}_change", [])
             change = f" ({sum(steps) / len(steps):+.4f})" if steps else ""
@@ -151,7 +156,7 @@ def best_table() -> str:
         if what in measured:
             row = measured[what]
             figures = (f"{row[key]:.4f}" for key in ("mask_ap", "ap75", "boundary_ap", "mean_iou"))
-            rows.append((trained, heads, how, row["seeds"] if heads == 1 else "", *figures))
+            rows.append((trained, heads, how + of_grey(row), row["seeds"] if heads == 1 else "", *figures))
     head = ("trained with", "heads", "measured with", "seeds", "mask AP", "AP75", "boundary AP", "mean IoU")
     return (
         "209 training images of COCO, DEIMv2-Atto, measured on 206 others; of several seeds the mean, one head at a "

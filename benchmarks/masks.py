@@ -10,7 +10,8 @@ real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-pa
 of each image, with `--preset best`, which is three times the steps. `--views-val` is a cache of the val images with
 three views each. The rows of the heads of three seeds want three runs, that of two the first two of these. No setting
 was chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
-seeds that are not measured now stay, and so does "not_kept": trials whose code went with them (decision 008).
+seeds that are not measured now stay, and so does "not_kept": trials whose code went with them (decision 008). Rows that
+say "filter": "grey values" were measured when the guided filter was one over these.
 """
 
 from __future__ import annotations
