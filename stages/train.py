@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from frozen_cache.training.code_version import code_version
 from frozen_cache.training.config import TrainConfig, load_config, with_overrides
 from frozen_cache.training.plots import plot_run
 from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start, load_record
-from frozen_cache.training.run_readme import next_command, write_run_readme
+from frozen_cache.training.run_readme import next_command, tuned_cache, write_run_readme
 from frozen_cache.training.schedule import schedule_text
 from frozen_cache.training.source import source_of
 from frozen_cache.training.start_from import StartFrom
@@ -65,6 +66,8 @@ class TrainResult:
     """Of a detector that trained along, before the first step."""
     detector: str = ""
     """The options that load it."""
+    extract_command: str = ""
+    """That makes the cache which `next_command` reads, where there can be none yet."""
     next_command: str = ""
 
     def text(self) -> str:
@@ -81,7 +84,7 @@ class TrainResult:
         lines.append("beside it: report.html, metrics.jsonl, README.md")
         if self.detector:
             lines.append(f"its detector, fine-tuned: {self.detector}")
-        lines.append(f"next: {self.next_command}")
+        lines += [f"next: {command}" for command in (self.extract_command, self.next_command) if command]
         return "\n".join(lines)
 
 
@@ -217,8 +220,18 @@ def train_head(
         box_ap=progress.box_ap,
         box_ap_before=progress.box_ap_before,
         detector=options,
+        extract_command=_extract_command(options, live, out),
         next_command=next_command(run, record),
     )
+
+
+def _extract_command(detector: str, live: LiveData | None, out: Path) -> str:
+    """Of the validation's images, by the tuned detector that the options `detector` load; empty without one."""
+    if not detector or live is None:
+        return ""
+    data = [str(live.val_images or "IMAGES"), str(live.val_annotations or "ANNOTATIONS")]
+    paths = shlex.join(["--images", data[0], "--annotations", data[1], "--out", str(tuned_cache(out))])
+    return f"frozen-cache extract-features {detector} {paths}"
 
 
 def _configuration(there: RunRecord | None, *, preset: str | None, overrides: dict[str, Any] | None) -> TrainConfig:

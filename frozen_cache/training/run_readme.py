@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from frozen_cache.durable import write_durably
 from frozen_cache.training.config import TrainConfig, non_defaults
@@ -36,8 +37,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         "## What made it",
         "",
         f"- recipe: {record.preset or 'see run.json'}; different from the defaults: {_settings(record.config)}",
-        f"- {_origin(record)} (fingerprint {record.cache_fingerprint[:12]}); validation: "
-        f"{'none' if record.val_cache is None else f'`{record.val_cache}`'}",
+        f"- {_origin(record)} (fingerprint {record.cache_fingerprint[:12]}); validation: {_validation(record)}",
         *_masks(record),
         *([f"- first weights: `{record.init_from}` (sha256 {record.init[:12]})"] if record.init else []),
         f"- detector: {record.detector} (fingerprint {record.detector_fingerprint[:12]}), encoder layer "
@@ -46,6 +46,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         "",
         "## What next",
         "",
+        *(["On a cache made by the tuned detector, `detector` here:", ""] if record.config.live.unfreeze else []),
         "```sh",
         next_command(run, record),
         "```",
@@ -60,16 +61,29 @@ def _origin(record: RunRecord) -> str:
     return f"cache: `{record.cache}`"
 
 
+def _validation(record: RunRecord) -> str:
+    if record.val_cache is not None:
+        return f"`{record.val_cache}`"
+    return "none" if record.val_fingerprint is None else "the detector in the loop"
+
+
 def _masks(record: RunRecord) -> list[str]:
     models = () if record.source is None else record.source.masks_from
     return [f"- masks of objects that were annotated by boxes: made by {', '.join(map(str, models))}"] if models else []
 
 
 def next_command(run: RunDirectory, record: RunRecord) -> str:
-    """The command that measures the head."""
+    """The command that measures the head; of a detector that trained along, on the cache of `tuned_cache`."""
     cache = "val.zarr" if record.val_cache is None else str(record.val_cache)
+    if record.config.live.unfreeze:
+        cache = str(tuned_cache(run.path))
     head = str(run.path)
     return shlex.join(["frozen-cache", "evaluate", "--cache", cache, "--head", head, "--out", f"{head}-results"])
+
+
+def tuned_cache(run: Path) -> Path:
+    """What the cache that measures a tuned detector's head is called: none from before fits it."""
+    return run.parent / f"{run.name}-val.zarr"
 
 
 def _results(progress: Progress) -> list[str]:

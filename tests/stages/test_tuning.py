@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,12 @@ def test_the_tuned_detector_is_read_by_extraction_and_the_head_fits_its_cache(tr
     run, result = trained
     tuned, cache = load_run(run)[0].detector, tmp_path / "tuned.zarr"
     data: dict[str, Any] = {"images": scenes / "images", "annotations": scenes / "annotations.json", "device": "cpu"}
+    first, then = (shlex.split(line.removeprefix("next: "))[1:] for line in result.text().splitlines()[-2:])
+    assert first == ["extract-features", *shlex.split(result.detector), "--images", str(data["images"]),
+                     "--annotations", str(data["annotations"]), "--out", f"{run}-val.zarr"]  # fmt: skip
+    assert then[:3] == ["evaluate", "--cache", f"{run}-val.zarr"]
+    told = (run / "README.md").read_text()
+    assert "validation: the detector in the loop" in told and "a cache made by the tuned detector, `detector`" in told
     extract_features(detector=f"hf:{run / 'detector'}", out=cache, precision="float32", **data)
     attributes = CacheReader(cache).attributes
     assert attributes.detector.weights_sha256 == tuned.spec.weights_sha256
