@@ -186,7 +186,7 @@ TRIALS = {
         "deleted",
     ),
     "not kept: RoIs of 24, 32 and 48 cells in training": ("RoIs of 24, 32 and 48 cells in training", "deleted"),
-    "dice weighs twice as much": ("dice weighs twice as much as BCE (`loss.dice=10`)", ""),
+    "dice weighs twice as much": ("dice weighs twice as much as BCE (`loss.dice=10`)", "noise"),
     "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", ""),
     "256 points, 3 of 4 the most uncertain": (
         "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
