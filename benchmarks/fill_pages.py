@@ -186,11 +186,14 @@ TRIALS = {
         "deleted",
     ),
     "not kept: RoIs of 24, 32 and 48 cells in training": ("RoIs of 24, 32 and 48 cells in training", "deleted"),
-    "dice weighs twice as much": ("dice weighs twice as much as BCE (`loss.dice=10`)", "noise"),
+    "dice weighs twice as much": (
+        "dice weighs twice as much as BCE (`loss.dice=10`)",
+        "noise, near the edge little above it; the default stays",
+    ),
     "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", ""),
     "256 points, 3 of 4 the most uncertain": (
         "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
-        "noise",
+        "noise; the preset keeps all cells",
     ),
     "256 points, all at random": ("the same, all points at random (`loss.importance=0`)", ""),
 }
