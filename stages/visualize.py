@@ -18,9 +18,8 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.mistakes import THRESHOLD
 from frozen_cache.evaluation.segmenters import Segmenter, read_for
 from frozen_cache.evaluation.summary import summary
-from frozen_cache.export.place import remove_names
+from frozen_cache.export.place import ASIDE, hold_out, put_into_place
 from frozen_cache.masks.paste import paste_masks
-from frozen_cache.ownership import Ownership, content_names
 from frozen_cache.remote import CachePath
 from frozen_cache.report.chips import draw_chips
 from frozen_cache.report.colours import class_colours
@@ -83,14 +82,11 @@ def visualize(
         prompter=prompter,
         pictures=pictures,
     )
-    with Ownership(out):
-        if content_names(out):
-            raise UserError(f"--out {out} exists and is not an empty folder: choose another path")
-        try:
-            written = _write_pictures(out, reader, segmenter, of=of, pictures=pictures, limit=limit)
-        except BaseException:  # empty again, so that the same command can begin again
-            remove_names(out, (*FOLDERS, PAGE))
-            raise
+    names = (*FOLDERS, PAGE)
+    with hold_out(out, names, overwrite=None) as owner:
+        written = _write_pictures(out / ASIDE, reader, segmenter, of=of, pictures=pictures, limit=limit)
+        owner.check()
+        put_into_place(out, names)
     return VisualizeResult(out=out, pictures=written, note=pictures.note)
 
 
@@ -105,7 +101,7 @@ def _write_pictures(
 ) -> int:
     """Write the folders of pictures and the page; the number of pictures."""
     for name in FOLDERS:
-        (out / name).mkdir()
+        (out / name).mkdir(parents=True)
     evaluation = evaluate_cache(reader, segmenter, object_ious=True)
     gallery = Gallery(evaluation, pictures)
     written = 0

@@ -23,7 +23,7 @@ def test_pictures_of_every_sort_and_a_page(fake, folder, tmp_path, monkeypatch):
     assert "<h1>" in page
     maps = page[page.index('<section id="probabilities"') :].split("</section>")[0]
     assert maps.count('alt="picture in image') == 2 and 'alt="1: ' in maps
-    with pytest.raises(UserError, match="not an empty folder"):
+    with pytest.raises(UserError, match="it holds what this command writes: choose another path"):
         visualize(cache=cache, out=out, baseline="box")
     assert_stopped_and_begun_again(cache, tmp_path / "again", monkeypatch)
     folder[0].rename(tmp_path / "moved")
@@ -44,6 +44,24 @@ def assert_stopped_and_begun_again(cache, out, monkeypatch):
                 visualize(cache=cache, out=out, baseline="box", limit=1)
         assert out.exists() == made_before and not list(out.rglob("*"))
     visualize(cache=cache, out=out, baseline="box", limit=1)
+
+
+@pytest.mark.parametrize("left", [[".new/best"], [".new/worst", "best"]])
+def test_what_a_killed_process_left_is_no_hindrance_and_what_others_made_is(fake, folder, tmp_path, left):
+    cache, out = tmp_path / "val.zarr", tmp_path / "out"
+    extract_features(detector=f"{fake.__file__}:uneven", images=folder[0], annotations=folder[1], out=cache)
+    for name in left:
+        (out / name).mkdir(parents=True)
+        (out / name / "00-old.jpg").touch()
+    visualize(cache=cache, out=out, baseline="box", limit=1)
+    assert sorted(path.name for path in out.iterdir()) == ["best", "index.html", "mistakes", "probabilities", "worst"]
+    assert not list(out.rglob("00-old.jpg"))
+    own = tmp_path / "own" / "best" / "holiday.jpg"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    with pytest.raises(UserError, match="not empty"):
+        visualize(cache=cache, out=tmp_path / "own", baseline="box", limit=1)
+    assert own.is_file()
 
 
 def test_a_map_brightens_where_it_is_sure_and_leaves_the_picture_dim_elsewhere():
