@@ -193,11 +193,12 @@ def train_head(
             if begun:
                 say(begun)
             run.note(start)
-            write_run_readme(run, record, start, trainer.progress, total=trainer.total)
+            write_run_readme(run, record, start, trainer.progress, total=trainer.total, whole=False)
         progress = trainer.train()
         if owner is not None:
             plot_run(run)
-            if start.from_step < trainer.total or not (run.path / "report.html").is_file():
+            ends = run.lacks_end()
+            if ends or not (run.path / "report.html").is_file():
                 page = run_page(
                     run,
                     reader.attributes,
@@ -206,10 +207,10 @@ def train_head(
                     validated=[] if validation is None else validation.sections(),
                 )
                 write_page(run.path / "report.html", page)
-            if start.from_step < trainer.total:
-                write_run_readme(run, record, start, progress, total=trainer.total)
             if tuning is not None:
                 options = save_tuned(tuning.detector, out)
+            if ends:
+                write_run_readme(run, record, start, progress, total=trainer.total, whole=True)
     return TrainResult(
         out=out,
         steps=progress.step,

@@ -32,6 +32,8 @@ FINGERPRINTS = {
     "val_fingerprint": "the validation data",
 }
 """What the fields that hold a sha256 are of, in words."""
+NOT_FINISHED = "not finished; the same command goes on with it"
+"""What `README.md` says of a run from its start until all its files are written."""
 
 
 SavedPlace = Annotated[CachePath, PlainValidator(cache_path), PlainSerializer(str, return_type=str)]
@@ -112,6 +114,7 @@ class RunDirectory:
         self.record_file = path / RUN_FILE
         self.metrics_file = path / "metrics.jsonl"
         self.starts_file = path / "starts.jsonl"
+        self.readme = path / "README.md"
         self.last = path / "last.safetensors"
         self.best = path / "best.safetensors"
         self.events = path / "tensorboard"
@@ -128,7 +131,7 @@ class RunDirectory:
             raise UserError(f"--out {self.path} exists and is no run of train-head: choose another path")
 
     def open(self, record: RunRecord, *, total: int, resume: bool) -> list[str]:
-        """Make the run, or check that what lies there is this very run and has steps left.
+        """Make the run, or check that what lies there is this very run and is not finished.
 
         Only the length of a run may differ, and only where `resume` asks for it: it is prolonged then.
 
@@ -140,6 +143,7 @@ class RunDirectory:
 
         Raises:
             UserError: the folder holds something else, another run, or this one, finished, and it was not asked for.
+                A run that was stopped between its last step and its last file is not finished.
         """
         self.check_folder()
         if not self.record_file.is_file():
@@ -163,7 +167,7 @@ class RunDirectory:
             )
         if length and done > total:
             raise UserError(f"the run in {self.path} has done {done:,} steps, more than the {total:,} asked for")
-        if done >= total and not resume:
+        if done >= total and not resume and not self.lacks_end():
             raise UserError(
                 f"--out {self.path} holds this run, finished: `frozen-cache evaluate --head {self.path}` measures it, "
                 "--resume with more --epochs prolongs it; else choose another path"
@@ -184,6 +188,10 @@ class RunDirectory:
             return read_progress(load_metadata(self.last))
         except ValueError as error:
             raise UserError(f"{self.last} is no checkpoint to go on from: {error}") from error
+
+    def lacks_end(self) -> bool:
+        """Whether its README still says that the run is not finished; not so where earlier versions wrote none."""
+        return self.readme.is_file() and NOT_FINISHED.encode() in self.readme.read_bytes()
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps behind a checkpoint: they will be made again."""

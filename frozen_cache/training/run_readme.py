@@ -8,7 +8,7 @@ from pathlib import Path
 from frozen_cache.durable import write_durably
 from frozen_cache.training.config import TrainConfig, non_defaults
 from frozen_cache.training.progress import Progress
-from frozen_cache.training.run_directory import RunDirectory, RunRecord, Start
+from frozen_cache.training.run_directory import NOT_FINISHED, RunDirectory, RunRecord, Start
 
 TO_HAND_ON = "with `run.json` the head to hand on"
 BEST = f"| `best.safetensors` | the weights with the best mask AP on the validation cache; {TO_HAND_ON} |"
@@ -20,9 +20,16 @@ FILES = """\
 | `starts.jsonl` | each start of the run: when, where, with which code, from which step |"""
 
 
-def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progress: Progress, *, total: int) -> None:
-    """Write `README.md`, at the start of a run and at its end."""
-    ending = "finished" if progress.step >= total else "not finished; the same command goes on with it"
+def write_run_readme(
+    run: RunDirectory, record: RunRecord, start: Start, progress: Progress, *, total: int, whole: bool
+) -> None:
+    """Write `README.md`, at the start of a run and, the last of its files, at its end.
+
+    Args:
+        total: steps of the whole run.
+        whole: all its files are written.
+    """
+    ending = "finished" if whole else NOT_FINISHED
     lines = [
         f"# Mask head for {record.detector}",
         "",
@@ -52,7 +59,7 @@ def write_run_readme(run: RunDirectory, record: RunRecord, start: Start, progres
         "```",
         "",
     ]
-    write_durably(run.path / "README.md", "\n".join(lines).encode())
+    write_durably(run.readme, "\n".join(lines).encode())
 
 
 def _origin(record: RunRecord) -> str:

@@ -21,6 +21,7 @@ from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.run_directory import load_record
+from frozen_cache.training.run_readme import write_run_readme
 
 SMALL = {
     "head.width": 16,
@@ -124,6 +125,33 @@ def test_a_finished_run_resumed_changes_nothing(cache, whole):
     before = (whole / "last.safetensors").read_bytes()
     assert train_head(cache=cache, val_cache=cache, out=whole, resume=True).steps == 21
     assert (whole / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("died_in", ["plot_run", "run_page", "write_page", "write_run_readme"])
+def test_a_run_that_died_after_its_last_step_is_ended_by_the_same_command(cache, tmp_path, monkeypatch, died_in):
+    options = {"cache": cache, "val_cache": cache, "out": tmp_path / "run"}
+
+    def train(epochs: float, **more: bool) -> None:
+        train_head(**options, overrides=SMALL | {"optim.epochs": epochs}, **more)
+
+    def die(*arguments, **named):
+        if named.get("whole", True):
+            raise SystemExit
+        write_run_readme(*arguments, **named)
+
+    for epochs, resume in ((1, False), (2, True)):  # begun, then prolonged: an earlier report lies there
+        with monkeypatch.context() as patch:
+            patch.setattr(f"frozen_cache.stages.train.{died_in}", die)
+            with pytest.raises(SystemExit):
+                train(epochs, resume=resume)
+        assert "not finished" in (tmp_path / "run" / "README.md").read_text()
+        weights = (tmp_path / "run" / "last.safetensors").read_bytes()
+        train(epochs)
+        assert (tmp_path / "run" / "last.safetensors").read_bytes() == weights
+        assert f"{7 * epochs} of {7 * epochs} steps: finished" in (tmp_path / "run" / "README.md").read_text()
+        named_in_readme(tmp_path / "run")
+        with pytest.raises(UserError, match="finished"):
+            train(epochs)
 
 
 @pytest.mark.parametrize(
