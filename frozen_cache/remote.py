@@ -250,7 +250,11 @@ def listed(path: CachePath, *, keep: str | None = None) -> CachePath:
 
 @contextmanager
 def store_errors(place: str) -> Iterator[None]:
-    """obstore's errors of the block as OSErrors that name `place`: they tell nothing about what is stored there."""
+    """obstore's errors of the block as OSErrors that name `place`: they tell nothing about what is stored there.
+
+    Raises:
+        UserError: there is no such bucket.
+    """
     obs = _obstore()
     denied = (obs.exceptions.PermissionDeniedError, obs.exceptions.UnauthenticatedError)
     try:
@@ -258,6 +262,8 @@ def store_errors(place: str) -> Iterator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place) from None
     except obs.exceptions.BaseError as error:
+        if "<Code>NoSuchBucket</Code>" in str(error):
+            raise UserError(f"{place}: there is no such bucket: make it, or correct the name or the endpoint") from None
         code = errno.EACCES if isinstance(error, denied) else errno.EIO
         raise OSError(code, " ".join(str(error).split())[:300], place) from error
 

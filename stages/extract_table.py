@@ -36,7 +36,7 @@ def plan_table(plan: ExtractPlan) -> str:
         f"detector  {spec.name} ({spec.family}), on {plan.device}",
         f"maps      C1: {c1_text(attributes)}",
         f"          encoder layers {', '.join(map(str, spec.encoder_layers)) or 'none'}: {levels_text(attributes)}",
-        f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, {byte_text(size)} at most "
+        f"space     {byte_text(per_view)} a view, {len(plan.planned):,} views, about {byte_text(size)} "
         f"({attributes.precision})" + ("" if free is None else f"; {byte_text(free)} free"),
         *_c1_advice(plan, size),
         "labels    detector's label -> category (objects)",
@@ -61,8 +61,8 @@ def _c1_advice(plan: ExtractPlan, size: int) -> list[str]:
 
 
 def planned_bytes(plan: ExtractPlan, views: Iterable[PlannedView]) -> int:
-    """Bytes of some of the plan's views, by arithmetic from the shapes of their maps: an upper bound, of coded maps as
-    a rule (`coded_bits`)."""
+    """Bytes of some of the plan's views, by arithmetic from the shapes of their maps; of coded ones an upper bound as a
+    rule (`coded_bits`). Ground truth, checksums and indexes are left out: a percent or so."""
     attributes = plan.attributes
     spec = attributes.detector
     step, packed = attributes.step, attributes.packing == "nibbles"

@@ -272,7 +272,8 @@ def test_what_cannot_be_is_one_line(
         ("cache", "info", str(bucket / "nowhere.zarr")): "there is no cache s3://",
         ("cache", "info", str(bucket / "other")): "is not a cache: it holds no zarr.json",
         ("cache", "copy", str(made), str(bucket / "other")): "exists and is not a cache",
-        ("cache", "info", "s3://no-such-bucket-here/x.zarr"): "NoSuchBucket",
+        ("cache", "info", "s3://no-such-bucket-here/x.zarr"): "x.zarr: there is no such bucket: make it",
+        ("cache", "copy", str(made), "s3://no-such-bucket-here/x.zarr"): ": there is no such bucket: make it",
         ("cache", "info", "ftp://host/x.zarr"): "is no place in an object store",
     }
     for arguments, said in cases.items():
