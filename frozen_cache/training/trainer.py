@@ -144,8 +144,8 @@ class Trainer:
         main = self.accelerator.is_main_process
         writer = SummaryWriter(str(self.run.events), purge_step=self.progress.step) if main else None
         bar = progress_bar(
-            total=self.total * self.config.optim.batch_size,
-            initial=self.progress.step * self.config.optim.batch_size,
+            total=self._views_until(self.total),
+            initial=self._views_until(self.progress.step),
             unit="img",
             desc="train",
             shown=main,
@@ -189,6 +189,10 @@ class Trainer:
                 if writer is not None:
                     writer.close()
         return self.progress
+
+    def _views_until(self, step: int) -> int:
+        """Views of so many steps, for the bar: exact for whole epochs, as one batch in each may be smaller."""
+        return round(step * len(self.indices) / self.steps_per_epoch)
 
     def _steps(self) -> Iterator[tuple[int, list[int]]]:
         """(step, the views of all processes) from where the run stands to its end."""

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from frozen_cache.cache.hints import HINTS_FILE
 from frozen_cache.errors import NotFiniteError, UserError
+from frozen_cache.progress import progress_bar
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.extract import extract_features
 from frozen_cache.stages.train import train_head
@@ -92,6 +93,23 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(cache, who
     )
     assert all(torch.equal(expected[name], same[name]) for name in expected)
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
+
+
+def test_the_bar_ends_full_where_the_last_batch_of_an_epoch_is_smaller(cache, tmp_path, monkeypatch):
+    bars = []
+
+    def bar(**options):
+        bars.append(progress_bar(**options | {"shown": False}))
+        updates = bars[-1].update
+        bars[-1].seen = options["initial"]
+        bars[-1].update = lambda count: (setattr(bars[-1], "seen", bars[-1].seen + count), updates(count))
+        return bars[-1]
+
+    monkeypatch.setattr("frozen_cache.training.trainer.progress_bar", bar)
+    for epochs, resume in ((2, False), (3, True)):  # 14 views an epoch: 8 and 6
+        overrides = SMALL | {"optim.epochs": epochs, "optim.batch_size": 8}
+        train_head(cache=cache, out=tmp_path / "run", overrides=overrides, resume=resume)
+    assert [(bar.seen, bar.total) for bar in bars] == [(28, 28), (42, 42)]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
