@@ -116,7 +116,7 @@ def mean_iou(run: Path, val: Path) -> float:
     """Mean IoU of a head's masks in the matched boxes."""
     head, record, _ = load_head(run)
     segmenter = FeatureSegmenter(head, encoder_layer=record.encoder_layer, device=torch.device("cpu"))
-    return matched_iou(CacheReader(val), segmenter)
+    return matched_iou(CacheReader(val, c1_scale=record.backbone_scale), segmenter)
 
 
 def trained(work: Path, train: Path, val: Path, name: str, overrides: dict[str, Any], seed: int) -> dict[str, Any]:
