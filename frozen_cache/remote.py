@@ -243,6 +243,11 @@ def cache_path(text: str | os.PathLike[str] | RemotePath) -> CachePath:
     return RemotePath(name) if "://" in name else Path(name)
 
 
+def lies_in(path: CachePath, folder: CachePath) -> bool:
+    """Whether `path` is `folder` itself, or lies below it."""
+    return f"{path.resolve()}/".startswith(f"{folder.resolve()}/")
+
+
 def listed(path: CachePath, *, keep: str | None = None) -> CachePath:
     """`RemotePath.listed` of a place in an object store; others as they are."""
     return path.listed(keep=keep) if isinstance(path, RemotePath) else path

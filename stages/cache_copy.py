@@ -14,7 +14,7 @@ from frozen_cache.cache.stem_files import copy_stem
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.errors import UserError
 from frozen_cache.progress import progress_bar
-from frozen_cache.remote import CachePath
+from frozen_cache.remote import CachePath, lies_in
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def cache_copy(source: CachePath, target: CachePath) -> Copied:
         UserError: another cache, or something else, is at `target`.
         DamagedCacheError: segments of the source are not what was written; all others have been copied.
     """
-    if source.resolve() == target.resolve():
-        raise UserError(f"{target} is the cache that is read: give the name of the new one")
+    if lies_in(target, source):
+        raise UserError(f"{target} is the cache that is read, or lies in it: give the name of the new one")
     attributes = read_attributes(source)
     if (target / "zarr.json").is_file() and (found := differences(read_attributes(target), attributes)):
         raise UserError(f"{target} is another cache, of other {'; '.join(found)}: give the copy a name of its own")

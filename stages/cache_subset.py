@@ -13,7 +13,7 @@ from frozen_cache.cache.chosen import ChosenView, Source, counted, write_chosen
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.data.choose import category_id
 from frozen_cache.errors import UserError
-from frozen_cache.remote import CachePath
+from frozen_cache.remote import CachePath, lies_in
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def derived_attributes(
 
 
 def refuse_own_source(out: CachePath, *sources: CachePath) -> None:
-    """UserError where a cache would be written to the place of one that it is made of."""
-    if any(out.resolve() == source.resolve() for source in sources):
-        raise UserError(f"--out {out} is a cache that is read: give the name of the new one")
+    """UserError where a cache would be written to the place of one that it is made of, or below."""
+    if any(lies_in(out, source) for source in sources):
+        raise UserError(f"--out {out} is a cache that is read, or lies in one: give the name of the new one")
 
 
 def _listed(file: Path, known: set[int], cache: CachePath) -> set[int]:
@@ -114,6 +114,8 @@ def _listed(file: Path, known: set[int], cache: CachePath) -> set[int]:
         raise UserError(f"--image-ids {file} is no text file: give an image id a line") from None
     except FileNotFoundError:
         raise UserError(f"--image-ids {file}: there is no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"--image-ids {file} is a folder: give a text file with an image id a line") from None
     ids = set()
     for number, line in enumerate(lines, start=1):
         try:

@@ -125,8 +125,9 @@ def test_a_cache_of_format_1_stays_one(old: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_named(made: Path, cache: Path, old: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is the cache that is read"):
-        cache_copy(made, made)
+    for target in (made, made / "segments" / "copy.zarr"):
+        with pytest.raises(UserError, match="is the cache that is read, or lies in it"):
+            cache_copy(made, target)
     with pytest.raises(UserError, match=r"x\.zarr is another cache, of other .*: give the copy a name of its own$"):
         cache_copy(old, cache)
     assert tree(cache) == tree(made)

@@ -140,10 +140,15 @@ def test_what_cannot_be_is_named(folder: Folder, fake: ModuleType, tmp_path: Pat
     (tmp_path / "ids.txt").write_text("0\nseven\n")
     with pytest.raises(UserError, match="line 2: `seven` is no image id"):
         cache_subset(everything, out=out, image_ids=tmp_path / "ids.txt")
+    with pytest.raises(UserError, match="--image-ids .* is a folder"):
+        cache_subset(everything, out=out, image_ids=tmp_path)
     with pytest.raises(UserError, match="there is no category cat; the data set has apple, pear, plum"):
         cache_subset(everything, out=out, categories=("cat",))
-    with pytest.raises(UserError, match="is a cache that is read"):
-        cache_merge([everything, out], out=everything)
+    for below in (everything, everything / "new.zarr"):
+        with pytest.raises(UserError, match="is a cache that is read, or lies in one"):
+            cache_merge([everything, out], out=below)
+        with pytest.raises(UserError, match="is a cache that is read, or lies in one"):
+            cache_subset(everything, out=below, limit=1)
     other = extract_features(
         detector=fake.retrained(), images=folder[0], annotations=folder[1], out=tmp_path / "other.zarr", workers=1
     )
