@@ -140,7 +140,7 @@ def test_what_cannot_be_is_named(folder: Folder, fake: ModuleType, tmp_path: Pat
     (tmp_path / "ids.txt").write_text("0\nseven\n")
     with pytest.raises(UserError, match="line 2: `seven` is no image id"):
         cache_subset(everything, out=out, image_ids=tmp_path / "ids.txt")
-    with pytest.raises(UserError, match="--image-ids .* is a folder"):
+    with pytest.raises(UserError, match=r"--image-ids .* is a folder"):
         cache_subset(everything, out=out, image_ids=tmp_path)
     with pytest.raises(UserError, match="there is no category cat; the data set has apple, pear, plum"):
         cache_subset(everything, out=out, categories=("cat",))
