@@ -65,26 +65,25 @@ def gauge_cache(path: CachePath) -> CacheGauge:
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     objects = covered = 0
-    bar = progress_bar(total=len(plain), desc="box AP", unit="img", leave=False)
-    for at in plain:
-        view = reader.read(at, encoder_layers=(), c1=False)
-        height, width = view.transform.original_size
-        images.append({"id": view.image_id, "height": height, "width": width})
-        annotations += truth_annotations(view, categories)
-        boxes = to_pixels(view.boxes[: view.selected], view.transform.crop_size)
-        results += [
-            {"image_id": view.image_id, "category_id": categories[label], "bbox": box, "score": score}
-            for label, box, score in zip(
-                view.labels[: view.selected].tolist(),
-                box_convert(boxes, "xyxy", "xywh").tolist(),
-                view.scores[: view.selected].tolist(),
-                strict=True,
-            )
-        ]
-        found = _covered(view, boxes)
-        objects, covered = objects + len(found), covered + int(found.sum())
-        bar.update()
-    bar.close()
+    with progress_bar(total=len(plain), desc="box AP", unit="img", leave=False) as bar:
+        for at in plain:
+            view = reader.read(at, encoder_layers=(), c1=False)
+            height, width = view.transform.original_size
+            images.append({"id": view.image_id, "height": height, "width": width})
+            annotations += truth_annotations(view, categories)
+            boxes = to_pixels(view.boxes[: view.selected], view.transform.crop_size)
+            results += [
+                {"image_id": view.image_id, "category_id": categories[label], "bbox": box, "score": score}
+                for label, box, score in zip(
+                    view.labels[: view.selected].tolist(),
+                    box_convert(boxes, "xyxy", "xywh").tolist(),
+                    view.scores[: view.selected].tolist(),
+                    strict=True,
+                )
+            ]
+            found = _covered(view, boxes)
+            objects, covered = objects + len(found), covered + int(found.sum())
+            bar.update()
     truth = coco_in_memory({"images": images, "annotations": annotations, "categories": reader.attributes.categories})
     box_ap = coco_metrics(truth, results, "bbox")["AP"]
     return CacheGauge(images=len(plain), objects=objects, covered=covered, box_ap=max(0.0, box_ap))

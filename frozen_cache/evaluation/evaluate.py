@@ -126,18 +126,17 @@ def evaluate_cache(
     def outcomes(places: list[int]) -> Iterator[ImageOutcome]:
         return spread(image_outcome, ahead(task, places, threads=threads), workers=workers)
 
-    bar = progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False, shown=share[0] == 0)
-    for outcome in dealt(outcomes, plain, share=share):
-        images.append(outcome.image)
-        annotations += outcome.truth
-        results.add(outcome.image["id"], outcome.texts)
-        scorer.add(outcome)
-        objects += outcome.objects
-        verdicts.append(outcome.verdict)
-        for rung, matches in outcome.rungs.items():
-            rungs.setdefault(rung, {})[outcome.image["id"]] = matches
-        bar.update()
-    bar.close()
+    with progress_bar(total=len(plain), desc="evaluate", unit="img", leave=False, shown=share[0] == 0) as bar:
+        for outcome in dealt(outcomes, plain, share=share):
+            images.append(outcome.image)
+            annotations += outcome.truth
+            results.add(outcome.image["id"], outcome.texts)
+            scorer.add(outcome)
+            objects += outcome.objects
+            verdicts.append(outcome.verdict)
+            for rung, matches in outcome.rungs.items():
+                rungs.setdefault(rung, {})[outcome.image["id"]] = matches
+            bar.update()
     scores = scorer.scores()
     counts = {entry.id: entry.objects for entry in scores["segm"].classes}
     return Evaluation(

@@ -16,6 +16,7 @@ from frozen_cache.evaluation.evaluate import evaluate_cache
 from frozen_cache.evaluation.nameless import view_instances
 from frozen_cache.evaluation.segmenters import BoxSegmenter, Segmentation
 from frozen_cache.evaluation.truth import truth_annotations
+from frozen_cache.progress import showing
 
 CATEGORIES = [7, 9, 30]
 """Category ids; labels are places in this list."""
@@ -120,6 +121,18 @@ def test_plain_views_alone_are_evaluated(scene: CachedView) -> None:
     # Both detections of an image: the object itself, and one of the crowd's category beside the crowd.
     assert evaluation.metrics["bbox"]["AP"] == pytest.approx(1.0)
     assert evaluation.metrics["segm"]["AP"] == pytest.approx(1.0)
+
+
+def test_a_bar_is_taken_back_where_ctrl_c_ends_the_work(scene: CachedView, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stopped(BoxSegmenter):
+        def __call__(self, view: CachedView) -> Segmentation:
+            raise KeyboardInterrupt
+
+    with showing("bar"), pytest.raises(KeyboardInterrupt) as caught:
+        evaluate_cache(Cache(scene), Stopped())  # type: ignore[arg-type]
+    shown = capsys.readouterr().err
+    assert caught.tb is not None  # and holds the bar, as where the command says how it ended
+    assert "evaluate" in shown and not shown.rpartition("\r")[2].strip()
 
 
 def test_a_segmenter_s_own_encoder_layer_is_read_and_no_maps_for_one_without(scene: CachedView) -> None:
