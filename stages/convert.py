@@ -70,7 +70,10 @@ def find_format(source: Path) -> str:
     for inner in sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else ():
         if (found := _format_of(inner)) is not None:
             raise UserError(f"{source}: no known format is found in it, but {inner} looks like {found}: give that")
-    raise UserError(f"{source}: no known format is found in it; name it with --format ({', '.join(FORMATS)})")
+    raise UserError(
+        f"{source}: no known format is found in it; where it holds one of {', '.join(FORMATS)}, name that to "
+        "`frozen-cache convert --format`"
+    )
 
 
 def _format_of(source: Path) -> str | None:
