@@ -174,7 +174,7 @@ TRIALS = {
     ),
     "zoom of colours: three learned convolutions in place of the stem": (
         "such a crop's colours, three learned convolutions in place of the stem",
-        "not built",
+        "noise; not built",
     ),
     "not kept: zoom of C1 alone": ("C1 alone of such crops", "gave way to that with the added maps"),
     "not kept: cells at edges weigh three times as much in the loss": (
