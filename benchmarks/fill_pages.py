@@ -127,6 +127,7 @@ def masks_table() -> str:
     )
 
 
+IN_SIZES = "`--views 3 --roi-sizes 24,32,48 --guided`"
 BEST_ROWS = {
     "copy-paste views, coded maps": ("`small-data`, 10 copy-paste views", 1, ""),
     "copy-paste views, coded maps, mean of three views and guided filter": (
@@ -144,6 +145,12 @@ BEST_ROWS = {
     "and guided filter": ("`best`, 30 copy-paste views", 2, "`--views 3 --guided`"),
     "30 copy-paste views, coded maps, three times the steps, mean of the heads of three seeds and of three views, "
     "and guided filter": ("`best`, 30 copy-paste views", 3, "`--views 3 --guided`"),
+    "30 copy-paste views, coded maps, three times the steps, mean of three RoI sizes and three views, and guided "
+    "filter": ("`best`, 30 copy-paste views", 1, IN_SIZES),
+    "30 copy-paste views, coded maps, three times the steps, mean of the heads of two seeds, of three RoI sizes and "
+    "three views, and guided filter": ("`best`, 30 copy-paste views", 2, IN_SIZES),
+    "30 copy-paste views, coded maps, three times the steps, mean of the heads of three seeds, of three RoI sizes and "
+    "three views, and guided filter": ("`best`, 30 copy-paste views", 3, IN_SIZES),
 }
 """Row of masks.json -> how it was trained, the heads whose masks are averaged, how it was measured."""
 
@@ -194,6 +201,10 @@ TRIALS = {
     "256 points, 3 of 4 the most uncertain": (
         "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
         "noise; the preset keeps all cells",
+    ),
+    "colours of four of five training views drawn anew": (
+        "colours of four of five training views drawn anew before the detector runs (times 0.6 to 1.4; hue 18 degrees)",
+        "noise; not built",
     ),
     "256 points, all at random": ("the same, all points at random (`loss.importance=0`)", ""),
 }

@@ -64,8 +64,13 @@ LONGER_HEADS = {
     heads: f"{LONGER}, mean of the heads of {number} seeds and of three views, and guided filter"
     for heads, number in ((2, "two"), (3, "three"))
 }
+LONGER_SIZES = {
+    1: f"{LONGER}, mean of three RoI sizes and three views, and guided filter",
+    2: f"{LONGER}, mean of the heads of two seeds, of three RoI sizes and three views, and guided filter",
+    3: f"{LONGER}, mean of the heads of three seeds, of three RoI sizes and three views, and guided filter",
+}
 COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_VIEWS, PASTED_HEADS, PASTED_ALL)
-ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL, LONGER_VIEWS, *LONGER_HEADS.values())
+ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL, LONGER_VIEWS, *LONGER_HEADS.values(), *LONGER_SIZES.values())
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
 NAMES = (
     AS_IT_IS,
@@ -82,6 +87,7 @@ NAMES = (
     LONGER,
     LONGER_VIEWS,
     *LONGER_HEADS.values(),
+    *LONGER_SIZES.values(),
     NO_STAGE,
     STAGE,
 )
@@ -90,6 +96,7 @@ OBJECTS_ONLY = (RAW, NO_STAGE, STAGE)
 BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, ALL, WIDER, *COPY_PASTE), AS_IT_IS)
 BASE |= {STAGE: NO_STAGE, LONGER: PASTED, LONGER_VIEWS: PASTED_VIEWS}
 BASE |= dict.fromkeys(LONGER_HEADS.values(), LONGER_VIEWS)
+BASE |= {LONGER_SIZES[1]: LONGER_VIEWS} | {LONGER_SIZES[heads]: name for heads, name in LONGER_HEADS.items()}
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "mask_ap": lambda run: run["segm"]["AP"],
@@ -228,6 +235,10 @@ def main() -> None:
     def together(heads: list[Run]) -> Segmenter:
         return MeanSegmenter([run.own for run in heads])
 
+    def in_sizes(heads: list[Run]) -> Callable[[Run], Segmenter]:
+        sized = [segmenter for run in heads for segmenter in run.sized.values()]
+        return lambda _: guided(over_views(MeanSegmenter(sized)))
+
     def of_all(heads: list[Run]) -> Callable[[Run], Segmenter]:
         return lambda _: guided(over_views(together(heads)))
 
@@ -238,6 +249,8 @@ def main() -> None:
         for heads, name in LONGER_HEADS.items():
             if len(longer) >= heads:
                 segmenters[name] = (longer[:1], of_all(longer[:heads]))
+                segmenters[LONGER_SIZES[heads]] = (longer[:1], in_sizes(longer[:heads]))
+        segmenters[LONGER_SIZES[1]] = (longer, lambda run: in_sizes([run])(run))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))

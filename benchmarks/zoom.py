@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import runpy
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +26,7 @@ import torch
 from conditions import conditions
 from real_coco import BACKBONE_STRIDES, REAL, VIEWS
 from torch import Tensor, nn
+from torchvision.transforms import functional as colours
 
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.detectors.stem import Stem
@@ -40,6 +44,7 @@ from frozen_cache.training.trained_head import load_head
 RESULT = Path(__file__).with_suffix(".json")
 AS_IT_IS = "maps of the input's own scale"
 LEARNED = "zoom of colours: three learned convolutions in place of the stem"
+RECOLOURED = "colours of four of five training views drawn anew"
 CHANGES: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
     "another seed": {"seed": 1},
@@ -50,6 +55,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dice weighs half as much": {"loss.dice": 2.5},
     "256 points, 3 of 4 the most uncertain": {"loss.supervision": "points"},
     "256 points, all at random": {"loss.supervision": "points", "loss.importance": 0.0},
+    RECOLOURED: {},
 }
 HELD_OUT = ("dev", "val")
 
@@ -84,6 +90,28 @@ def no_stem(name: str) -> Iterator[None]:
         yield
 
 
+def recolouring() -> tuple[nn.Module, Any]:
+    """The detector, that sees four of five images in other colours: brightness, contrast and saturation times 0.6 to
+    1.4, the hue turned by up to 18 degrees; drawn by the image itself. A factory for `--detector`."""
+    model, processor = runpy.run_path(str(REAL / "deimv2_atto" / "load.py"))["detector"]()
+
+    def before(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, given | {"pixel_values": torch.stack([in_other_colours(image) for image in given["pixel_values"]])}
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+    return model, processor
+
+
+def in_other_colours(image: Tensor) -> Tensor:
+    """(3, H, W) in 0..1."""
+    draw = random.Random(zlib.crc32(image.cpu().contiguous().numpy().data)).random
+    if draw() >= 0.8:
+        return image
+    for change in (colours.adjust_brightness, colours.adjust_contrast, colours.adjust_saturation):
+        image = change(image, 0.6 + 0.8 * draw())
+    return colours.adjust_hue(image, 0.1 * draw() - 0.05)
+
+
 def split(work: Path, name: str) -> Path:
     """The annotations of `fit` or `dev`: three of four training images, and each fourth."""
     out = work / f"{name}.json"
@@ -96,11 +124,12 @@ def split(work: Path, name: str) -> Path:
     return out
 
 
-def cache(work: Path, name: str) -> Path:
-    """The cache of `fit`, `dev`, `train` (both) or `val`, with images and stem."""
-    out, coco = work / f"{name}-r.zarr", REAL / "coco_mini"
+def cache(work: Path, name: str, *, recoloured: bool = False) -> Path:
+    """The cache of `fit`, `dev`, `train` (both) or `val`, with images and stem; with maps where the detector saw other
+    colours than the images have."""
+    out, coco = work / f"{name}-{'recoloured' if recoloured else 'r'}.zarr", REAL / "coco_mini"
     extract_features(
-        detector=f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
+        detector=f"{__file__}:recolouring" if recoloured else f"{REAL / 'deimv2_atto' / 'load.py'}:detector",
         images=coco / ("val2017" if name == "val" else "train2017"),
         annotations=split(work, name)
         if name in ("fit", "dev")
@@ -109,7 +138,7 @@ def cache(work: Path, name: str) -> Path:
         views=VIEWS if name in ("fit", "train") else 1,
         backbone_strides=BACKBONE_STRIDES,
         precision="float16",
-        c1="recomputed",
+        c1="stored" if recoloured else "recomputed",
     )
     return out
 
@@ -128,7 +157,7 @@ def measured(run: Path, held_out: Path) -> dict[str, Any]:
 def row(work: Path, name: str, steps: int) -> dict[str, Any]:
     """One training and its figures."""
     run = work / f"{steps}-{list(CHANGES).index(name)}"
-    fit = cache(work, "fit")
+    fit = cache(work, "fit", recoloured=name == RECOLOURED)
     held_out = {part: cache(work, part) for part in HELD_OUT}
     length = {"optim.min_steps": steps, "optim.epochs": 0.01}
     overrides = {"seed": 0} | length | CHANGES[name]
@@ -149,7 +178,7 @@ def row(work: Path, name: str, steps: int) -> dict[str, Any]:
 def full_row(work: Path, name: str) -> dict[str, Any]:
     """One training of the preset's own length on all the training images, and its evaluation."""
     run = work / f"full-{list(CHANGES).index(name)}"
-    train, val = cache(work, "train"), cache(work, "val")
+    train, val = cache(work, "train", recoloured=name == RECOLOURED), cache(work, "val")
     with no_stem(name):
         result = train_head(cache=train, out=run, preset="small-data", overrides=CHANGES[name], resume=True)
         found = evaluate(cache=val, head=run, out=work / f"{run.name}-results")
