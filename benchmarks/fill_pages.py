@@ -67,6 +67,11 @@ def real_table() -> str:
             "best: 30 copy-paste views, three times the steps; mean of three views, guided filter",
             "30 copy-paste views, coded maps, three times the steps, mean of three views and guided filter",
         ),
+        (
+            "best: 30 copy-paste views, three times the steps; mean of three RoI sizes and three views, guided filter",
+            "30 copy-paste views, coded maps, three times the steps, mean of three RoI sizes and three views, and "
+            "guided filter",
+        ),
     ):
         row = masks[what]
         aps = [run["segm"]["AP"] for run in row["runs"]]
@@ -197,7 +202,7 @@ TRIALS = {
         "dice weighs twice as much as BCE (`loss.dice=10`)",
         "noise, near the edge little above it; the default stays",
     ),
-    "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", ""),
+    "dice weighs half as much": ("dice weighs half as much as BCE (`loss.dice=2.5`)", "noise"),
     "256 points, 3 of 4 the most uncertain": (
         "the loss at 256 points, three of four the least certain (`loss.supervision=points`)",
         "noise; the preset keeps all cells",
