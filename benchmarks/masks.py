@@ -235,12 +235,11 @@ def main() -> None:
     def together(heads: list[Run]) -> Segmenter:
         return MeanSegmenter([run.own for run in heads])
 
-    def in_sizes(heads: list[Run]) -> Callable[[Run], Segmenter]:
-        sized = [segmenter for run in heads for segmenter in run.sized.values()]
-        return lambda _: guided(over_views(MeanSegmenter(sized)))
+    def in_sizes(heads: list[Run]) -> Segmenter:
+        return MeanSegmenter([sized for run in heads for sized in run.sized.values()])
 
-    def of_all(heads: list[Run]) -> Callable[[Run], Segmenter]:
-        return lambda _: guided(over_views(together(heads)))
+    def of_all(mean: Segmenter) -> Callable[[Run], Segmenter]:
+        return lambda _: guided(over_views(mean))
 
     if views is not None:
         segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
@@ -248,18 +247,18 @@ def main() -> None:
         segmenters[LONGER_VIEWS] = (longer, lambda run: guided(over_views(run.own)))
         for heads, name in LONGER_HEADS.items():
             if len(longer) >= heads:
-                segmenters[name] = (longer[:1], of_all(longer[:heads]))
-                segmenters[LONGER_SIZES[heads]] = (longer[:1], in_sizes(longer[:heads]))
-        segmenters[LONGER_SIZES[1]] = (longer, lambda run: in_sizes([run])(run))
+                segmenters[name] = (longer[:1], of_all(together(longer[:heads])))
+                segmenters[LONGER_SIZES[heads]] = (longer[:1], of_all(in_sizes(longer[:heads])))
+        segmenters[LONGER_SIZES[1]] = (longer, lambda run: guided(over_views(in_sizes([run]))))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))
         if views is not None:
-            segmenters[ALL] = (runs[:1], of_all(runs))
+            segmenters[ALL] = (runs[:1], of_all(together(runs)))
     if len(pasted) == HEADS_EACH:
         segmenters[PASTED_HEADS] = (pasted[:1], lambda _: guided(together(pasted)))
         if views is not None:
-            segmenters[PASTED_ALL] = (pasted[:1], of_all(pasted))
+            segmenters[PASTED_ALL] = (pasted[:1], of_all(together(pasted)))
     report: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": []}
     report["conditions"] = {"recipe": "small-data", "train_images": 209, "val_images": 206} | conditions()
     rows = {line["what"]: line for line in report["rows"]}

@@ -98,7 +98,8 @@ class DirectArray:
             if part.max(initial=0):
                 found = _new_bytes(stop - start)
                 found[: at - start] = 0
-                self._read_into(at, stop, found[at - start :])
+                found[at - start : end - start] = part
+                self._read_into(end, stop, found[end - start :])
                 return found
             at = end
         return None
