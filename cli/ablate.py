@@ -84,6 +84,7 @@ def ablate(
     if process_share()[0] == 0:
         check_out(out, asked.grid)
     from frozen_cache.stages.ablate import ablate as stage
+    from frozen_cache.terminal import terminal_width
 
     result = stage(
         cache=cache,
@@ -97,5 +98,5 @@ def ablate(
     )
     if not result.rows:  # the first process of several has them
         return
-    tell(f"{result.title}\n\n{result.markdown()}\n")
+    tell(f"{result.title}\n\n{result.text(width=terminal_width())}\n")
     tell(f"table.csv, table.md and plot.png in {out}, the report in {out / 'report.html'}")

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from frozen_cache.cli.output import tell
+from frozen_cache.terminal import folded
 
 FAMILY_NOTES = {  # model type: strides of its encoder's levels in most published models, one of these models
     "detr": ("32", "facebook/detr-resnet-50"),
@@ -20,20 +21,29 @@ FAMILY_NOTES = {  # model type: strides of its encoder's levels in most publishe
     "rf_detr": ("16", "Roboflow/rf-detr-base"),
 }
 
+NAME = 16
+"""Columns of a name."""
+INDENT = NAME + 4
+"""Where a line goes on that a terminal has no room for."""
+
 
 def detectors() -> None:
     """List the detectors that --detector takes: strides, channels, defaults, and where their weights are."""
-    tell("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
+    _tell("By name, with --weights FILE (the official checkpoint; nothing is downloaded):\n")
     for line in _named():
-        tell(line)
-    tell("\nBy name too, from checkpoints of their official repositories; classes and sizes are the file's:\n")
+        _tell(line, indent=INDENT)
+    _tell("\nBy name too, from checkpoints of their official repositories; classes and sizes are the file's:\n")
     for line in _by_name():
-        tell(line)
-    tell("\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n")
+        _tell(line, indent=INDENT)
+    _tell("\nAny saved transformers model of these families, by --detector hf:DIR (or hf:ORG/NAME from the hub):\n")
     for line in _families():
-        tell(line)
-    tell("\nYour own, by --detector FILE.py:FACTORY; FACTORY() returns a FrozenDetector,")
-    tell("or (transformers model, its image processor).")
+        _tell(line, indent=INDENT)
+    _tell("\nYour own, by --detector FILE.py:FACTORY; FACTORY() returns a FrozenDetector,")
+    _tell("or (transformers model, its image processor).")
+
+
+def _tell(text: str, *, indent: int = 0) -> None:
+    tell("\n".join(piece for line in text.split("\n") for piece in folded(line, indent=indent)))
 
 
 def _named() -> list[str]:
@@ -45,10 +55,10 @@ def _named() -> list[str]:
         c1 = f"C1 {row.c1_channels} ch" if row.c1_channels else "no C1 (finest level has stride 4)"
         strides = " ".join(map(str, row.strides))
         lines += [
-            f"  {row.name:<16} {row.title} ({row.parameters / 1e6:.1f} M parameters)",
-            f"  {'':<16} {c1}; encoder strides {strides}, {row.channels} ch, layer {row.layer} of {row.layers}; "
+            f"  {row.name:<{NAME}} {row.title} ({row.parameters / 1e6:.1f} M parameters)",
+            f"  {'':<{NAME}} {c1}; encoder strides {strides}, {row.channels} ch, layer {row.layer} of {row.layers}; "
             f"{row.queries} queries, {row.labels} labels, top {row.top_k}",
-            f"  {'':<16} weights: {row.weights}",
+            f"  {'':<{NAME}} weights: {row.weights}",
         ]
     return lines
 
@@ -59,7 +69,7 @@ def _by_name() -> list[str]:
 
     lines = []
     for name, named in BY_NAME.items():
-        lines += [f"  {name:<16} {named.title}", f"  {'':<16} weights: {named.weights}"]
+        lines += [f"  {name:<{NAME}} {named.title}", f"  {'':<{NAME}} weights: {named.weights}"]
     return lines
 
 
@@ -74,5 +84,6 @@ def _families() -> list[str]:
         strides, example = FAMILY_NOTES.get(name, ("of the model", ""))
         top_k = "as many pairs as queries" if family.top_k is None else f"top {family.top_k}"
         c1 = "C1 of the backbone" if family.backbone else "no C1"
-        lines.append(f"  {name:<16} {c1}; encoder strides mostly {strides}; {top_k}{f'; {example}' if example else ''}")
+        known = f"; {example}" if example else ""
+        lines.append(f"  {name:<{NAME}} {c1}; encoder strides mostly {strides}; {top_k}{known}")
     return lines

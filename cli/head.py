@@ -31,6 +31,7 @@ def describe(
 ) -> None:
     """Print a head's modules, shapes, parameters and multiply-adds, in the paper's counting."""
     from frozen_cache.stages.describe import describe as stage
+    from frozen_cache.terminal import terminal_width
     from frozen_cache.training.config import parse_set
 
     found = stage(
@@ -40,4 +41,4 @@ def describe(
         image_size=(height, width),
         boxes=boxes,
     )
-    tell(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    tell(json.dumps(found.as_json(), indent=2) if as_json else found.text(width=terminal_width()))

@@ -29,6 +29,7 @@ from frozen_cache.stages.evaluate import ap_text, evaluate
 from frozen_cache.stages.live import LiveData
 from frozen_cache.stages.train import TrainResult, train_head
 from frozen_cache.stages.train_source import check_live
+from frozen_cache.terminal import table_lines
 from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Row
 from frozen_cache.training.run_directory import RunDirectory, load_record
@@ -49,6 +50,13 @@ class AblationResult:
         lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
         lines += ["| " + " | ".join(_text(column, row[column]) for column in COLUMNS) + " |" for row in self.rows]
         return "\n".join(lines)
+
+    def text(self, *, width: int | None) -> str:
+        """The table for a terminal of `width` columns; as Markdown where that is None."""
+        if width is None:
+            return self.markdown()
+        cells = [COLUMNS, *([_text(column, row[column]) for column in COLUMNS] for row in self.rows)]
+        return "\n".join(table_lines(cells, width=width))
 
 
 def ablate(

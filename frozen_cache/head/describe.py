@@ -23,6 +23,7 @@ from frozen_cache.head.image_encoder import DeformableImageEncoder, FinestLevelE
 from frozen_cache.head.inputs import HeadInputs, ImageFeatures, Rois
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.head.query_encoder import QueryEncoder
+from frozen_cache.terminal import table_lines
 
 STEM_STRIDE = 4
 """Of C1 in pixels of what the stem runs on."""
@@ -60,20 +61,19 @@ class HeadDescription:
         """Plain values."""
         return asdict(self)
 
-    def text(self) -> str:
-        """A table."""
+    def text(self, *, width: int | None = None) -> str:
+        """A table of at most `width` columns where it can be; as wide as its rows where that is None."""
         rows = [("module", "kind", "output", "parameters", "GMACs")]
         rows += [
             (part.name, part.kind, "x".join(map(str, part.output)), f"{part.parameters:,}", f"{part.macs / 1e9:.3f}")
             for part in self.modules
         ]
         rows.append(("total", "", "", f"{self.parameters:,}", f"{self.macs / 1e9:.3f}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = table_lines(rows, width=width)
         if self.zoom_macs is not None:
             lines.append(f"and the detector's stem on {self.boxes} crops: {self.zoom_macs / 1e9:.3f} GMACs")
-        height, width = self.image_size
-        return "\n".join([f"one image of {height} x {width} pixels, {self.boxes} boxes", *lines])
+        size = "{} x {}".format(*self.image_size)
+        return "\n".join([f"one image of {size} pixels, {self.boxes} boxes", *lines])
 
 
 def describe_head(
