@@ -41,7 +41,7 @@ def test_an_ablation_s_table_has_room_and_is_markdown_for_a_pipe():
     assert max(map(len, lines)) <= 80
     assert lines[2] == names[1] and lines[1].startswith("none ") and lines[3].startswith("    ")
     assert result.text(width=80).replace("|", " ").split()[:9] == list(COLUMNS[:9])
-    assert "12,345,678" in lines[3] and "0.2139" in lines[3]
+    assert "12,345,678" in lines[3] and "0.214" in lines[3]
     assert result.text(width=None) == result.markdown()
 
 
