@@ -42,6 +42,7 @@ def verify(cache: CachePath) -> None:
     """Read every chunk; exit with 2 naming what is damaged."""
     need_cache(cache)
     from frozen_cache.byte_counts import byte_text
+    from frozen_cache.cache.mending import finish, mend, mend_stem
     from frozen_cache.errors import UserError
     from frozen_cache.stages.cache_tools import cache_verify
 
@@ -49,18 +50,18 @@ def verify(cache: CachePath) -> None:
     for damage in found.damages:
         tell(str(damage))
     if found.damages:
-        damaged = len({damage.segment for damage in found.damages})
+        damaged = sorted({damage.segment for damage in found.damages})
         raise UserError(
-            f"{damaged} of {damaged + len(found.intact)} segments of {cache} are damaged, the first is "
-            f"{found.damages[0]}; `frozen-cache cache repair {cache}` extracts just those again"
+            f"{len(damaged)} of {len(damaged) + len(found.intact)} segments of {cache} are damaged, the first is "
+            f"{found.damages[0]}; {mend(cache, damaged)}"
         )
     if found.stem:
-        raise UserError(f"{cache} is damaged: {found.stem}; `frozen-cache cache repair {cache}` writes it anew")
+        raise UserError(f"{cache} is damaged: {found.stem}; {mend_stem(cache)}")
     for path in found.strange[:10]:
         tell(f"note: {path} is no file of the cache; it is never read")
     tell(f"{len(found.intact)} segments, {byte_text(found.bytes_read)}: all intact")
     if found.open:
-        tell(f"{len(found.open)} segments are not extracted yet: run extract-features again")
+        tell(f"{len(found.open)} segments are not made yet: {finish(cache)}")
     tell(f"cache: {cache}")
 
 

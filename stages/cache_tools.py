@@ -13,6 +13,7 @@ from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.hints import read_hints
 from frozen_cache.cache.integrity import Verification, verify_cache
 from frozen_cache.cache.ledger import SegmentRecord, committed_segments, read_line, read_records
+from frozen_cache.cache.mending import finish, mend, mend_stem
 from frozen_cache.cache.root import restore_segments_node, segments_node_is_intact
 from frozen_cache.cache.stem_files import WEIGHTS
 from frozen_cache.errors import UserError
@@ -127,7 +128,7 @@ class CacheInfo:
         broken = [entry for record in self.records for entry in record.broken]
         lines += [f"broken      image {entry.image_id}: {entry.reason}" for entry in broken]
         if len(self.records) < a.segment_count:
-            lines.append("incomplete: the same `frozen-cache extract-features` command again finishes it")
+            lines.append(f"incomplete: {finish(self.path)}")
         return "\n".join(lines)
 
 
@@ -207,12 +208,8 @@ def cache_repair(
     found = _verify(path)
     damaged = sorted({damage.segment for damage in found.damages if damage.segment < attributes.segment_count})
     if (damaged or found.open or found.stem) and attributes.data.made_by:
-        files = ", ".join(f"ledger/{segment:05d}.json" for segment in damaged)
-        raise UserError(
-            f"cache {path} was made by `cache {attributes.data.made_by}`, not from images: "
-            + (f"remove {files} from it and " if damaged else "")
-            + "run that command again, which makes just these segments"
-        )
+        way = mend(path, damaged) if damaged else mend_stem(path) if found.stem else finish(path)
+        raise UserError(f"cache {path} is not extracted again from images: {way}")
     if damaged or found.open or found.stem:
         hints = read_hints(path)
         given = (detector, images, annotations)

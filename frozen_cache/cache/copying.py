@@ -8,7 +8,8 @@ from pathlib import Path
 
 from frozen_cache.cache.attributes import CacheAttributes
 from frozen_cache.cache.errors import DamagedCacheError
-from frozen_cache.cache.ledger import SegmentRecord, mend, read_record, segment_name
+from frozen_cache.cache.ledger import SegmentRecord, read_record, segment_name
+from frozen_cache.cache.mending import mend
 from frozen_cache.cache.segment_reader import SegmentReader
 from frozen_cache.cache.writer import CacheWriter
 from frozen_cache.durable import copy_file, flush_tree

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frozen_cache.aside import aside_path
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.cache.mending import mend
 from frozen_cache.documents import added_later
 from frozen_cache.durable import (
     crc32,
@@ -183,11 +184,6 @@ def parse_line(line: bytes) -> SegmentRecord | None:
     if record.folder and not re.fullmatch(rf"{number}\.[0-9a-z-]{{1,80}}", record.folder):
         return None
     return record
-
-
-def mend(cache: CachePath) -> str:
-    """The words that tell how a damaged segment is made good."""
-    return f"`frozen-cache cache repair {cache}` extracts just the damaged segments again"
 
 
 def _parse_foreign(line: bytes) -> SegmentRecord | None:

@@ -14,11 +14,12 @@ from frozen_cache.cache.attributes import CacheAttributes, read_attributes
 from frozen_cache.cache.contents import NotWhole, check_record
 from frozen_cache.cache.errors import DamagedCacheError, IncompleteCacheError
 from frozen_cache.cache.from_image import CacheStem
-from frozen_cache.cache.ledger import BrokenImage, committed_segments, mend, read_record, read_records, segment_name
+from frozen_cache.cache.ledger import BrokenImage, committed_segments, read_record, read_records, segment_name
+from frozen_cache.cache.mending import finish, mend, mend_stem
 from frozen_cache.cache.ranges import OpenFiles
 from frozen_cache.cache.scaled import scaled
 from frozen_cache.cache.segment_reader import SegmentReader
-from frozen_cache.cache.stem_files import mend_stem, stem_damage
+from frozen_cache.cache.stem_files import stem_damage
 from frozen_cache.cache.stored_map import StoredView
 from frozen_cache.cache.truth_table import TruthRoom
 from frozen_cache.cache.view import CachedView
@@ -54,8 +55,7 @@ class CacheReader:
         total = self.attributes.segment_count
         if len(committed) < total and not allow_incomplete:
             raise IncompleteCacheError(
-                f"cache {self.path} has {len(committed)} of {total} segments: run the same "
-                "`frozen-cache extract-features` command again to finish it"
+                f"cache {self.path} has {len(committed)} of {total} segments: {finish(self.path)}"
             )
         fingerprint = self.attributes.fingerprint
         if what := stem_damage(self.path, self.attributes.stem, quick=True):

@@ -42,7 +42,8 @@ from frozen_cache.cache.layout import (
     VIEW_COLUMNS,
     offset_column,
 )
-from frozen_cache.cache.ledger import SegmentRecord, mend, segment_name
+from frozen_cache.cache.ledger import SegmentRecord, segment_name
+from frozen_cache.cache.mending import mend
 from frozen_cache.cache.ranges import OpenFiles
 from frozen_cache.cache.stored_map import StoredMap, StoredView, maps_of, packed_maps, paired
 from frozen_cache.cache.truth_table import TruthRoom, TruthTable

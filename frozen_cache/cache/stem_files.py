@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 
 from frozen_cache.cache.attributes import StemRecord
 from frozen_cache.cache.errors import DamagedCacheError
+from frozen_cache.cache.mending import mend_stem
 from frozen_cache.detectors.stem import Stem
 from frozen_cache.durable import file_size, make_folder_durably, read_regular, write_durably
 from frozen_cache.errors import UserError
@@ -63,11 +64,6 @@ def stem_damage(cache: CachePath, record: StemRecord | None, *, quick: bool = Fa
     except ValueError as error:
         return str(error)
     return None
-
-
-def mend_stem(cache: CachePath) -> str:
-    """The words that tell how a damaged stem is made good."""
-    return f"`frozen-cache cache repair {cache}`, or the same extract-features command, writes it anew"
 
 
 def read_stem(cache: CachePath, record: StemRecord) -> Stem:

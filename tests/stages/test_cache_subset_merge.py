@@ -10,6 +10,7 @@ import pytest
 
 from frozen_cache.cache import assemble, chosen
 from frozen_cache.cache.reader import CacheReader
+from frozen_cache.cli.main import exit_code
 from frozen_cache.errors import UserError
 from frozen_cache.stages.cache_merge import cache_merge
 from frozen_cache.stages.cache_subset import cache_subset
@@ -157,12 +158,22 @@ def test_what_cannot_be_is_named(folder: Folder, fake: ModuleType, tmp_path: Pat
     assert not out.exists()
 
 
-def test_a_damaged_subset_says_how_it_is_mended(folder: Folder, fake: ModuleType, tmp_path: Path) -> None:
+def test_a_damaged_subset_says_how_it_is_mended(
+    folder: Folder, fake: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     extract(folder, tmp_path / "all.zarr", fake.detector())
     cache_subset(tmp_path / "all.zarr", out=tmp_path / "copy.zarr")
     next(tmp_path.glob("copy.zarr/segments/00001.*/c1/c/0")).unlink()
+    assert exit_code(["cache", "verify", str(tmp_path / "copy.zarr")]) == 2
+    told = capsys.readouterr().err
+    assert "cache repair" not in told and "made by `cache subset`, not from images: remove ledger/00001.json" in told
+    reader = CacheReader(tmp_path / "copy.zarr")
+    with pytest.raises(UserError, match=r"`frozen-cache cache verify .*copy\.zarr` names all that is damaged"):
+        [reader.read(index) for index in range(len(reader))]
     with pytest.raises(UserError, match=r"`cache subset`, not from images: remove ledger/00001\.json from it and run"):
         cache_repair(tmp_path / "copy.zarr")
     (tmp_path / "copy.zarr" / "ledger" / "00001.json").unlink()
+    with pytest.raises(UserError, match="the same `frozen-cache cache subset` command again finishes it"):
+        CacheReader(tmp_path / "copy.zarr")
     cache_subset(tmp_path / "all.zarr", out=tmp_path / "copy.zarr")
     assert_same(tmp_path / "copy.zarr", tmp_path / "all.zarr")
