@@ -106,6 +106,8 @@ def _is_coco(path: Path) -> bool:
 def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bool = False) -> list[ConvertedSplit]:
     """Write a COCO instances file for each split of the data set `source` into the folder `out`.
 
+    A file that holds just what would be written is left as it is, so that a call that was killed goes on.
+
     Args:
         format: one of `FORMATS`; None for what the files look like.
 
@@ -122,8 +124,9 @@ def convert(*, source: Path, out: Path, format: str | None = None, overwrite: bo
         for split, (_, builder) in splits.items():
             if not builder.document["annotations"]:
                 raise UserError(f"{source}: split {split} has no object with a mask{_reasons(builder)}")
-            if (out / f"{split}.json").exists() and not overwrite:
-                raise UserError(f"{out / f'{split}.json'} is there already: add --overwrite, or choose another --out")
+            file = out / f"{split}.json"
+            if file.exists() and not overwrite and not _holds(file, _content(builder)):
+                raise UserError(f"{file} is there already, of something else: add --overwrite, or choose another --out")
         owner.check()
         return [_write_split(out / f"{split}.json", *converted) for split, converted in splits.items()]
 
@@ -133,7 +136,9 @@ def _write_split(file: Path, images: Path, builder: CocoBuilder) -> ConvertedSpl
     notes = list(builder.notes)
     if not (images / document["images"][0]["file_name"]).is_file():
         notes.append(f"its images are not in {images}: give the folder where they are as --images")
-    write_durably(file, json.dumps(document).encode())
+    content = _content(builder)
+    if not _holds(file, content):
+        write_durably(file, content)
     return ConvertedSplit(
         annotations=file,
         images=images,
@@ -143,6 +148,14 @@ def _write_split(file: Path, images: Path, builder: CocoBuilder) -> ConvertedSpl
         left_out=dict(builder.left_out),
         notes=tuple(notes),
     )
+
+
+def _content(builder: CocoBuilder) -> bytes:
+    return json.dumps(builder.document).encode()
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
 
 
 def _reasons(builder: CocoBuilder) -> str:

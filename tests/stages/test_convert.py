@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from frozen_cache.data.segmentation import segmentation_to_rle
+from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.stages.convert import FORMATS, convert
 
@@ -219,9 +221,35 @@ def test_what_is_there_is_not_overwritten_unless_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     masks(tmp_path / "data")
     convert(source=tmp_path / "data", out=tmp_path / "coco")
-    with pytest.raises(UserError, match="is there already: add --overwrite"):
+    (tmp_path / "coco" / "instances.json").write_text("[]")
+    with pytest.raises(UserError, match="is there already, of something else: add --overwrite"):
         convert(source=tmp_path / "data", out=tmp_path / "coco")
+    assert (tmp_path / "coco" / "instances.json").read_text() == "[]"
     convert(source=tmp_path / "data", out=tmp_path / "coco", overwrite=True)
+    assert "cat" in objects(tmp_path / "coco" / "instances.json")
+
+
+def test_killed_between_two_files_it_goes_on_with_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yolo(tmp_path)
+    picture(tmp_path / "valid" / "images" / "b.jpg")
+    shutil.copytree(tmp_path / "train" / "labels", tmp_path / "valid" / "labels")
+    (tmp_path / "valid" / "labels" / "a.txt").rename(tmp_path / "valid" / "labels" / "b.txt")
+
+    def die(path: Path, content: bytes) -> None:
+        if path.name == "val.json":
+            raise SystemExit
+        write_durably(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("frozen_cache.stages.convert.write_durably", die)
+        convert(source=tmp_path, out=tmp_path / "coco")
+    first = (tmp_path / "coco" / "train.json").stat()
+    written = convert(source=tmp_path, out=tmp_path / "coco")
+    assert [split.annotations.name for split in written] == ["train.json", "val.json"]
+    assert all(objects(split.annotations).keys() == {"cat", "dog"} for split in written)
+    assert (tmp_path / "coco" / "train.json").stat().st_ino == first.st_ino
 
 
 def test_a_yolo_split_may_be_lists_of_images_and_several_folders(tmp_path: Path) -> None:
