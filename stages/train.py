@@ -192,6 +192,7 @@ def train_head(
             _announce(trainer, record, start, objects=objects, source=source, measured=measured)
             if begun:
                 say(begun)
+            run.set_finished(False)
             run.note(start)
             write_run_readme(run, record, start, trainer.progress, total=trainer.total, whole=False)
         progress = trainer.train()
@@ -211,6 +212,7 @@ def train_head(
                 options = save_tuned(tuning.detector, out)
             if ends:
                 write_run_readme(run, record, start, progress, total=trainer.total, whole=True)
+                run.set_finished(True)
     return TrainResult(
         out=out,
         steps=progress.step,
@@ -263,6 +265,7 @@ def _record(
         categories=attributes.categories,
         source=source_of(attributes, source.hints),
         preset=preset or "paper",
+        finished=False,
         cache=None if cache is None else cache.resolve(),
         val_cache=None if val_cache is None else val_cache.resolve(),
     )

@@ -25,6 +25,7 @@ from frozen_cache.training.source import RunSource
 RUN_FILE = "run.json"
 HINTS = {"source", "cache", "val_cache", "preset", "init_from"}
 """Fields of a record that say where things lay: paths move, so they decide no comparison."""
+NO_SETTINGS = HINTS | {"finished"}
 MOST_DIFFERENCES = 4
 FINGERPRINTS = {
     "cache_fingerprint": "the training data",
@@ -33,7 +34,7 @@ FINGERPRINTS = {
 }
 """What the fields that hold a sha256 are of, in words."""
 NOT_FINISHED = "not finished; the same command goes on with it"
-"""What `README.md` says of a run from its start until all its files are written."""
+"""What `README.md` says of a run from its start until all its files are written, for people."""
 
 
 SavedPlace = Annotated[CachePath, PlainValidator(cache_path), PlainSerializer(str, return_type=str)]
@@ -65,6 +66,8 @@ class RunRecord(BaseModel):
     """sha256 of the checkpoint that the weights began with; None where they began at random."""
     init_from: Path | None = None
     """Where that lay."""
+    finished: bool | None = None
+    """Whether all files of the run have been written; None in runs of earlier versions, whose README tells it."""
 
     @property
     def detector_name(self) -> str:
@@ -173,7 +176,7 @@ class RunDirectory:
                 "--resume with more --epochs prolongs it; else choose another path"
             )
         if length or record.val_fingerprint != there.val_fingerprint:
-            self.write_record(record)
+            self.write_record(record.model_copy(update={"finished": False if length else there.finished}))
         return found
 
     def write_record(self, record: RunRecord) -> None:
@@ -190,8 +193,17 @@ class RunDirectory:
             raise UserError(f"{self.last} is no checkpoint to go on from: {error}") from error
 
     def lacks_end(self) -> bool:
-        """Whether its README still says that the run is not finished; not so where earlier versions wrote none."""
+        """Whether files of the run are still to be written; runs of earlier versions without a README lack none."""
+        finished = load_record(self.path).finished
+        if finished is not None:
+            return not finished
         return self.readme.is_file() and NOT_FINISHED.encode() in self.readme.read_bytes()
+
+    def set_finished(self, finished: bool) -> None:
+        """Put into `run.json` whether all files of the run have been written."""
+        there = load_record(self.path)
+        if there.finished is not finished:
+            self.write_record(there.model_copy(update={"finished": finished}))
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps behind a checkpoint: they will be made again."""
@@ -242,7 +254,7 @@ def load_record(path: Path) -> RunRecord:
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
     """`key was old, now new` for everything in which two records differ, fingerprints in words."""
-    before, now = (_flat(record.model_dump(mode="json", exclude=HINTS)) for record in (old, new))
+    before, now = (_flat(record.model_dump(mode="json", exclude=NO_SETTINGS)) for record in (old, new))
     if old.val_fingerprint is None:  # there was no validation, and so no best checkpoint that it could spoil
         now["val_fingerprint"] = None
     return [

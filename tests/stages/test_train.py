@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_a_stopped_run_resumed_ends_with_the_same_weights(cache, tmp_path, signa
     overrides = SMALL | {"optim.epochs": 12, "optim.ema_decay": 0.9}
     script = f"""
 import torch; torch.set_num_threads({torch.get_num_threads()})
+from contextlib import nullcontext
 from pathlib import Path
 from frozen_cache.stages.train import train_head
 from frozen_cache.training.run_directory import load_record
@@ -170,6 +172,44 @@ def test_a_run_that_died_after_its_last_step_is_ended_by_the_same_command(cache,
         named_in_readme(tmp_path / "run")
         with pytest.raises(UserError, match="finished"):
             train(epochs)
+
+
+@pytest.mark.parametrize("readme", [None, "My best head so far.\n", "not finished; the same command goes on with it"])
+def test_what_people_write_into_the_readme_does_not_decide_whether_a_run_is_finished(
+    cache, tmp_path, monkeypatch, readme
+):
+    options = {"cache": cache, "out": tmp_path / "run", "overrides": SMALL | {"optim.epochs": 0.2}}
+
+    def edit() -> None:
+        file = tmp_path / "run" / "README.md"
+        file.unlink() if readme is None else file.write_text(readme)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("frozen_cache.stages.train.plot_run", lambda run: sys.exit())
+        train_head(**options)
+    edit()
+    train_head(**options)
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert "finished" in (tmp_path / "run" / "README.md").read_text()
+    edit()
+    with pytest.raises(UserError, match="holds this run, finished"):
+        train_head(**options)
+
+
+@pytest.mark.parametrize("died", [True, False])
+def test_the_readme_of_a_run_of_an_earlier_version_tells_whether_it_is_finished(cache, tmp_path, monkeypatch, died):
+    options = {"cache": cache, "out": tmp_path / "run", "overrides": SMALL | {"optim.epochs": 0.2}}
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) if died else nullcontext():
+        if died:
+            patch.setattr("frozen_cache.stages.train.plot_run", lambda run: sys.exit())
+        train_head(**options)
+    file = tmp_path / "run" / "run.json"
+    old = json.loads(file.read_text())
+    del old["finished"]
+    file.write_text(json.dumps(old))
+    with nullcontext() if died else pytest.raises(UserError, match="holds this run, finished"):
+        train_head(**options)
+    assert load_record(tmp_path / "run").finished is (True if died else None)
 
 
 @pytest.mark.parametrize(
