@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from contextlib import nullcontext
@@ -33,8 +34,10 @@ from frozen_cache.terminal import table_lines
 from frozen_cache.training.effect import without_effect
 from frozen_cache.training.grid import Row
 from frozen_cache.training.run_directory import RunDirectory, load_record
+from frozen_cache.training.trained_head import checkpoint_of
 
 COLUMNS = ("variant", "GMACs", "parameters", *METRICS, "minutes")
+METRICS_FILE = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,12 @@ def _finished(
     out: Path,
     device: str,
 ) -> Variant:
-    """What one trained variant comes to; it is evaluated unless an earlier call did."""
-    metrics_file = folder / "results" / "metrics.json"
-    if not metrics_file.is_file():
+    """What one trained variant comes to; it is evaluated unless an earlier call did, of these weights on this data."""
+    metrics = _measured_before(folder, measured)
+    if metrics is None:
         with measured.cache_for(folder) as val_cache:
-            evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device)
-    metrics = json.loads(metrics_file.read_bytes())
+            evaluate(cache=val_cache, head=folder / "run", out=folder / "results", device=device, overwrite=True)
+        metrics = json.loads((folder / "results" / METRICS_FILE).read_bytes())
     record = load_record(folder / "run")
     described = describe_head(
         config=record.config.head,
@@ -155,6 +158,17 @@ def _finished(
         classes=metrics["classes"],
         folder=folder.relative_to(out).as_posix(),
     )
+
+
+def _measured_before(folder: Path, measured: Measured) -> dict[str, Any] | None:
+    """The metrics of an earlier evaluation; None where there are none, or they are of other weights or other data."""
+    try:
+        metrics: dict[str, Any] = json.loads((folder / "results" / METRICS_FILE).read_bytes())
+        weights_then, data_then = metrics["of"]["sha256"], metrics["of"]["cache_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    weights = hashlib.sha256(checkpoint_of(folder / "run").read_bytes()).hexdigest()
+    return metrics if weights_then == weights and measured.fingerprint in (None, data_then) else None
 
 
 def _write(out: Path, title: str, variants: list[Variant]) -> None:

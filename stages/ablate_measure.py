@@ -22,6 +22,7 @@ class Measured:
 
     Attributes:
         reader: of its views.
+        fingerprint: of the cache; None where caches are made of images.
     """
 
     def __init__(self, live: LiveData | None, val_cache: CachePath | None, *, out: Path, device: str) -> None:
@@ -32,8 +33,10 @@ class Measured:
         """
         self._live, self._cache, self._out, self._device = live, val_cache, out, device
         self.reader: CacheReader | LiveReader
+        self.fingerprint: str | None = None
         if val_cache is not None:
             self.reader = CacheReader(val_cache)
+            self.fingerprint = self.reader.attributes.fingerprint
         elif live is not None and live.val_images is not None and live.val_annotations is not None:
             shown = replace(live, images=live.val_images, annotations=live.val_annotations, views=1)
             self.reader = LiveReader(shown, out=out, device=device)
