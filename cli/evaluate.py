@@ -48,6 +48,9 @@ def evaluate(
         typer.Option(help="Average masks at these sides of the RoI, such as 24,32,48. [default: the head's]"),
     ] = None,
     views: Annotated[int, typer.Option(help="Average masks over so many cached views of each image.")] = 1,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Fuse boxes and masks of all views, of a cache extracted with --tta.")
+    ] = False,
     guided: Annotated[
         bool, typer.Option("--guided", help="Let the masks take over the edges of the pictures (guided filter).")
     ] = False,
@@ -107,6 +110,7 @@ def evaluate(
             prompter=prompter,
             roi_sizes=sizes,
             views=views,
+            tta=tta,
             guided=guided,
             images=images,
             device=device,
@@ -124,6 +128,7 @@ def evaluate(
         prompter=prompter,
         roi_sizes=sizes,
         views=views,
+        tta=tta,
         guided=guided,
         device=device,
         images=images,

@@ -25,6 +25,10 @@ def extract_features(
     copy_paste: Annotated[
         bool, typer.Option("--copy-paste", help="Paste objects of other images into half of the augmented views.")
     ] = False,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="The views of test-time augmentation, for evaluate --tta: mirrored, and tiles."),
+    ] = False,
     top_k: Annotated[int | None, typer.Option(help="(query, label) pairs to keep. [default: the detector's]")] = None,
     encoder_layers: Annotated[
         str | None, typer.Option(help="Encoder layers to keep, from 1: 4 or 1,4,6. [default: the detector's]")
@@ -97,6 +101,7 @@ def extract_features(
         out=out,
         views=views,
         copy_paste=copy_paste,
+        tta=tta,
         top_k=top_k,
         encoder_layers=whole_numbers("--encoder-layers", encoder_layers),
         backbone_strides=whole_numbers("--backbone-strides", backbone_strides) or (),

@@ -37,6 +37,12 @@ def predict(
     views: Annotated[
         int, typer.Option(min=1, help="Average masks over so many views of each picture (crops, mirrored or not).")
     ] = 1,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Fuse boxes and masks of seven views: whole, mirrored, tiles (test-time augmentation)."
+        ),
+    ] = False,
     guided: Annotated[
         bool, typer.Option("--guided", help="Let the masks take over the edges of the pictures (guided filter).")
     ] = False,
@@ -78,6 +84,7 @@ def predict(
         mask_threshold=mask_threshold,
         roi_sizes=sizes,
         views=views,
+        tta=tta,
         guided=guided,
         batch_size=batch_size,
         frame_step=frame_step,

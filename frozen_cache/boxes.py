@@ -33,6 +33,18 @@ def carried(boxes_cxcywh: Tensor, to: ViewTransform) -> Tensor:
     return torch.cat([centre, boxes_cxcywh[:, 2:] * scale], dim=1)
 
 
+def carried_back(boxes_cxcywh: Tensor, of: ViewTransform) -> Tensor:
+    """(N, 4) cxcywh in 0..1 of a view to those of its image's plain view: the inverse of `carried`."""
+    height, width = of.original_size
+    x0, y0, x1, y1 = of.crop
+    scale = boxes_cxcywh.new_tensor([(x1 - x0) / width, (y1 - y0) / height])
+    corner = boxes_cxcywh.new_tensor([x0 / width, y0 / height])
+    centre = boxes_cxcywh[:, :2]
+    if of.flip:
+        centre = torch.stack([1 - centre[:, 0], centre[:, 1]], dim=1)
+    return torch.cat([centre * scale + corner, boxes_cxcywh[:, 2:] * scale], dim=1)
+
+
 def enlarged(boxes_cxcywh: Tensor, factor: float) -> Tensor:
     """(N, 4) boxes with both sides times `factor` about the same centres; they may leave 0..1."""
     return torch.cat([boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] * factor], dim=1)

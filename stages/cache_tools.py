@@ -233,6 +233,7 @@ def cache_repair(
             backbone_scale=attributes.detector.backbone_scale,
             views=attributes.views,
             copy_paste=attributes.copy_paste,
+            tta=attributes.tta,
             top_k=attributes.top_k,
             precision=attributes.precision,
             step=attributes.step,

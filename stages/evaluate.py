@@ -19,7 +19,8 @@ from frozen_cache.durable import write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.coco import METRICS
 from frozen_cache.evaluation.compare import Compared, check_results, compare, read_results
-from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.evaluate import EvaluatedViews, evaluate_cache
+from frozen_cache.evaluation.fused import FusedViews
 from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.scorers import CocoApi
 from frozen_cache.evaluation.segmenters import Segmenter
@@ -104,6 +105,7 @@ def evaluate(
     prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    tta: bool = False,
     guided: bool = False,
     device: str = "auto",
     images: Path | None = None,
@@ -122,6 +124,7 @@ def evaluate(
         prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of a model that makes masks of boxes.
         roi_sizes: average each head's masks at these sides of the RoI; none for its own.
         views: average over so many cached views of each image.
+        tta: fuse the detections of all views of each image, of a cache that was extracted for it, and average masks.
         guided: masks take over the edges of the pictures (guided filter).
         images: folder of the pictures, for the report, `guided` and `prompted`; None for where the cache was made.
         others: folders of `evaluate` or COCO result files to compare with, on the same images.
@@ -139,6 +142,7 @@ def evaluate(
         prompter=prompter,
         roi_sizes=roi_sizes,
         views=views,
+        tta=tta,
         guided=guided,
         device=device,
         images=images,
@@ -152,7 +156,7 @@ def evaluate(
         named = {str(path): read_results(path) for path in others}
         started = time.perf_counter()
         evaluation = evaluate_cache(
-            reader,
+            given.views,
             given.segmenter,
             object_ious=True,
             ladder=ladder,
@@ -204,6 +208,7 @@ def write_submission(
     prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    tta: bool = False,
     guided: bool = False,
     device: str = "auto",
     workers: int | None = None,
@@ -225,6 +230,7 @@ def write_submission(
         prompter=prompter,
         roi_sizes=roi_sizes,
         views=views,
+        tta=tta,
         guided=guided,
         device=device,
         images=images,
@@ -236,7 +242,7 @@ def write_submission(
     if archive.exists():
         raise UserError(f"{archive} exists already: choose another name")
     with Ownership(out) as owner:
-        results = evaluate_cache(given.reader, given.segmenter, workers=workers, threshold=threshold).results
+        results = evaluate_cache(given.views, given.segmenter, workers=workers, threshold=threshold).results
         owner.check()
         with tempfile.TemporaryDirectory() as folder:
             results.write("segm", Path(folder) / f"{stem}.json")
@@ -252,6 +258,8 @@ class _Subject:
     heads: list[Path]
     reader: CacheReader
     segmenter: Segmenter
+    views: EvaluatedViews
+    """What the segmenter segments."""
     of: dict[str, Any]
     """What to call it (`make_segmenter`)."""
     pictures: Photographs
@@ -265,6 +273,7 @@ def _subject(
     prompter: str | None,
     roi_sizes: Sequence[int],
     views: int,
+    tta: bool,
     guided: bool,
     device: str,
     images: Path | None,
@@ -285,6 +294,7 @@ def _subject(
         device=device,
         roi_sizes=roi_sizes,
         views=views,
+        tta=tta,
         guide=pictures if guided else None,
         prompter=prompter,
         pictures=pictures,
@@ -292,7 +302,14 @@ def _subject(
     )
     if threshold:
         of["name"] += f", scores from {threshold:g}"
-    return _Subject(heads=heads, reader=reader, segmenter=segmenter, of=of, pictures=pictures)
+    return _Subject(
+        heads=heads,
+        reader=reader,
+        segmenter=segmenter,
+        views=FusedViews(reader) if tta else reader,
+        of=of,
+        pictures=pictures,
+    )
 
 
 def _cost(segmenter: PromptedSegmenter, device: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from frozen_cache.data.batches import PlannedView, ViewBatch, load_batches
 from frozen_cache.data.coco import CocoImage
 from frozen_cache.data.folder import check_images
 from frozen_cache.data.images import BrokenImageError, ImageReader
+from frozen_cache.data.tta import TTA_VIEWS
 from frozen_cache.detectors.output import DetectorOutput, FrozenDetector
 from frozen_cache.detectors.run import run_detector
 from frozen_cache.errors import UserError
@@ -85,6 +86,7 @@ def extract_features(
     labels: tuple[str, ...] = (),
     label_map: tuple[str, ...] = (),
     copy_paste: bool = False,
+    tta: bool = False,
     update: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -112,6 +114,7 @@ def extract_features(
         labels: names of the detector's labels 0, 1, 2 ..., for detectors without any.
         label_map: `CATEGORY=LABEL` by names or numbers, or a TOML file of such lines.
         copy_paste: paste objects of other images into half of the views beyond the plain one.
+        tta: the TTA_VIEWS views of test-time augmentation, which `evaluate` can fuse; `views` is left alone then.
         update: bring a cache in line with images and annotations that were added, removed or edited since.
         dry_run: read, check and say what would be done (`ExtractSummary.plan`); write nothing.
         force: go on where the disk is too small, or no object found a match.
@@ -123,6 +126,8 @@ def extract_features(
         DamagedCacheError: all that was open has been extracted, but committed segments are damaged.
     """
     started = time.perf_counter()
+    if tta:
+        views = _tta_views(views, copy_paste=copy_paste)
     if views > MOST_VIEWS:
         raise UserError(f"--views {views}: give 1 to {MOST_VIEWS}")
     _check_numbers(
@@ -162,6 +167,7 @@ def extract_features(
         labels=labels,
         label_map=label_map,
         copy_paste=copy_paste,
+        tta=tta,
         force=force,
     )
     table = plan_table(plan)
@@ -314,6 +320,15 @@ def _check_images(images: list[CocoImage], folder: Path, reader: ImageReader, wo
                 bar.update()
         except BrokenImageError as error:
             raise UserError(f"{error}; --skip-broken leaves such images out") from None
+
+
+def _tta_views(views: int, *, copy_paste: bool) -> int:
+    """Of each image; UserError for what is for training."""
+    if copy_paste:
+        raise UserError("--tta makes views to measure on, --copy-paste views to train on: leave one of the two out")
+    if views not in (1, TTA_VIEWS):
+        raise UserError(f"--views {views}: --tta makes {TTA_VIEWS} views of each image; leave --views out")
+    return TTA_VIEWS
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -27,11 +27,13 @@ from frozen_cache.data.batches import PlannedView
 from frozen_cache.data.checks import check_annotations
 from frozen_cache.data.choices import AnnotationChoices, AnnotationCounts
 from frozen_cache.data.choose import choose_annotations
-from frozen_cache.data.coco import CocoDataset, read_coco
+from frozen_cache.data.coco import CocoDataset, CocoImage, read_coco
 from frozen_cache.data.copy_paste import draw_paste, paste_sources
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, find_images
 from frozen_cache.data.supervision import points_room
+from frozen_cache.data.tta import tta_view
+from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
@@ -105,6 +107,7 @@ def plan_extraction(
     labels: tuple[str, ...] = (),
     label_map: tuple[str, ...] = (),
     copy_paste: bool = False,
+    tta: bool = False,
     force: bool = False,
 ) -> ExtractPlan:
     """Read and check all that an extraction starts from. The arguments are those of `extract_features`."""
@@ -149,7 +152,7 @@ def plan_extraction(
     counts = check_annotations(dataset, found.images, choices=choices, force=force)
     dataset = replace(dataset, categories=choices.kept(dataset.categories))
     step = _step(precision, step, there)
-    planned = plan_views(found, detector.spec.input, views=views, whole_images=stem is not None)
+    planned = plan_views(found, detector.spec.input, views=views, tta=tta, whole_images=stem is not None)
     if copy_paste:
         planned = _with_pastes(planned, found, counts)
     attributes = CacheAttributes(
@@ -174,6 +177,7 @@ def plan_extraction(
         ),
         views=views,
         copy_paste=copy_paste,
+        tta=tta,
         top_k=top_k or detector.spec.top_k,
         precision=precision,
         step=step,
@@ -220,13 +224,18 @@ def _step(precision: Precision, step: float | None, there: CacheAttributes | Non
     return step or (there.step if there else None) or DEFAULT_STEP
 
 
-def plan_views(found: FoundImages, rule: InputRule, *, views: int, whole_images: bool = False) -> list[PlannedView]:
-    """All views in the order of the cache (`in_order`)."""
-    planned = (
-        PlannedView(image, view, make_view(rule, (image.height, image.width), image_id=image.id, view_index=view))
-        for image in found.images
-        for view in range(views)
-    )
+def plan_views(
+    found: FoundImages, rule: InputRule, *, views: int, tta: bool = False, whole_images: bool = False
+) -> list[PlannedView]:
+    """All views in the order of the cache (`in_order`); with `tta` those of test-time augmentation."""
+
+    def transform(image: CocoImage, view: int) -> ViewTransform:
+        size = image.height, image.width
+        if tta:
+            return tta_view(rule, size, view_index=view)
+        return make_view(rule, size, image_id=image.id, view_index=view)
+
+    planned = (PlannedView(image, view, transform(image, view)) for image in found.images for view in range(views))
     return in_order(planned, whole_images=whole_images)
 
 

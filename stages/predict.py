@@ -72,6 +72,7 @@ def predict(
     mask_threshold: float = 0.5,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    tta: bool = False,
     guided: bool = False,
     batch_size: int = 1,
     frame_step: int = 1,
@@ -104,13 +105,25 @@ def predict(
     with Ownership(out) as owner:
         check_out(out, overwrite=request.overwrite)
         segmenter = InstanceSegmenter.load(
-            model, detector=detector, weights=weights, device=device, roi_sizes=roi_sizes, views=views, guided=guided
+            model,
+            detector=detector,
+            weights=weights,
+            device=device,
+            roi_sizes=roi_sizes,
+            views=views,
+            tta=tta,
+            guided=guided,
         )
         choice = segmenter.choice(
             threshold=threshold, classes=classes, max_detections=max_detections, mask_threshold=mask_threshold
         )
         models = [model] if isinstance(model, Path) else model
-        asked = {"models": [path.as_posix() for path in models], "roi_sizes": list(roi_sizes), "views": views}
+        asked = {
+            "models": [path.as_posix() for path in models],
+            "roi_sizes": list(roi_sizes),
+            "views": views,
+            "tta": tta,
+        }
         _clear(out, asked | {"guided": guided, "mask_threshold": mask_threshold, "threshold": threshold})
         folder = OutputFolder(out, kinds=request.kinds, names=segmenter.names)
         summary = PredictSummary(out)

@@ -33,6 +33,7 @@ def extract(
     weights: PathLike | None = None,
     views: int = 1,
     copy_paste: bool = False,
+    tta: bool = False,
     top_k: int | None = None,
     encoder_layers: Sequence[int] | None = None,
     backbone_strides: Sequence[int] = (),
@@ -72,6 +73,7 @@ def extract(
         weights: checkpoint of a named detector.
         views: views per image; view 0 is the plain resize, the others are augmented.
         copy_paste: paste objects of other images into half of the views beyond the plain one.
+        tta: the views of test-time augmentation, for `evaluate(..., tta=True)`: mirrored, and tiles.
         top_k: (query, label) pairs to keep; None for the detector's own number.
         encoder_layers: encoder layers to keep, from 1; None for the detector's default.
         backbone_strides: backbone maps to add as encoder levels.
@@ -109,6 +111,7 @@ def extract(
         weights=_path(weights),
         views=views,
         copy_paste=copy_paste,
+        tta=tta,
         top_k=top_k,
         encoder_layers=None if encoder_layers is None else tuple(encoder_layers),
         backbone_strides=tuple(backbone_strides),
@@ -217,6 +220,7 @@ def evaluate(
     prompter: str | None = None,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    tta: bool = False,
     guided: bool = False,
     device: str = "auto",
     images: PathLike | None = None,
@@ -238,6 +242,7 @@ def evaluate(
         prompter: with `prompted`: `hf:DIR_OR_HUB_ID` of a Segment Anything model, which is given the boxes.
         roi_sizes: average masks at these sides of the RoI; none for the head's own.
         views: average masks over so many cached views of each image.
+        tta: fuse boxes and masks of all views, of a cache that was extracted with `tta`.
         guided: let the masks take over the edges of the pictures (guided filter).
         device: `auto`, `cpu`, `cuda`.
         images: folder of the pictures, for the report, `guided`, `prompted`; None for where the cache was made.
@@ -260,6 +265,7 @@ def evaluate(
         prompter=prompter,
         roi_sizes=roi_sizes,
         views=views,
+        tta=tta,
         guided=guided,
         device=device,
         images=_path(images),

@@ -13,6 +13,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import ViewsSegmenter, head_segmenter
+from frozen_cache.evaluation.fused import FusedSegmenter
 from frozen_cache.evaluation.guided import GuidedSegmenter
 from frozen_cache.evaluation.prompted import PromptedSegmenter
 from frozen_cache.evaluation.segmenters import BoxSegmenter, FeatureSegmenter, Segmenter
@@ -25,6 +26,8 @@ from frozen_cache.remote import CachePath
 from frozen_cache.report.photographs import Photographs
 from frozen_cache.stages.baselines import BASELINES
 from frozen_cache.training.trained_head import check_fits
+
+TTA_NAME = ", test-time augmentation"
 
 
 def all_heads(head: Path | Sequence[Path] | None) -> list[Path]:
@@ -46,6 +49,7 @@ def make_segmenter(
     device: str,
     roi_sizes: Sequence[int] = (),
     views: int = 1,
+    tta: bool = False,
     guide: Photographs | None = None,
     prompter: str | None = None,
     pictures: Photographs | None = None,
@@ -57,6 +61,7 @@ def make_segmenter(
         heads: their masks are averaged.
         roi_sizes: so are those of each head at each of these sides of the RoI; none for its own.
         views: and those of so many cached views of each image.
+        tta: and those of the views whose detections are fused: the segmenter reads `FusedViews`.
         guide: pictures whose edges the masks take over; None leaves them.
         prompter: with the baseline `prompted`: `hf:DIR_OR_HUB_ID` of the model.
         pictures: that it sees.
@@ -76,10 +81,17 @@ def make_segmenter(
         if prompter is not None and pictures is not None:
             if views != 1 or guide is not None:
                 raise UserError("--views and --guided change masks of a head: leave them out with --baseline prompted")
-            return _of_prompter(reader, prompter, pictures, chosen)
+            segmenter, of = _of_prompter(reader, prompter, pictures, chosen)
+            of["name"] += TTA_NAME if tta else ""
+            return segmenter, of
         segmenter, of = _of_baseline(reader, baseline or "box", chosen)
     if views < 1:
         raise UserError(f"--views {views}: give 1 or more")
+    if tta and views > 1:
+        raise UserError("--views averages masks in the plain view's boxes, --tta fuses the boxes too: leave one out")
+    if tta and segmenter.encoder_layer is not None:
+        segmenter = FusedSegmenter(segmenter)
+    of["name"] += TTA_NAME if tta else ""
     if views > 1:
         segmenter = ViewsSegmenter(segmenter, reader, views=views)
         of["name"] += f", mean of {views} views"

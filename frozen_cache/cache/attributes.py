@@ -114,6 +114,8 @@ class CacheAttributes(BaseModel):
     view_seed: int = 0
     copy_paste: bool = added_later(False)
     """Whether objects of other images were pasted into half of the further views (`data.copy_paste`)."""
+    tta: bool = added_later(False)
+    """Whether the views are those of test-time augmentation (`data.tta`)."""
     top_k: int
     precision: Precision = "float16"
     """Of `c1` and `encoder`; everything else is exact."""
@@ -252,6 +254,7 @@ def read_attributes(path: CachePath) -> CacheAttributes:
 OPTIONS = {
     "views": "--views",
     "copy_paste": "--copy-paste",
+    "tta": "--tta",
     "top_k": "--top-k",
     "precision": "--precision",
     "step": "--step",

@@ -21,6 +21,7 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.ahead import ahead, chosen_threads
 from frozen_cache.evaluation.coco import CocoScores, scores_of
 from frozen_cache.evaluation.dealt import dealt
+from frozen_cache.evaluation.fused import FusedViews
 from frozen_cache.evaluation.ladder import ladder_results
 from frozen_cache.evaluation.matched_iou import instances_of_rows, nameless_instances
 from frozen_cache.evaluation.matching import ImageMatches, Kind, coco_in_memory, joined
@@ -112,7 +113,7 @@ def evaluate_cache(
     plain = [at for at, (_, view) in enumerate(reader.views) if view == 0]
     workers = chosen_workers(len(plain), processes=share[1]) if workers is None else min(workers, len(plain))
     # With the detector in the loop, it is the detector that PyTorch's threads are for.
-    threads = chosen_threads(segmenter.device) if isinstance(reader, CacheReader) else 1
+    threads = chosen_threads(segmenter.device) if isinstance(reader, CacheReader | FusedViews) else 1
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     objects: list[ObjectIou] = []

@@ -21,6 +21,7 @@ from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
+from frozen_cache.data.tta import TTA_VIEWS, tta_view
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view, in_frame, make_view
 from frozen_cache.detectors.lazy_stem import stem_of
@@ -29,6 +30,8 @@ from frozen_cache.detectors.run import run_detector
 from frozen_cache.device import pick_device
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import head_segmenter, mean_of_views
+from frozen_cache.evaluation.fused import FusedSegmenter
+from frozen_cache.evaluation.fusion import fuse
 from frozen_cache.evaluation.guided import colour_planes
 from frozen_cache.inference.choice import THRESHOLD, Choice, places_of
 from frozen_cache.inference.images import ImageLike, as_picture
@@ -75,12 +78,23 @@ class InstanceSegmenter:
     """
 
     def __init__(
-        self, model: Model, *, device: str = "auto", roi_sizes: Sequence[int] = (), views: int = 1, guided: bool = False
+        self,
+        model: Model,
+        *,
+        device: str = "auto",
+        roi_sizes: Sequence[int] = (),
+        views: int = 1,
+        tta: bool = False,
+        guided: bool = False,
     ) -> None:
         """Put a model on a device; `InstanceSegmenter.load` is the usual way here."""
         if views < 1:
             raise UserError(f"views {views}: give 1 or more")
-        self._views = views
+        if tta and views > 1:
+            raise UserError(
+                f"views {views} average masks in the plain view's boxes, tta fuses the boxes too: leave one out"
+            )
+        self._views, self._tta = TTA_VIEWS if tta else views, tta
         self._device = pick_device(device)
         self._model = model
         self._guided = guided
@@ -88,6 +102,7 @@ class InstanceSegmenter:
         self._head = head_segmenter(
             [model.head, *model.further], encoder_layer=model.encoder_layer, device=self._device, roi_sizes=roi_sizes
         )
+        self._fused = FusedSegmenter(self._head)
         self._stem = stem_of(self._detector, autocast=model.autocast) if self._head.zooms else None
         self._lock = threading.Lock()
 
@@ -101,6 +116,7 @@ class InstanceSegmenter:
         device: str = "auto",
         roi_sizes: Sequence[int] = (),
         views: int = 1,
+        tta: bool = False,
         guided: bool = False,
     ) -> InstanceSegmenter:
         """The segmenter of a run directory of train-head, or of a folder that `frozen-cache export` made.
@@ -114,6 +130,7 @@ class InstanceSegmenter:
             roi_sizes: the masks are averages of those at these sides of the RoI; none for the head's own.
             views: and of those in so many views of each picture, the plain one included; each goes through the
                 detector. They are those that an extraction with as many views makes of an image with the id 0.
+            tta: the detections of seven views of each picture (whole, mirrored, five tiles) are fused, masks averaged.
             guided: masks take over the edges of the pictures (guided filter).
 
         Raises:
@@ -122,7 +139,7 @@ class InstanceSegmenter:
         given = None if weights is None else Path(weights)
         paths = [path] if isinstance(path, str | os.PathLike) else path
         model = load_models([Path(each) for each in paths], detector=detector, weights=given)
-        return cls(model, device=device, roi_sizes=roi_sizes, views=views, guided=guided)
+        return cls(model, device=device, roi_sizes=roi_sizes, views=views, tta=tta, guided=guided)
 
     @property
     def names(self) -> dict[int, str]:
@@ -197,7 +214,12 @@ class InstanceSegmenter:
 
     def _prepared(self, picture: Image.Image, number: int) -> PreparedImage:
         spec = self._detector.spec
-        transform = make_view(spec.input, (picture.height, picture.width), image_id=0, view_index=number)
+        size = picture.height, picture.width
+        transform = (
+            tta_view(spec.input, size, view_index=number)
+            if self._tta
+            else make_view(spec.input, size, image_id=0, view_index=number)
+        )
         return PreparedImage(
             transform,
             tuple(
@@ -261,13 +283,16 @@ class InstanceSegmenter:
     def segment(
         self, view: CachedView, choice: Choice, *, guide: np.ndarray | None = None, further: Sequence[CachedView] = ()
     ) -> Instances:
-        """Masks for the pairs of a plain view that are to be kept, averaged over it and the `further` ones; with the
-        `guide` of its `PreparedImage` they take over the edges of the picture."""
+        """Masks for the pairs of a plain view that are to be kept, averaged over it and the `further` ones; with `tta`
+        for those of all of them fused. With the `guide` of its `PreparedImage` they take over the picture's edges."""
+        if self._tta:
+            view = fuse(view, further)
         if self._head.mask_depends_on_query_alone:
             # A mask's score is the box's score times at most 1: what is too low stays so, and needs no mask.
             view = choice.of_view(view)
         with self._lock:
-            found = replace(mean_of_views(self._head, view, further), guide=guide)
+            masks = self._fused(view) if self._tta else mean_of_views(self._head, view, further)
+            found = replace(masks, guide=guide)
         instances = Instances.of_view(view, found, self._model.categories, mask_threshold=choice.mask_threshold)
         return choice.of_instances(instances, view.labels[: view.selected])
 
