@@ -1,14 +1,14 @@
 """What finer edges and averages give on real images: one head, measured as it is and with one thing changed at a time.
 
     python benchmarks/masks.py --val VAL.zarr [--run RUN ...] [--wider RUN] [--refined RUN]
-        [--pasted RUN ...] [--longer RUN ...] [--views-val VAL3.zarr] [--only NAME ...]
+        [--pasted RUN ...] [--longer RUN ...] [--views-val VAL3.zarr] [--tta-val VAL7.zarr] [--only NAME ...]
 
 RUN are `small-data` heads of different seeds and VAL.zarr the val images, as real_coco.py makes both: nothing is
 trained here. `--wider` is a run of the same recipe with `--set head.width=96 --set optim.epochs=3`. `--refined` is a
 run with head.refine, measured with its boundary stage and without, the weights being the same. `--pasted` is a run of
 real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`), `--longer` one on 30 such views
 of each image, with `--preset best`, which is three times the steps. `--views-val` is a cache of the val images with
-three views each. The rows of the heads of three seeds want three runs, that of two the first two of these. No setting
+three views each, `--tta-val` one made with `extract-features --tta`. The rows of the heads of three seeds want three runs, that of two the first two of these. No setting
 was chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
 seeds that are not measured now stay, and so does "not_kept": trials whose code went with them (decision 008). Rows that
 say "filter": "grey values" were measured when the guided filter was one over these.
@@ -31,7 +31,8 @@ from torch import Tensor
 from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.evaluation.averaging import MeanSegmenter, ViewsSegmenter
-from frozen_cache.evaluation.evaluate import evaluate_cache
+from frozen_cache.evaluation.evaluate import EvaluatedViews, evaluate_cache
+from frozen_cache.evaluation.fused import FusedSegmenter, FusedViews
 from frozen_cache.evaluation.guided import GuidedSegmenter
 from frozen_cache.evaluation.matched_iou import view_object_ious
 from frozen_cache.evaluation.object_iou import edge_iou_by_size, mean_iou_by_size
@@ -69,6 +70,13 @@ LONGER_SIZES = {
     2: f"{LONGER}, mean of the heads of two seeds, of three RoI sizes and three views, and guided filter",
     3: f"{LONGER}, mean of the heads of three seeds, of three RoI sizes and three views, and guided filter",
 }
+TTA = "test-time augmentation and guided filter"
+PASTED_TTA, LONGER_TTA = f"{PASTED}, {TTA}", f"{LONGER}, {TTA}"
+LONGER_TTA_HEADS = {
+    heads: f"{LONGER}, mean of the heads of {number} seeds, {TTA}" for heads, number in ((2, "two"), (3, "three"))
+}
+LONGER_TTA_SIZES = f"{LONGER}, mean of three RoI sizes, {TTA}"
+ON_TTA = (PASTED_TTA, LONGER_TTA, *LONGER_TTA_HEADS.values(), LONGER_TTA_SIZES)
 COPY_PASTE = (PASTED, PASTED_GUIDED, PASTED_VIEWS, PASTED_HEADS, PASTED_ALL)
 ON_VIEWS = (VIEWS, ALL, PASTED_VIEWS, PASTED_ALL, LONGER_VIEWS, *LONGER_HEADS.values(), *LONGER_SIZES.values())
 STAGE, NO_STAGE = "boundary stage", "the same weights without the boundary stage"
@@ -88,6 +96,7 @@ NAMES = (
     LONGER_VIEWS,
     *LONGER_HEADS.values(),
     *LONGER_SIZES.values(),
+    *ON_TTA,
     NO_STAGE,
     STAGE,
 )
@@ -97,6 +106,8 @@ BASE = dict.fromkeys((GUIDED, ROI_SIZES, BOTH, RAW, VIEWS, HEADS, HEADS_GUIDED, 
 BASE |= {STAGE: NO_STAGE, LONGER: PASTED, LONGER_VIEWS: PASTED_VIEWS}
 BASE |= dict.fromkeys(LONGER_HEADS.values(), LONGER_VIEWS)
 BASE |= {LONGER_SIZES[1]: LONGER_VIEWS} | {LONGER_SIZES[heads]: name for heads, name in LONGER_HEADS.items()}
+BASE |= {PASTED_TTA: PASTED_VIEWS, LONGER_TTA: LONGER_VIEWS, LONGER_TTA_SIZES: LONGER_TTA}
+BASE |= dict.fromkeys(LONGER_TTA_HEADS.values(), LONGER_TTA)
 """What a row is compared with, seed by seed; the mean of heads with its first."""
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "mask_ap": lambda run: run["segm"]["AP"],
@@ -151,7 +162,7 @@ class Run:
         return Remembering(head, encoder_layer=self.record.encoder_layer)
 
 
-def measured(reader: CacheReader, segmenter: Segmenter, *, seed: int) -> dict[str, Any]:
+def measured(reader: EvaluatedViews, segmenter: Segmenter, *, seed: int) -> dict[str, Any]:
     """The figures of one evaluation."""
     started = time.process_time()
     found = evaluate_cache(reader, segmenter, object_ious=True, workers=0)
@@ -159,6 +170,7 @@ def measured(reader: CacheReader, segmenter: Segmenter, *, seed: int) -> dict[st
         "seed": seed,
         "segm": found.metrics["segm"],
         "boundary": found.metrics["boundary"],
+        "box_ap": found.metrics["bbox"]["AP"],
         "mean_iou": mean_iou_by_size(found.objects),
         "near_edge": edge_iou_by_size(found.objects)["near_edge"]["all"],
         "off_edge": edge_iou_by_size(found.objects)["off_edge"]["all"],
@@ -185,6 +197,8 @@ def gauged(reader: CacheReader, segmenter: Segmenter, *, seed: int) -> dict[str,
 def row(name: str, runs: list[dict[str, Any]], base: list[dict[str, Any]] | None) -> dict[str, Any]:
     """A line of the result: means over seeds, and what changed from the same seeds without it, where they are known."""
     line: dict[str, Any] = {"what": name, "seeds": len(runs)}
+    if all("box_ap" in run for run in runs):
+        line["box_ap"] = round(statistics.mean(run["box_ap"] for run in runs), 4)
     figures = {key: value for key, value in FIGURES.items() if name not in OBJECTS_ONLY or "ap" not in key}
     for key, value in figures.items():
         line[key] = round(statistics.mean(map(value, runs)), 4)
@@ -204,6 +218,7 @@ def main() -> None:
     for kind in ("run", "wider", "pasted", "longer", "refined"):
         parser.add_argument(f"--{kind}", type=Path, action="extend", nargs="+", default=[])
     parser.add_argument("--views-val", type=Path)
+    parser.add_argument("--tta-val", type=Path)
     parser.add_argument("--only", nargs="*", choices=NAMES)
     given = parser.parse_args()
     reader = CacheReader(given.val)
@@ -250,6 +265,14 @@ def main() -> None:
                 segmenters[name] = (longer[:1], of_all(together(longer[:heads])))
                 segmenters[LONGER_SIZES[heads]] = (longer[:1], of_all(in_sizes(longer[:heads])))
         segmenters[LONGER_SIZES[1]] = (longer, lambda run: guided(over_views(in_sizes([run]))))
+    fused = None if given.tta_val is None else FusedViews(CacheReader(given.tta_val))
+    if fused is not None:
+        segmenters[PASTED_TTA] = (pasted, lambda run: guided(FusedSegmenter(run.own)))
+        segmenters[LONGER_TTA] = (longer, lambda run: guided(FusedSegmenter(run.own)))
+        segmenters[LONGER_TTA_SIZES] = (longer, lambda run: guided(FusedSegmenter(in_sizes([run]))))
+        for heads, name in LONGER_TTA_HEADS.items():
+            if len(longer) >= heads:
+                segmenters[name] = (longer[:1], lambda _, heads=heads: guided(FusedSegmenter(together(longer[:heads]))))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))
@@ -266,11 +289,16 @@ def main() -> None:
         mine, make = segmenters.get(name, ([], None))
         if make is None or not mine:
             continue
-        source = views if name in ON_VIEWS and views is not None else reader
-        measure = gauged if name in OBJECTS_ONLY else measured
+        source: EvaluatedViews = views if name in ON_VIEWS and views is not None else reader
+        source = fused if name in ON_TTA and fused is not None else source
         known = {run["seed"]: run for run in rows.get(name, {}).get("runs", [])}
         for run in mine:
-            known[run.seed] = measure(source, make(run), seed=run.seed)
+            segmenter = make(run)
+            known[run.seed] = (
+                gauged(reader, segmenter, seed=run.seed)
+                if name in OBJECTS_ONLY
+                else measured(source, segmenter, seed=run.seed)
+            )
             if mine is not runs:
                 config = run.record.config
                 head = config.head.model_dump(mode="json", exclude_defaults=True)
