@@ -8,10 +8,11 @@ trained here. `--wider` is a run of the same recipe with `--set head.width=96 --
 run with head.refine, measured with its boundary stage and without, the weights being the same. `--pasted` is a run of
 real_coco.py's recipe on views with pasted objects (`--only "small-data, copy-paste"`), `--longer` one on 30 such views
 of each image, with `--preset best`, which is three times the steps. `--views-val` is a cache of the val images with
-three views each, `--tta-val` one made with `extract-features --tta`. The rows of the heads of three seeds want three runs, that of two the first two of these. No setting
-was chosen on the val images: radius, epsilon and RoI sizes were given before. Results: benchmarks/masks.json; rows and
-seeds that are not measured now stay, and so does "not_kept": trials whose code went with them (decision 008). Rows that
-say "filter": "grey values" were measured when the guided filter was one over these.
+three views each, `--tta-val` one made with `extract-features --tta`. The rows of the heads of three seeds want three
+runs, that of two the first two of these. No setting was chosen on the val images: radius, epsilon and RoI sizes were
+given before. Results: benchmarks/masks.json; rows and seeds that are not measured now stay, and so does "not_kept":
+trials whose code went with them (decision 008). Rows that say "filter": "grey values" were measured when the guided
+filter was one over these.
 """
 
 from __future__ import annotations
@@ -256,6 +257,9 @@ def main() -> None:
     def of_all(mean: Segmenter) -> Callable[[Run], Segmenter]:
         return lambda _: guided(over_views(mean))
 
+    def of_fused(mean: Segmenter) -> Callable[[Run], Segmenter]:
+        return lambda _: guided(FusedSegmenter(mean))
+
     if views is not None:
         segmenters[VIEWS] = (runs, lambda run: over_views(run.own))
         segmenters[PASTED_VIEWS] = (pasted, lambda run: guided(over_views(run.own)))
@@ -272,7 +276,7 @@ def main() -> None:
         segmenters[LONGER_TTA_SIZES] = (longer, lambda run: guided(FusedSegmenter(in_sizes([run]))))
         for heads, name in LONGER_TTA_HEADS.items():
             if len(longer) >= heads:
-                segmenters[name] = (longer[:1], lambda _, heads=heads: guided(FusedSegmenter(together(longer[:heads]))))
+                segmenters[name] = (longer[:1], of_fused(together(longer[:heads])))
     if len(runs) == HEADS_EACH:
         segmenters[HEADS] = (runs[:1], lambda _: together(runs))
         segmenters[HEADS_GUIDED] = (runs[:1], lambda _: guided(together(runs)))
