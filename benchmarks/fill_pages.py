@@ -72,6 +72,14 @@ def real_table() -> str:
             "30 copy-paste views, coded maps, three times the steps, mean of three RoI sizes and three views, and "
             "guided filter",
         ),
+        (
+            "small-data, copy-paste views; test-time augmentation, guided filter",
+            "copy-paste views, coded maps, test-time augmentation and guided filter",
+        ),
+        (
+            "best: 30 copy-paste views, three times the steps; test-time augmentation, guided filter",
+            "30 copy-paste views, coded maps, three times the steps, test-time augmentation and guided filter",
+        ),
     ):
         row = masks[what]
         aps = [run["segm"]["AP"] for run in row["runs"]]
@@ -132,6 +140,7 @@ def masks_table() -> str:
     )
 
 
+WITH_TTA = "`--tta --guided`"
 IN_SIZES = "`--views 3 --roi-sizes 24,32,48 --guided`"
 BEST_ROWS = {
     "copy-paste views, coded maps": ("`small-data`, 10 copy-paste views", 1, ""),
@@ -139,6 +148,11 @@ BEST_ROWS = {
         "`small-data`, 10 copy-paste views",
         1,
         "`--views 3 --guided`",
+    ),
+    "copy-paste views, coded maps, test-time augmentation and guided filter": (
+        "`small-data`, 10 copy-paste views",
+        1,
+        WITH_TTA,
     ),
     "30 copy-paste views, coded maps, three times the steps": ("`best`, 30 copy-paste views", 1, ""),
     "30 copy-paste views, coded maps, three times the steps, mean of three views and guided filter": (
@@ -156,6 +170,17 @@ BEST_ROWS = {
     "three views, and guided filter": ("`best`, 30 copy-paste views", 2, IN_SIZES),
     "30 copy-paste views, coded maps, three times the steps, mean of the heads of three seeds, of three RoI sizes and "
     "three views, and guided filter": ("`best`, 30 copy-paste views", 3, IN_SIZES),
+    "30 copy-paste views, coded maps, three times the steps, test-time augmentation and guided filter": (
+        "`best`, 30 copy-paste views",
+        1,
+        WITH_TTA,
+    ),
+    "30 copy-paste views, coded maps, three times the steps, mean of three RoI sizes, test-time augmentation and "
+    "guided filter": ("`best`, 30 copy-paste views", 1, "`--tta --roi-sizes 24,32,48 --guided`"),
+    "30 copy-paste views, coded maps, three times the steps, mean of the heads of two seeds, test-time augmentation "
+    "and guided filter": ("`best`, 30 copy-paste views", 2, WITH_TTA),
+    "30 copy-paste views, coded maps, three times the steps, mean of the heads of three seeds, test-time augmentation "
+    "and guided filter": ("`best`, 30 copy-paste views", 3, WITH_TTA),
 }
 """Row of masks.json -> how it was trained, the heads whose masks are averaged, how it was measured."""
 
@@ -167,12 +192,41 @@ def best_table() -> str:
     for what, (trained, heads, how) in BEST_ROWS.items():
         if what in measured:
             row = measured[what]
+            boxes = row.get("box_ap", load("real_coco")["baselines"]["box"]["bbox"]["AP"])
             figures = (f"{row[key]:.4f}" for key in ("mask_ap", "ap75", "boundary_ap", "mean_iou"))
-            rows.append((trained, heads, how + of_grey(row), row["seeds"] if heads == 1 else "", *figures))
-    head = ("trained with", "heads", "measured with", "seeds", "mask AP", "AP75", "boundary AP", "mean IoU")
+            seeds = row["seeds"] if heads == 1 else ""
+            rows.append((trained, heads, how + of_grey(row), seeds, f"{boxes:.3f}", *figures))
+    head = ("trained with", "heads", "measured with", "seeds", "box AP", "mask AP", "AP75", "boundary AP", "mean IoU")
     return (
         "209 training images of COCO, DEIMv2-Atto, measured on 206 others; of several seeds the mean, one head at a "
         "time:\n\n" + table(head, rows)
+    )
+
+
+def tta_table() -> str:
+    """What views and overlaps of test-time augmentation were compared."""
+    choice, keys = load("tta")["choice"], ("AP", "AP75", "APs", "APm", "APl")
+
+    def line(row: dict[str, Any]) -> list[str]:
+        return [f"{row['box'][key]:.3f}" for key in keys]
+
+    views = [(row["views"], row["passes"], *line(row)) for row in choice["views"]]
+    overlaps = [(f"{row['same_iou']:g}", *line(row)) for row in choice["overlaps"]]
+    return (
+        f"{choice['images']} training images, box AP of DEIMv2-Atto:\n\n"
+        + table(("views beside the plain one", "passes", *keys), views)
+        + "\n\nMirrored and five tiles of 0.6, by the overlap from which boxes are fused:\n\n"
+        + table(("IoU", *keys), overlaps)
+    )
+
+
+def tta_cost() -> str:
+    """What it costs to predict with it."""
+    cost = load("tta")["cost"]
+    over = cost["over_plain"]
+    return (
+        f"`predict` on {cost['pictures']} pictures from a score of {cost['threshold']:g}, by CPU time: `--views 3` takes "
+        f"{over['views']:.1f} times, `--tta` {over['tta']:.1f} times what it takes without."
     )
 
 
@@ -677,6 +731,8 @@ MAKERS = {
     "masks-table": masks_table,
     "best-table": best_table,
     "trials-table": trials_table,
+    "tta-table": tta_table,
+    "tta-cost": tta_cost,
     "cost-table": cost_table,
     "onnx-table": onnx_table,
     "size-table": size_table,

@@ -134,6 +134,8 @@ def test_a_view_that_shows_a_thing_and_lacks_it_counts_with_its_least_score():
     assert scores[0, 0] == pytest.approx(0.8)
     assert scores[1, -1] == pytest.approx((0.6 + 0.1) / 2)
     assert scores[-1, 1] == pytest.approx((0.1 + 0.02) / 2)
+    alone = fuse(view_of([A, B], [0.9, 0.7]), [view_of([B, (0, 0, 10, 10)], [0.7, 0.1], number=1)])
+    assert alone.members.tolist() == [[1, 0], [0, -1]] and alone.scores.tolist() == pytest.approx([0.7, 0.5])
     nothing = fuse(view_of([A], [0.8]), [view_of([], [], number=1)])
     assert nothing.scores.tolist() == pytest.approx([0.4])
 
