@@ -84,6 +84,7 @@ def real_table() -> str:
         row = masks[what]
         aps = [run["segm"]["AP"] for run in row["runs"]]
         spread = f"{min(aps):.3f} to {max(aps):.3f}"
+        name += f" (box AP {row['box_ap']:.3f})" if "box_ap" in row else ""
         rows.insert(0, (name + of_grey(row), f"{row['mask_ap']:.3f}", spread, f"{row['mean_iou']:.3f}", row["seeds"]))
     for name, baseline in (("filled boxes", "box"), ("training-free", "training-free")):
         rows.append((name, f"{real['baselines'][baseline]['segm']['AP']:.3f}", "", "", ""))

@@ -82,7 +82,7 @@ def make_segmenter(
             if views != 1 or guide is not None:
                 raise UserError("--views and --guided change masks of a head: leave them out with --baseline prompted")
             segmenter, of = _of_prompter(reader, prompter, pictures, chosen)
-            of["name"] += TTA_NAME if tta else ""
+            of |= {"name": of["name"] + TTA_NAME, "tta": True} if tta else {}
             return segmenter, of
         segmenter, of = _of_baseline(reader, baseline or "box", chosen)
     if views < 1:
@@ -91,7 +91,7 @@ def make_segmenter(
         raise UserError("--views averages masks in the plain view's boxes, --tta fuses the boxes too: leave one out")
     if tta and segmenter.encoder_layer is not None:
         segmenter = FusedSegmenter(segmenter)
-    of["name"] += TTA_NAME if tta else ""
+    of |= {"name": of["name"] + TTA_NAME, "tta": True} if tta else {}
     if views > 1:
         segmenter = ViewsSegmenter(segmenter, reader, views=views)
         of["name"] += f", mean of {views} views"

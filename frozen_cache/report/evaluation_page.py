@@ -43,6 +43,7 @@ def evaluation_page(
         head: what there is to say of the head's size, cost and settings.
     """
     of = metrics["of"]
+    fused = ", views fused" if of.get("tta") else ""
     mistakes = metrics["mistakes"]["objects"]
     objects = sum(mistakes.values())
     sections = [
@@ -59,7 +60,7 @@ def evaluation_page(
         lead=f"{of['images']:,} images and {objects:,} objects of {of['annotations']}, detector {of['detector']}.",
         cards=[
             ("Mask AP", percent(metrics["segm"]["AP"]), "mean over IoU 0.5 to 0.95"),
-            ("Box AP", percent(metrics["bbox"]["AP"]), "of the frozen detector"),
+            ("Box AP", percent(metrics["bbox"]["AP"]), f"of the frozen detector{fused}"),
             ("Mask / box", ratio(metrics["segm"]["AP"], metrics["bbox"]["AP"]), "1 would lose nothing"),
             ("Mean IoU", percent(metrics["mean_iou"]["all"]), "of masks in matched boxes"),
             ("Missed", f"{mistakes['missed']:,}", f"of {objects:,} objects, at score {THRESHOLD}"),

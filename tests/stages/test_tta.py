@@ -99,6 +99,8 @@ def test_evaluated_boxes_are_those_of_the_views_fused(made, tmp_path, capsys):
         torch.testing.assert_close(torch.tensor([entry["bbox"] for entry in mine]), expected, atol=0.01, rtol=0)
     assert several > 5
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert metrics["of"]["tta"] is True
+    assert "of the frozen detector, views fused" in (tmp_path / "a" / "report.html").read_text()
     assert metrics["mean_iou"]["all"] is not None
     evaluate(cache=made.cache, baseline="box", tta=True, out=tmp_path / "b", device="cpu", ladder=True)
     assert results(tmp_path / "b", "bbox") == results(tmp_path / "a", "bbox")
