@@ -226,8 +226,8 @@ def tta_cost() -> str:
     cost = load("tta")["cost"]
     over = cost["over_plain"]
     return (
-        f"`predict` on {cost['pictures']} pictures from a score of {cost['threshold']:g}, by CPU time: `--views 3` takes "
-        f"{over['views']:.1f} times, `--tta` {over['tta']:.1f} times what it takes without."
+        f"`predict` on {cost['pictures']} pictures from a score of {cost['threshold']:g}, by CPU time: `--views 3` "
+        f"takes {over['views']:.1f} times, `--tta` {over['tta']:.1f} times what it takes without."
     )
 
 
