@@ -81,7 +81,8 @@ def real_table() -> str:
             "30 copy-paste views, coded maps, three times the steps, test-time augmentation and guided filter",
         ),
     ):
-        row = masks[what]
+        if (row := masks.get(what)) is None:
+            continue
         aps = [run["segm"]["AP"] for run in row["runs"]]
         spread = f"{min(aps):.3f} to {max(aps):.3f}"
         name += f" (box AP {row['box_ap']:.3f})" if "box_ap" in row else ""
