@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import time
+import uuid
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -171,10 +172,6 @@ def train_head(
         run=run,
         accelerator=accelerator,
         workers=workers,
-        fingerprint={
-            "detector_fingerprint": record.detector_fingerprint,
-            "cache_fingerprint": record.cache_fingerprint,
-        },
         evaluate=validation,
         tuning=tuning,
     )
@@ -186,6 +183,7 @@ def train_head(
             trainer.check_owner = owner.check
             changed = run.open(record, total=trainer.total, resume=resume)
         accelerator.wait_for_everyone()
+        trainer.marks = load_record(out).marks
         trainer.resume()
         start = _start(trainer, changed)
         if owner is not None and trainer.progress.step < trainer.total:
@@ -255,6 +253,7 @@ def _record(
     attributes = source.reader.attributes
     layer = resolve_encoder_layer(config.head, attributes.detector.encoder_layers)
     return RunRecord(
+        id=uuid.uuid4().hex,
         config=config,
         inputs=source.reader.head_inputs(layer),
         encoder_layer=layer,

@@ -25,7 +25,7 @@ from frozen_cache.training.source import RunSource
 RUN_FILE = "run.json"
 HINTS = {"source", "cache", "val_cache", "preset", "init_from"}
 """Fields of a record that say where things lay: paths move, so they decide no comparison."""
-NO_SETTINGS = HINTS | {"finished"}
+NO_SETTINGS = HINTS | {"finished", "id"}
 MOST_DIFFERENCES = 4
 FINGERPRINTS = {
     "cache_fingerprint": "the training data",
@@ -46,6 +46,8 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = 1
+    id: str | None = None
+    """Random, and in the run's checkpoints too; None in runs of earlier versions."""
     config: TrainConfig
     inputs: HeadInputs
     encoder_layer: int
@@ -83,6 +85,12 @@ class RunRecord(BaseModel):
     def backbone_scale(self) -> int | None:
         """C1 and the added maps came from the images at so many times the input size; None where that is not known."""
         return self.config.head.c1_scale if self.source is None else self.source.spec.backbone_scale
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What the metadata of the run's checkpoints say of it."""
+        known = {"detector_fingerprint": self.detector_fingerprint, "cache_fingerprint": self.cache_fingerprint}
+        return known if self.id is None else known | {"run": self.id}
 
     def settings(self) -> dict[str, Any]:
         """The configuration, nested, for people."""
@@ -176,7 +184,8 @@ class RunDirectory:
                 "--resume with more --epochs prolongs it; else choose another path"
             )
         if length or record.val_fingerprint != there.val_fingerprint:
-            self.write_record(record.model_copy(update={"finished": False if length else there.finished}))
+            kept = {"id": there.id, "finished": False if length else there.finished}
+            self.write_record(record.model_copy(update=kept))
         return found
 
     def write_record(self, record: RunRecord) -> None:
@@ -187,8 +196,10 @@ class RunDirectory:
         """Where the `last` checkpoint stands; at the start where there is none."""
         if not self.last.is_file():
             return Progress()
+        saved = load_metadata(self.last)
+        check_marks(load_record(self.path), saved, self.last)
         try:
-            return read_progress(load_metadata(self.last))
+            return read_progress(saved)
         except ValueError as error:
             raise UserError(f"{self.last} is no checkpoint to go on from: {error}") from error
 
@@ -250,6 +261,15 @@ def load_record(path: Path) -> RunRecord:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise UserError(f"{file} is damaged or of another version: {where}: {first['msg']}") from error
+
+
+def check_marks(record: RunRecord, saved: dict[str, Any], file: Path) -> None:
+    """UserError where a checkpoint, by its metadata, is of another run than the record."""
+    if any(saved.get(key) != value for key, value in record.marks.items()):
+        raise UserError(
+            f"{file} was written by another run than the one whose {RUN_FILE} lies beside it: put each into the folder "
+            "of its own run"
+        )
 
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:

@@ -13,7 +13,7 @@ from frozen_cache.head.config import HeadConfig
 from frozen_cache.head.inputs import HeadInputs
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.training.checkpoint import TUNED, load_checkpoint, shapes
-from frozen_cache.training.run_directory import RunRecord, load_record
+from frozen_cache.training.run_directory import RunRecord, check_marks, load_record
 from frozen_cache.training.view_source import ViewSource
 
 
@@ -58,6 +58,7 @@ def load_head(path: Path) -> tuple[MaskHead, RunRecord, Path]:
     file = checkpoint_of(path)
     _check_shapes(record, shapes(file, prefix="head."), file, folder)
     tensors, saved = load_checkpoint(file, prefix="head.")
+    check_marks(record, saved, file)
     if bad := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise NotFiniteError(f"{file} is worthless: `{bad[0]}` and {len(bad) - 1} more tensors are not finite")
     head = MaskHead(config=record.config.head, inputs=record.inputs)

@@ -50,12 +50,13 @@ class Trainer:
     config: TrainConfig
     run: RunDirectory
     accelerator: Accelerator
-    fingerprint: dict[str, Any]
     evaluate: Callable[[MaskHead], dict[str, dict[str, float]]] | None = None
     tuning: Tuning | None = None
     """The detector, where it trains along."""
     workers: int | None = None
     """Threads that read; None for as many as it takes."""
+    marks: dict[str, str] = field(default_factory=dict)
+    """What its checkpoints say of the run (`RunRecord.marks`)."""
     check_owner: Callable[[], None] = lambda: None
     """Raises where the run directory belongs to another process by now."""
     progress: Progress = field(default_factory=Progress)
@@ -95,8 +96,8 @@ class Trainer:
             self.run.forget_after(self.progress.step)
 
     def _restore(self, tensors: dict[str, Tensor], saved: dict[str, Any]) -> None:
-        for key, value in self.fingerprint.items():
-            if saved[key] != value:
+        for key, value in self.marks.items():
+            if saved.get(key) != value:
                 raise ValueError(f"its {key} is another")
         progress = read_progress(saved)
         self.step.evaluated_head.load_state_dict(_part(tensors, "head."))
@@ -127,7 +128,7 @@ class Trainer:
             more = (more or {}) | {TUNED: self.tuning.facts()}
         self.progress.skipped = self.watch.skipped
         try:
-            save_checkpoint(path, tensors, run=self.fingerprint | {"progress": vars(self.progress)} | (more or {}))
+            save_checkpoint(path, tensors, run=self.marks | {"progress": vars(self.progress)} | (more or {}))
         except NotFiniteError as error:
             raise self.watch.failure(self._numbers, str(error)) from error
 

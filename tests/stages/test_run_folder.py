@@ -287,3 +287,41 @@ def test_float16_may_skip_steps_in_a_row_but_not_without_end(caches, tmp_path, m
         with pytest.raises(NotFiniteError, match=r"step 24: .*21 steps in a row.*precision fp16"):
             train_head(cache=caches[0], out=tmp_path / "all", overrides=settings, device="cpu")
     assert not (tmp_path / "all" / "last.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def twin(caches, tmp_path_factory) -> Path:
+    """A finished run of the same head on the same data with another seed."""
+    out = tmp_path_factory.mktemp("twin") / "run"
+    train_head(cache=caches[0], val_cache=caches[1], out=out, overrides=SMALL | {"seed": 1})
+    return out
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_a_checkpoint_of_another_run_of_the_same_head_is_one_line(caches, whole, twin, tmp_path, capsys, name):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.copy(twin / name, run)
+    evaluation = ["evaluate", "--cache", str(caches[1]), "--head", str(run / name), "--out", str(tmp_path / "results")]
+    training = ["train-head", "--cache", str(caches[0]), "--out", str(run), "--resume", "--epochs", "2"]
+    for arguments in [evaluation, training] if name == "last.safetensors" else [evaluation]:
+        assert exit_code(arguments) == 2
+        assert f"{run / name} was written by another run than" in one_line(capsys)
+    assert not (tmp_path / "results").exists()
+    assert (run / name).read_bytes() == (twin / name).read_bytes()
+
+
+def test_checkpoints_of_a_run_of_an_earlier_version_are_taken(caches, whole, tmp_path):
+    """They do not say which run wrote them, and so does its record not."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    record = json.loads((run / "run.json").read_text())
+    del record["id"], record["finished"]
+    (run / "run.json").write_text(json.dumps(record))
+    for name in ("best.safetensors", "last.safetensors"):
+        tensors, saved = load_checkpoint(run / name)
+        save_file(tensors, run / name, metadata={"run": json.dumps({k: v for k, v in saved.items() if k != "run"})})
+    arguments = ["evaluate", "--cache", str(caches[1]), "--head", str(run), "--out", str(tmp_path / "results")]
+    assert exit_code(arguments) == 0
+    assert exit_code(["train-head", "--cache", str(caches[0]), "--out", str(run), "--resume", "--epochs", "1.5"]) == 0
+    assert "id" not in {key for key, value in json.loads((run / "run.json").read_text()).items() if value is not None}
