@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -43,7 +44,10 @@ class Owner(BaseModel):
     """The running kernel and its space of process ids: only within one does a process id tell a process."""
     pid: int
     started: float
-    """When the process was started, in seconds since 1970."""
+    """When the process was started, in seconds since 1970, for people."""
+    since_boot: float | None = None
+    """The same in seconds since the system was started: Linux moves `started` where its clock is set. None elsewhere,
+    and in files of earlier versions."""
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started))
@@ -150,12 +154,14 @@ class Ownership:
 
 def this_process() -> Owner:
     """The present process as an owner, under a token of its own."""
+    process = psutil.Process()
     return Owner(
         token=uuid.uuid4().hex[:12],
         host=socket.gethostname(),
         system=_system(),
         pid=os.getpid(),
-        started=psutil.Process().create_time(),
+        started=process.create_time(),
+        since_boot=_since_boot(process),
     )
 
 
@@ -178,7 +184,10 @@ def is_alive(owner: Owner, file: Path, *, now: float) -> bool:
         return now - _mtime(file, now) < STALE
     try:
         process = psutil.Process(owner.pid)
-        return abs(process.create_time() - owner.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        then, now_told = owner.since_boot, _since_boot(process)
+        if then is None or now_told is None:
+            then, now_told = owner.started, process.create_time()
+        return abs(now_told - then) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
@@ -220,6 +229,10 @@ def _mtime(file: Path, default: float) -> float:
         return file.stat().st_mtime
     except OSError:
         return default
+
+
+def _since_boot(process: psutil.Process) -> float | None:
+    return process.create_time() - psutil.boot_time() if sys.platform == "linux" else None
 
 
 def _system() -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from frozen_cache import ownership
@@ -64,9 +65,31 @@ def test_a_killed_owner_of_this_system_is_taken_over_at_once(tmp_path):
 
 
 def test_a_process_id_that_was_given_out_again_is_no_life(tmp_path):
-    leave(tmp_path, started=1.0)
+    leave(tmp_path, started=1.0, since_boot=1.0)
     with Ownership(tmp_path):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps the time of the start")
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_takes_no_folder_from_a_living_owner(tmp_path, monkeypatch, seconds):
+    """Linux tells when a process was started by the clock of now."""
+    real = psutil.boot_time()
+    with Ownership(tmp_path):
+        told = read_owner(tmp_path)
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: real + seconds)
+        assert abs(psutil.Process().create_time() - told.started) > 3000
+        with pytest.raises(UserError, match="is in use by"), Ownership(tmp_path):
+            pass
+
+
+def test_an_owner_file_of_an_earlier_version_tells_a_process_by_its_start(tmp_path):
+    leave(tmp_path, since_boot=None)
+    with pytest.raises(UserError, match="is in use by"), Ownership(tmp_path):
+        pass
+    leave(tmp_path, since_boot=None, started=1.0)
+    with Ownership(tmp_path):
+        assert names(tmp_path) == [OWNER_FILE]
 
 
 @pytest.mark.parametrize(("age", "alive"), [(STALE - 30, True), (STALE + 30, False)])
@@ -99,7 +122,7 @@ def test_an_owner_that_was_taken_over_writes_nothing_more_and_harms_nothing(tmp_
 
 def test_of_many_that_find_a_dead_owner_one_gets_the_folder(tmp_path):
     for _ in range(10):
-        leave(tmp_path, started=1.0)
+        leave(tmp_path, started=1.0, since_boot=1.0)
         gate, got = threading.Barrier(8), []
 
         def contend(gate=gate, got=got):
