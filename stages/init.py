@@ -12,7 +12,7 @@ from typing import Any
 from frozen_cache.data.walk import files_below, folders_below
 from frozen_cache.detectors.find_factory import find_factory
 from frozen_cache.detectors.hf.families import FAMILIES
-from frozen_cache.durable import write_durably
+from frozen_cache.durable import create_durably, write_durably
 from frozen_cache.errors import UserError
 from frozen_cache.stages.convert import coco_files, find_format
 
@@ -64,8 +64,9 @@ def init_project(*, folder: Path, out: Path, force: bool = False) -> FoundProjec
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
+    there = UserError(f"{out} is there already: `frozen-cache run {out}` uses it, --force writes it anew")
     if out.exists() and not force:
-        raise UserError(f"{out} is there already: `frozen-cache run {out}` uses it, --force writes it anew")
+        raise there
     splits = find_splits(folder)
     if not splits:
         kind = find_format(folder)  # says what is wrong where nothing is known
@@ -74,7 +75,11 @@ def init_project(*, folder: Path, out: Path, force: bool = False) -> FoundProjec
             f"`frozen-cache convert {folder} --out {folder / 'coco'}` first, then init again"
         )
     found = FoundProject(file=out, splits=splits, detector=_find_detector(folder))
-    write_durably(out, _document(found, folder).encode())
+    document = _document(found, folder).encode()
+    if force:
+        write_durably(out, document)
+    elif not create_durably(out, document):  # by another process, meanwhile
+        raise there
     return found
 
 

@@ -156,9 +156,12 @@ def read_record(cache: CachePath, segment: int, fingerprint: str) -> SegmentReco
     line = read_line(cache, segment)
     record = None if line is None else parse_line(line)
     if record is None:
-        raise DamagedCacheError(f"segment {name} of {cache} is damaged: its line in the ledger; {mend(cache)}")
+        what = "its line in the ledger is missing or not what was written"
+        raise DamagedCacheError(f"segment {name} of {cache} is damaged: {what}; {mend(cache)}", what)
     if record.segment != segment or record.cache_fingerprint != fingerprint:
-        raise DamagedCacheError(f"segment {name} of {cache} belongs to another cache; {mend(cache)}")
+        other = "cache" if record.cache_fingerprint != fingerprint else "segment"
+        what = f"its line in the ledger belongs to another {other}"
+        raise DamagedCacheError(f"segment {name} of {cache} is damaged: {what}; {mend(cache)}", what)
     return record
 
 

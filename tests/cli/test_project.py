@@ -16,7 +16,7 @@ from frozen_cache.cli.invoke import invoke
 from frozen_cache.cli.main import app, exit_code
 from frozen_cache.cli.project import read_project
 from frozen_cache.errors import UserError
-from frozen_cache.stages.init import find_splits
+from frozen_cache.stages.init import find_splits, init_project
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -86,6 +86,22 @@ def test_init_tells_folders_with_files_of_the_same_names_apart(places: dict[str,
     found = {split.annotations.relative_to(tmp_path).as_posix(): split.images for split in find_splits(tmp_path)}
     places.pop("a_train.json", None)  # nothing tells these apart but that `more` has more of the images
     assert {name: found[name] for name in places} == {name: tmp_path / images for name, images in places.items()}
+
+
+def test_of_two_inits_at_once_the_second_leaves_the_file_of_the_first(tmp_path: Path, monkeypatch) -> None:
+    coco_folder(tmp_path)
+    file = tmp_path / "frozen-cache.toml"
+
+    def find(folder: Path) -> list[Any]:
+        file.write_text("# by hand, meanwhile")
+        return find_splits(folder)
+
+    monkeypatch.setattr("frozen_cache.stages.init.find_splits", find)
+    with pytest.raises(UserError, match="is there already"):
+        init_project(folder=tmp_path, out=file)
+    assert file.read_text() == "# by hand, meanwhile"
+    init_project(folder=tmp_path, out=file, force=True)
+    assert "[train-head]" in file.read_text()
 
 
 def test_init_needs_no_torch(tmp_path: Path) -> None:

@@ -177,8 +177,10 @@ def test_the_node_that_belongs_to_no_segment_is_checked_too(cache: Path) -> None
 def test_a_segment_of_another_cache_is_refused(cache: Path, tmp_path: Path, make_cache: Make, make_view: View) -> None:
     other = make_cache(tmp_path / "y.zarr", [make_view(n) for n in range(4)], per_segment=2, precision="float32")
     shutil.copy(other / "ledger" / "00001.json", cache / "ledger" / "00001.json")
-    with pytest.raises(DamagedCacheError, match=r"segment 00001 .* belongs to another cache"):
+    with pytest.raises(DamagedCacheError, match=r"segment 00001 .* belongs to another cache; `"):
         CacheReader(cache)
+    [damage] = verify_cache(cache).damages
+    assert str(damage) == "segment 00001: its line in the ledger belongs to another cache"
 
 
 @pytest.mark.parametrize(
