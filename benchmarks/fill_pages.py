@@ -222,6 +222,18 @@ def tta_table() -> str:
     )
 
 
+def tta_demo() -> str:
+    """What it gives on the demo."""
+    demo = load("tta")["demo"]
+    rows = [
+        (what, *(f"{demo[key][f'{kind}_ap']:.3f}" for kind in ("bbox", "segm", "boundary")))
+        for what, key in (("", "plain"), ("`--tta`", "tta"))
+    ]
+    return f"The demo's head on {demo['scenes']} unseen scenes (D-FINE):\n\n" + table(
+        ("", "box AP", "mask AP", "boundary AP"), rows
+    )
+
+
 def tta_cost() -> str:
     """What it costs to predict with it."""
     cost = load("tta")["cost"]
@@ -734,6 +746,7 @@ MAKERS = {
     "best-table": best_table,
     "trials-table": trials_table,
     "tta-table": tta_table,
+    "tta-demo": tta_demo,
     "tta-cost": tta_cost,
     "cost-table": cost_table,
     "onnx-table": onnx_table,

@@ -1,10 +1,13 @@
 """Which views test-time augmentation has, chosen by box AP on coco_mini's training images, and what it costs.
 
-    python benchmarks/tta.py [--limit N] [--cost RUN] [--pictures 20] [--rounds 3]
+    python benchmarks/tta.py [--limit N]
+    python benchmarks/tta.py --cost RUN [--pictures 20] [--rounds 3]
+    python benchmarks/tta.py --demo DEMO-OUT
 
 The detector (DEIMv2-Atto, trained on COCO) sees each of the 209 training images in every view that is compared; the
 package's own `fuse` fuses them, no mask is made. With `--cost` nothing is chosen: `predict` segments val images by the
 head of RUN, plain, as the mean over three views and with `--tta`, in turn, by CPU time; medians over rounds.
+`--demo` measures the demo's head on its 60 unseen scenes, without and with `--tta`: another detector, a small D-FINE.
 Results: benchmarks/tta.json (decision 012).
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +36,7 @@ from frozen_cache.data.truth import GroundTruth
 from frozen_cache.data.tta import TTA_VIEWS, tta_view
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.data.views import apply_view, make_view
+from frozen_cache.demo import DETECTOR_DIR
 from frozen_cache.detectors.load import load_detector
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
@@ -39,6 +44,8 @@ from frozen_cache.detectors.selection import select_pairs
 from frozen_cache.evaluation.coco import coco_metrics
 from frozen_cache.evaluation.fusion import fuse
 from frozen_cache.inference.segmenter import InstanceSegmenter
+from frozen_cache.stages.evaluate import evaluate
+from frozen_cache.stages.extract import extract_features
 
 RESULT = Path(__file__).with_suffix(".json")
 CPU = torch.device("cpu")
@@ -153,19 +160,41 @@ def cost(run: Path, pictures: int, rounds: int) -> dict[str, Any]:
     return {"pictures": len(files), "threshold": 0.3, "over_plain": ratios, "passes": TTA_VIEWS} | conditions()
 
 
+def demo(folder: Path) -> dict[str, Any]:
+    """The demo's head on its unseen scenes, plain and with all views fused."""
+    found: dict[str, Any] = {"scenes": len(json.loads((folder / "val" / "annotations.json").read_text())["images"])}
+    with tempfile.TemporaryDirectory() as place:
+        cache = Path(place) / "val.zarr"
+        extract_features(
+            detector=f"hf:{DETECTOR_DIR}",
+            images=folder / "val" / "images",
+            annotations=folder / "val" / "annotations.json",
+            out=cache,
+            tta=True,
+        )
+        for name, tta in (("plain", False), ("tta", True)):
+            metrics = evaluate(cache=cache, head=folder / "head", tta=tta, out=Path(place) / name, device="cpu").metrics
+            found[name] = {f"{kind}_ap": round(metrics[kind]["AP"], 4) for kind in ("segm", "bbox", "boundary")}
+            print(name, found[name], flush=True)
+    return found | conditions()
+
+
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cost", type=Path)
+    parser.add_argument("--demo", type=Path)
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     report = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    if given.cost is None:
-        report["choice"] = choose(given.limit)
-    else:
+    if given.demo is not None:
+        report["demo"] = demo(given.demo)
+    elif given.cost is not None:
         report["cost"] = cost(given.cost, given.pictures, given.rounds)
+    else:
+        report["choice"] = choose(given.limit)
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {RESULT}")
 
