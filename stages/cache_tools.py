@@ -97,6 +97,9 @@ class CacheInfo:
         """For people."""
         a = self.attributes
         views, parts, bits = self.views, self.part_bytes, self.map_bits
+        kind = (
+            " for test-time augmentation" if a.tta else ", half of the further ones with pasted objects" * a.copy_paste
+        )
         lines = [
             f"cache       {self.path} (format {a.format_version}, {a.precision}"
             + ("" if a.step is None else f", step {a.step:g}")
@@ -108,7 +111,7 @@ class CacheInfo:
             *(f"            masks made by {by}" for by in a.data.masks_from),
             "labels      detector's label -> category" + (" (objects)" if a.data.counts.per_category else ""),
             *(f"  {line}" for line in label_lines(a)),
-            f"views       {views} of {a.views_total} ({a.views} per image), top {a.top_k} pairs each",
+            f"views       {views} of {a.views_total} ({a.views} per image{kind}), top {a.top_k} pairs each",
             f"segments    {len(self.records)} of {a.segment_count} committed, {a.views_per_segment} views each",
             f"C1          {c1_text(a)}",
             f"encoder     layers {', '.join(map(str, a.detector.encoder_layers)) or 'none'}: " + levels_text(a),

@@ -20,7 +20,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cli.main import exit_code
 from frozen_cache.data.tta import TTA_VIEWS, tta_view
 from frozen_cache.evaluation.fusion import fuse
-from frozen_cache.stages.cache_tools import cache_repair
+from frozen_cache.stages.cache_tools import cache_info, cache_repair
 from frozen_cache.stages.evaluate import evaluate
 from frozen_cache.stages.train import train_head
 
@@ -65,6 +65,8 @@ def test_the_cache_holds_the_views_of_test_time_augmentation(made):
     reader = CacheReader(made.cache)
     assert reader.attributes.tta and reader.attributes.views == TTA_VIEWS
     assert not CacheReader(made.plain).attributes.tta
+    assert f"({TTA_VIEWS} per image for test-time augmentation)" in cache_info(made.cache).text()
+    assert "(1 per image)" in cache_info(made.plain).text()
     rule = reader.attributes.detector.input
     seen = set()
     for at, (image, number) in enumerate(reader.views):
