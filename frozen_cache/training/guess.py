@@ -19,6 +19,10 @@ CONTEXT = 1.5
 """Side of the window whose colours are looked at, in RoIs."""
 SAMPLES = 20
 """Cells of it along a side."""
+REACH = 0.25
+"""Standard deviation of what counts as near, in sides of the box."""
+LEAST = 1e-6
+"""Likeness to nothing at all."""
 LIKENESS = 6.0
 """Standard deviation, in CIELAB, of what counts as one colour."""
 STEEPNESS = 2.0
@@ -57,14 +61,15 @@ def guessed_masks(
     cells = _places(boxes, _grid(side).expand(len(rois), -1, -1), inner, prior)
     spots = _places(boxes, points.at, _at(inner, points.at, side=side), prior)
     window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around, prior)
-    before = told(window, spots, points, boxes=boxes)
-    inside, kernel = before.sigmoid(), nearness(around, around, LIKENESS)
-    for _ in range(ROUNDS):
-        inside = (before + _log_ratio(kernel, inside)).sigmoid()
-    cells, spots = (
-        replace(each, odds=each.odds + _log_ratio(nearness(each.colours, around, LIKENESS), inside))
-        for each in (cells, spots)
-    )
+    if pixels is not None:
+        sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)[:, None]
+        before = told(window, spots, points, boxes=boxes)
+        inside, kernel = before.sigmoid(), _kernel(window, window, sides)
+        for _ in range(ROUNDS):
+            inside = (before + _log_ratio(kernel, inside)).sigmoid()
+        cells, spots = (
+            replace(each, odds=each.odds + _log_ratio(_kernel(each, window, sides), inside)) for each in (cells, spots)
+        )
     return told(cells, spots, points, boxes=boxes).sigmoid().view(-1, side, side)
 
 
@@ -77,11 +82,16 @@ def _places(boxes: Tensor, at: Tensor, colours: Tensor, prior: Tensor | None) ->
     return Places(at, odds.masked_fill((off.abs() > 1).any(-1), -torch.inf), colours)
 
 
+def _kernel(one: Places, other: Places, sides: Tensor) -> Tensor:
+    """(N, C, S) how much places are alike: near in sides of the boxes (N, 1, 2), and of like colours."""
+    return nearness(one.at / sides, other.at / sides, REACH) * nearness(one.colours, other.colours, LIKENESS)
+
+
 def _log_ratio(kernel: Tensor, inside: Tensor) -> Tensor:
-    """(N, C) log of the density of colours in the object over that around it; `kernel` (N, C, S), `inside` (N, S)."""
-    shares = torch.stack([inside, 1 - inside], dim=2)
-    of_object, of_rest = (kernel @ (shares / shares.sum(1, keepdim=True).clamp(min=1e-6))).unbind(2)
-    return ((of_object + 1e-6) / (of_rest + 1e-6)).log()
+    """(N, C) log of how much like each place is in the object over that around it; `kernel` (N, C, S), `inside`
+    (N, S)."""
+    of_object, of_rest = (kernel @ torch.stack([inside, 1 - inside], dim=2)).unbind(2)
+    return ((of_object + LEAST) / (of_rest + LEAST)).log()
 
 
 def _colours(pixels: Tensor | None, rois: Tensor, side: int) -> Tensor:
