@@ -23,11 +23,11 @@ REACH = 0.25
 """Standard deviation of what counts as near, in sides of the box."""
 LEAST = 1e-6
 """Likeness to nothing at all."""
-LIKENESS = 6.0
+LIKENESS = 4.0
 """Standard deviation, in CIELAB, of what counts as one colour."""
 STEEPNESS = 2.0
 """Log odds of the middle of a box to be its object; those of the ellipse that touches its sides are 0."""
-ROUNDS = 3
+ROUNDS = 8
 """How often the colours of object and surroundings are estimated anew."""
 
 
