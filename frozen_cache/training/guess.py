@@ -1,5 +1,6 @@
 """A first guess at the mask of an object that has a box, and perhaps points: where its colours are more those of the
-middle of the box than those around it, as GrabCut has it (Rother, Kolmogorov, Blake 2004), without its cuts."""
+middle of the box than those around it, as GrabCut has it (Rother, Kolmogorov, Blake 2004), without its cuts; of colours
+near by more than of all."""
 
 from __future__ import annotations
 
@@ -19,12 +20,13 @@ CONTEXT = 1.5
 """Side of the window whose colours are looked at, in RoIs."""
 SAMPLES = 20
 """Cells of it along a side."""
-REACH = 0.25
-"""Standard deviation of what counts as near, in sides of the box."""
-LEAST = 1e-6
-"""Likeness to nothing at all."""
-LIKENESS = 4.0
+LIKENESS = 5.0
 """Standard deviation, in CIELAB, of what counts as one colour."""
+REACH = 0.25
+"""Standard deviation of what counts as near, in sides of the object's box."""
+EVERYWHERE = 0.5
+"""What colours tell wherever they are, by what those near by tell: these alone leave a part of the surroundings to the
+object where its box shows nothing else near."""
 STEEPNESS = 2.0
 """Log odds of the middle of a box to be its object; those of the ellipse that touches its sides are 0."""
 ROUNDS = 8
@@ -63,14 +65,34 @@ def guessed_masks(
     window = _places(boxes, ((_grid(SAMPLES) - 0.5) * CONTEXT + 0.5).expand(len(rois), -1, -1), around, prior)
     if pixels is not None:
         sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)[:, None]
-        before = told(window, spots, points, boxes=boxes)
-        inside, kernel = before.sigmoid(), _kernel(window, window, sides)
+        before, like = told(window, spots, points, boxes=boxes), _Likeness(window, window, sides)
+        inside = before.sigmoid()
         for _ in range(ROUNDS):
-            inside = (before + _log_ratio(kernel, inside)).sigmoid()
+            inside = (before + like.told(inside)).sigmoid()
         cells, spots = (
-            replace(each, odds=each.odds + _log_ratio(_kernel(each, window, sides), inside)) for each in (cells, spots)
+            replace(each, odds=each.odds + _Likeness(each, window, sides).told(inside)) for each in (cells, spots)
         )
     return told(cells, spots, points, boxes=boxes).sigmoid().view(-1, side, side)
+
+
+class _Likeness:
+    """How much C places of N objects are like S others, `sides` (N, 1, 2) being those of the objects' boxes."""
+
+    def __init__(self, one: Places, other: Places, sides: Tensor) -> None:
+        self._alike = nearness(one.colours, other.colours, LIKENESS)  # (N, C, S)
+        self._near = self._alike * nearness(one.at / sides, other.at / sides, REACH)
+
+    def told(self, inside: Tensor) -> Tensor:
+        """(N, C) log odds: of the colours near by, and of all; `inside` (N, S) of the others."""
+        shares = torch.stack([inside, 1 - inside], dim=2)
+        near = _log_ratio(self._near @ shares)
+        return near + EVERYWHERE * _log_ratio(self._alike @ (shares / shares.sum(1, keepdim=True).clamp(min=1e-6)))
+
+
+def _log_ratio(densities: Tensor) -> Tensor:
+    """(N, C) of densities (N, C, 2) in the object and around it."""
+    of_object, of_rest = (densities + 1e-6).log().unbind(2)
+    return of_object - of_rest
 
 
 def _places(boxes: Tensor, at: Tensor, colours: Tensor, prior: Tensor | None) -> Places:
@@ -80,18 +102,6 @@ def _places(boxes: Tensor, at: Tensor, colours: Tensor, prior: Tensor | None) ->
     off = (at - centre[:, None]) / half[:, None].clamp(min=1e-6)
     odds = STEEPNESS * (1 - off.square().sum(-1)) if prior is None else sample_points(prior, at)
     return Places(at, odds.masked_fill((off.abs() > 1).any(-1), -torch.inf), colours)
-
-
-def _kernel(one: Places, other: Places, sides: Tensor) -> Tensor:
-    """(N, C, S) how much places are alike: near in sides of the boxes (N, 1, 2), and of like colours."""
-    return nearness(one.at / sides, other.at / sides, REACH) * nearness(one.colours, other.colours, LIKENESS)
-
-
-def _log_ratio(kernel: Tensor, inside: Tensor) -> Tensor:
-    """(N, C) log of how much like each place is in the object over that around it; `kernel` (N, C, S), `inside`
-    (N, S)."""
-    of_object, of_rest = (kernel @ torch.stack([inside, 1 - inside], dim=2)).unbind(2)
-    return ((of_object + LEAST) / (of_rest + LEAST)).log()
 
 
 def _colours(pixels: Tensor | None, rois: Tensor, side: int) -> Tensor:
