@@ -20,6 +20,7 @@ KEPT = {
     "extract-features": SEGMENTS,
     "train-head": "checkpoints are safe",
     "ablate": "finished variants are kept",
+    "convert": "finished files are kept",
     "cache repair": SEGMENTS,
     "cache copy": SEGMENTS,
     "cache relabel": SEGMENTS,
@@ -27,7 +28,7 @@ KEPT = {
     "cache merge": SEGMENTS,
 }
 """Command -> what is safe, for those that go on where they were; all others begin again."""
-REPLACING = ("predict", "convert")
+REPLACING = ("predict",)
 """Commands that leave files which only `--overwrite` lets them replace."""
 
 

@@ -53,7 +53,7 @@ EXTRACT = "extract-features --detector hf:model --images train2017 --annotations
             "nothing of it is finished; begin again",
         ),
         ("predict --model 'my run' picture.png --out p", "predict.predict", "nothing of it is finished; begin again"),
-        ("convert train2017 --out c", "convert.convert", "nothing of it is finished; begin again"),
+        ("convert train2017 --out c", "convert.convert", "finished files are kept; go on"),
     ],
 )
 def test_ctrl_c_says_what_is_kept_and_what_to_type(command, stage, kept, place, monkeypatch, capsys):
@@ -61,7 +61,7 @@ def test_ctrl_c_says_what_is_kept_and_what_to_type(command, stage, kept, place, 
     assert exit_code(shlex.split(command)) == 130
     [said] = capsys.readouterr().err.splitlines()
     again = shlex.join(shlex.split(f"frozen-cache {command}"))
-    again += " --overwrite" * command.startswith(("predict", "convert"))
+    again += " --overwrite" * command.startswith("predict")
     assert said == f"stopped at once; {kept} with: {again}"
 
 
