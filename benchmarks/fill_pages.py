@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -616,29 +617,24 @@ def weak_table() -> str:
         groups.setdefault((row["supervision"], row.get("guess", "")), []).append(row)
     seeds = sorted({row["seed"] for rows in groups.values() for row in rows})
     whole = [full[seed] for seed in seeds]
-    rows = [
-        ("masks", len(whole), f"{_mean_ap(whole):.4f}", f"{_mean([run['mean_iou']['all'] for run in whole]):.3f}", "")
-    ]
+    iou = statistics.mean(run["mean_iou"]["all"] for run in whole)
+    rows: list[tuple[Any, ...]] = [("masks", len(whole), f"{_mean_ap(whole):.4f}", f"{iou:.3f}", "")]
     for (supervision, guess), runs in groups.items():
-        share = _mean([run["segm"]["AP"] / full[run["seed"]]["segm"]["AP"] for run in runs])
+        share = statistics.mean(run["segm"]["AP"] / full[run["seed"]]["segm"]["AP"] for run in runs)
         name = supervision + (", earlier guess" if guess else "")
-        iou = _mean([run["mean_iou"] for run in runs])
+        iou = statistics.mean(run["mean_iou"] for run in runs)
         rows.append((name, len(runs), f"{_mean_ap(runs):.4f}", f"{iou:.3f}", f"{share:.2f}"))
     filled_boxes = load("real_coco")["baselines"]["box"]["segm"]["AP"]
     rows.append(("none: filled boxes", "", f"{filled_boxes:.4f}", "", f"{filled_boxes / _mean_ap(whole):.2f}"))
     return (
-        "The `small-data` recipe on 209 images of COCO, DEIMv2-Atto, measured on 206 others; of several seeds the mean, "
-        "the share that of the same seed with masks:\n\n"
+        "The `small-data` recipe on 209 images of COCO, DEIMv2-Atto, measured on 206 others; of several seeds the "
+        "mean, the share that of the same seed with masks:\n\n"
         + table(("trained on", "seeds", "mask AP", "mean IoU", "of full supervision"), rows)
     )
 
 
 def _mean_ap(runs: list[dict[str, Any]]) -> float:
-    return _mean([run["segm"]["AP"] for run in runs])
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    return statistics.mean(run["segm"]["AP"] for run in runs)
 
 
 def scaling_table() -> str:
