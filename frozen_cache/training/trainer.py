@@ -179,7 +179,7 @@ class Trainer:
                         self._note(writer, metrics)
                         if self._saves(stopping=stopping):
                             self.save_last()
-                    if stopping:
+                    if stopping or (signals.asked and step + 1 == self.total):  # the last validation may be long
                         raise StoppedError(
                             f"stopped after step {step + 1:,} of {self.total:,}; all that is done is safe in "
                             f"{self.run.last}"

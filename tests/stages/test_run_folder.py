@@ -289,6 +289,28 @@ def test_float16_may_skip_steps_in_a_row_but_not_without_end(caches, tmp_path, m
     assert not (tmp_path / "all" / "last.safetensors").exists()
 
 
+def test_ctrl_c_in_the_last_validation_is_heard_and_the_same_command_ends_the_run(
+    caches, tmp_path, monkeypatch, capsys
+):
+    run = tmp_path / "run"
+    train, val = map(str, caches)
+    arguments = ["train-head", "--cache", train, "--val-cache", val, "--out", str(run), *SETTINGS]
+    validate = trainer.Trainer._validate
+
+    def stopped(self: trainer.Trainer) -> Any:
+        if self.progress.step == self.total:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.Trainer, "_validate", stopped)
+        assert exit_code(arguments) == 130
+    assert "stopped after step 4 of 4; all that is done is safe in" in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+    assert exit_code(arguments) == 0
+    assert (run / "report.html").is_file()
+
+
 @pytest.fixture(scope="module")
 def twin(caches, tmp_path_factory) -> Path:
     """A finished run of the same head on the same data with another seed."""
