@@ -73,6 +73,9 @@ class Ownership:
         try:
             self._made = _make(self.folder)
             self._take()
+        except KeyboardInterrupt:
+            self._leave()
+            raise
         except OSError as error:
             raise UserError(
                 f"{self.option} {self.folder} cannot be written ({error.strerror}): choose another path"
@@ -84,6 +87,9 @@ class Ownership:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        self._leave()
+
+    def _leave(self) -> None:
         if os.getpid() == self._me.pid and self._is_mine():
             self._file.unlink(missing_ok=True)
         for folder in reversed(self._made):  # what nothing was written into should not stay

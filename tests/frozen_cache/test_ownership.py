@@ -83,6 +83,21 @@ def test_a_clock_that_is_set_takes_no_folder_from_a_living_owner(tmp_path, monke
             pass
 
 
+def test_ctrl_c_while_a_folder_is_taken_leaves_it_free_for_this_process_too(tmp_path, monkeypatch):
+    """A notebook's process lives on."""
+
+    def taken(aside: Path, target: Path) -> bool:
+        os.link(aside, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ownership, "_create", taken)
+        Ownership(tmp_path / "out").__enter__()
+    assert not (tmp_path / "out").exists()
+    with Ownership(tmp_path / "out"):
+        pass
+
+
 def test_an_owner_file_of_an_earlier_version_tells_a_process_by_its_start(tmp_path):
     leave(tmp_path, since_boot=None)
     with pytest.raises(UserError, match="is in use by"), Ownership(tmp_path):
