@@ -73,14 +73,15 @@ class Ownership:
         try:
             self._made = _make(self.folder)
             self._take()
+            threading.Thread(target=self._beat, name="owner", daemon=True).start()
         except KeyboardInterrupt:
+            self._stop.set()
             self._leave()
             raise
         except OSError as error:
             raise UserError(
                 f"{self.option} {self.folder} cannot be written ({error.strerror}): choose another path"
             ) from error
-        threading.Thread(target=self._beat, name="owner", daemon=True).start()
         return self
 
     def __exit__(

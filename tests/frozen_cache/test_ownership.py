@@ -83,15 +83,17 @@ def test_a_clock_that_is_set_takes_no_folder_from_a_living_owner(tmp_path, monke
             pass
 
 
-def test_ctrl_c_while_a_folder_is_taken_leaves_it_free_for_this_process_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("within", ["_create", "threading.Thread.start"])
+def test_ctrl_c_while_a_folder_is_taken_leaves_it_free_for_this_process_too(tmp_path, monkeypatch, within):
     """A notebook's process lives on."""
 
-    def taken(aside: Path, target: Path) -> bool:
-        os.link(aside, target)
+    def taken(*arguments: Path | threading.Thread) -> bool:
+        if within == "_create":
+            os.link(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ownership, "_create", taken)
+        patch.setattr(f"frozen_cache.ownership.{within}", taken)
         Ownership(tmp_path / "out").__enter__()
     assert not (tmp_path / "out").exists()
     with Ownership(tmp_path / "out"):
