@@ -256,12 +256,12 @@ def main() -> None:
         print(json.dumps(report["guesses"], indent=2))
         RESULT.write_text(json.dumps(report, indent=2) + "\n")
         return
-    rows = {(row["supervision"], row["seed"]): row for row in report["rows"]}
+    rows = {(row["supervision"], row["seed"], row.get("guess")): row for row in report["rows"]}
     for name in given.only or (*VARIANTS, *SECOND):
-        rows[name, given.seed] = measured(
+        rows[name, given.seed, None] = measured(
             given.work, name, train=given.train, val=given.val, maps=given.maps, seed=given.seed
         )
-        print(f"{name}: mask AP {rows[name, given.seed]['segm']['AP']:.4f}", flush=True)
+        print(f"{name}: mask AP {rows[name, given.seed, None]['segm']['AP']:.4f}", flush=True)
         report["rows"] = list(rows.values())
         RESULT.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {RESULT}")
