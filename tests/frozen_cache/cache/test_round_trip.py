@@ -197,7 +197,9 @@ def test_every_array_is_read_as_plain_zarr_reads_it_whole_and_in_parts(
 
 def test_an_incomplete_cache_is_read_only_when_asked(tmp_path: Path, make_cache: Make, make_view: View) -> None:
     path = make_cache(tmp_path / "x.zarr", [make_view(n) for n in range(5)], per_segment=2, stop=2)
-    with pytest.raises(IncompleteCacheError, match=r"2 of 3 segments: the same .*extract-features. command again finishes it"):
+    with pytest.raises(
+        IncompleteCacheError, match=r"2 of 3 segments: the same .*extract-features. command again finishes it"
+    ):
         CacheReader(path)
     assert len(CacheReader(path, allow_incomplete=True)) == 4
 
