@@ -97,9 +97,8 @@ class CacheInfo:
         """For people."""
         a = self.attributes
         views, parts, bits = self.views, self.part_bytes, self.map_bits
-        kind = (
-            " for test-time augmentation" if a.tta else ", half of the further ones with pasted objects" * a.copy_paste
-        )
+        further = ", half of the further ones with pasted objects" if a.copy_paste else ""
+        kind = " for test-time augmentation" if a.tta else further
         lines = [
             f"cache       {self.path} (format {a.format_version}, {a.precision}"
             + ("" if a.step is None else f", step {a.step:g}")

@@ -32,9 +32,8 @@ from frozen_cache.data.copy_paste import draw_paste, paste_sources
 from frozen_cache.data.fingerprint import data_fingerprint
 from frozen_cache.data.folder import FoundImages, find_images
 from frozen_cache.data.supervision import points_room
-from frozen_cache.data.tta import tta_view
+from frozen_cache.data.tta import view_transform
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.data.views import make_view
 from frozen_cache.detectors.input_rule import InputRule
 from frozen_cache.detectors.labels import match_labels
 from frozen_cache.detectors.load import load_detector
@@ -230,10 +229,7 @@ def plan_views(
     """All views in the order of the cache (`in_order`); with `tta` those of test-time augmentation."""
 
     def transform(image: CocoImage, view: int) -> ViewTransform:
-        size = image.height, image.width
-        if tta:
-            return tta_view(rule, size, view_index=view)
-        return make_view(rule, size, image_id=image.id, view_index=view)
+        return view_transform(rule, (image.height, image.width), image_id=image.id, view_index=view, tta=tta)
 
     planned = (PlannedView(image, view, transform(image, view)) for image in found.images for view in range(views))
     return in_order(planned, whole_images=whole_images)

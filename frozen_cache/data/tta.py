@@ -8,6 +8,7 @@ Akyon et al. 2022). Their side was chosen on coco_mini's training images (decisi
 from __future__ import annotations
 
 from frozen_cache.data.view import ViewTransform
+from frozen_cache.data.views import make_view, not_empty
 from frozen_cache.detectors.input_rule import InputRule
 
 TILE = 0.6
@@ -16,6 +17,15 @@ _TILES = ((0.0, 0.0, True), (1.0, 0.0, False), (0.0, 1.0, False), (1.0, 1.0, Tru
 """Place of a tile, 0 at the left or top, 1 at the right or bottom, and whether it is mirrored."""
 TTA_VIEWS = 2 + len(_TILES)
 """Views of each image."""
+
+
+def view_transform(
+    rule: InputRule, original_size: tuple[int, int], *, image_id: int, view_index: int, tta: bool
+) -> ViewTransform:
+    """One view of an image: of test-time augmentation, or as `make_view` draws it."""
+    if tta:
+        return tta_view(rule, original_size, view_index=view_index)
+    return make_view(rule, original_size, image_id=image_id, view_index=view_index)
 
 
 def tta_view(rule: InputRule, original_size: tuple[int, int], *, view_index: int) -> ViewTransform:
@@ -34,6 +44,4 @@ def tta_view(rule: InputRule, original_size: tuple[int, int], *, view_index: int
         x0, y0 = int(across * (width - tile_width)), int(down * (height - tile_height))
         crop = (x0, y0, x0 + tile_width, y0 + tile_height)
     size = rule.resized_size(height=crop[3] - crop[1], width=crop[2] - crop[0])
-    return ViewTransform(
-        original_size=original_size, crop=crop, flip=flip, resized_size=(max(1, size[0]), max(1, size[1]))
-    )
+    return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=not_empty(size))

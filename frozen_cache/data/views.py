@@ -31,7 +31,7 @@ def make_view(
     """
     height, width = original_size
     full = (0, 0, width, height)
-    plain = _not_empty(rule.resized_size(height=height, width=width))
+    plain = not_empty(rule.resized_size(height=height, width=width))
     if view_index == 0:
         return ViewTransform(original_size=original_size, crop=full, resized_size=plain)
     draw = random.Random(f"view/{seed}/{image_id}/{view_index}").random
@@ -54,7 +54,7 @@ def make_view(
     resized = shortest_edge_size(
         height=crop[3] - crop[1], width=crop[2] - crop[0], shortest_edge=round(scale * edge), longest_edge=longest
     )
-    return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=_not_empty(resized))
+    return ViewTransform(original_size=original_size, crop=crop, flip=flip, resized_size=not_empty(resized))
 
 
 def apply_view(image: Image.Image, view: ViewTransform, rule: InputRule, *, scale: int = 1) -> Tensor:
@@ -71,7 +71,7 @@ def in_frame(image: Image.Image, view: ViewTransform) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else image
 
 
-def _not_empty(size: tuple[int, int]) -> tuple[int, int]:
+def not_empty(size: tuple[int, int]) -> tuple[int, int]:
     """An image one pixel wide and thousands high would lose its width to the limit on the longer side."""
     return max(1, size[0]), max(1, size[1])
 

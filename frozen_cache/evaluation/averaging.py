@@ -15,7 +15,7 @@ from frozen_cache.cache.reader import CacheReader
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.view import ViewTransform
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.segmenters import FeatureSegmenter, Segmentation, Segmenter, read_for
+from frozen_cache.evaluation.segmenters import AroundSegmenter, FeatureSegmenter, Segmentation, Segmenter, read_for
 from frozen_cache.head.mask_head import MaskHead
 from frozen_cache.masks.resample import cell_centres, resampled
 
@@ -74,7 +74,7 @@ class MeanSegmenter:
         )
 
 
-class ViewsSegmenter:
+class ViewsSegmenter(AroundSegmenter):
     """A segmenter's masks of an image's plain view, averaged with those in further cached views (`mean_of_views`).
 
     Args:
@@ -84,8 +84,8 @@ class ViewsSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter, reader: CacheReader, *, views: int) -> None:
-        self.segmenter, self.reader = segmenter, reader
-        self.encoder_layer = segmenter.encoder_layer
+        super().__init__(segmenter)
+        self.reader = reader
         self._further: dict[int, list[int]] = defaultdict(list)
         for at, (image, number) in enumerate(reader.views):
             if 0 < number < views:
@@ -95,16 +95,6 @@ class ViewsSegmenter:
             raise UserError(
                 f"--views {views}, but {reader.path} has an image with {fewest} alone: extract it with --views {views}"
             )
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where features are read."""
-        return self.segmenter.device
-
-    @property
-    def zooms(self) -> bool:
-        """Whether the segmenter does."""
-        return self.segmenter.zooms
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the plain view's selected pairs."""

@@ -14,26 +14,12 @@ from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
 from frozen_cache.evaluation.averaging import shown
 from frozen_cache.evaluation.fusion import FusedView, fuse
-from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+from frozen_cache.evaluation.segmenters import AroundSegmenter, Segmentation
 
 
-class FusedSegmenter:
+class FusedSegmenter(AroundSegmenter):
     """A segmenter's masks of fused detections (`fusion.fuse`): each member's query segments the fused box in its own
     view, and the probabilities are averaged cell by cell. Cells beyond a view do not count there."""
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
-        self.encoder_layer = segmenter.encoder_layer
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where features are read."""
-        return self.segmenter.device
-
-    @property
-    def zooms(self) -> bool:
-        """Whether the segmenter does."""
-        return self.segmenter.zooms
 
     @property
     def mask_depends_on_query_alone(self) -> bool:

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
 from PIL import Image
 
 from frozen_cache.cache.view import CachedView
 from frozen_cache.errors import UserError
-from frozen_cache.evaluation.segmenters import Segmentation, Segmenter
+from frozen_cache.evaluation.segmenters import AroundSegmenter, Segmentation, Segmenter
 
 
-class GuidedSegmenter:
+class GuidedSegmenter(AroundSegmenter):
     """A segmenter's masks, to be pasted by the guided filter. Scores stay what they are.
 
     Args:
@@ -23,19 +22,9 @@ class GuidedSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter, picture: Callable[[int, tuple[int, int]], Image.Image | None]) -> None:
-        self.segmenter, self._picture = segmenter, picture
-        self.encoder_layer = segmenter.encoder_layer
+        super().__init__(segmenter)
+        self._picture = picture
         self._last: tuple[int, np.ndarray] | None = None
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where features are read."""
-        return self.segmenter.device
-
-    @property
-    def zooms(self) -> bool:
-        """Whether the segmenter does."""
-        return self.segmenter.zooms
 
     def __call__(self, view: CachedView) -> Segmentation:
         """Segment the plain view's selected pairs.

@@ -70,6 +70,24 @@ class Segmenter(Protocol):
         ...
 
 
+class AroundSegmenter:
+    """What is done to the masks of another segmenter; it reads what that one reads."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+        self.encoder_layer = segmenter.encoder_layer
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where features are read."""
+        return self.segmenter.device
+
+    @property
+    def zooms(self) -> bool:
+        """Whether the segmenter does."""
+        return self.segmenter.zooms
+
+
 class FeatureSegmenter:
     """Masks from cached features: by a trained head, scored c * predicted IoU (Eq. 12; Eq. 2 without mask scoring), or
     by the paper's training-free baseline, scored by Eq. 2.

@@ -21,9 +21,9 @@ from frozen_cache.cache.close_up import CloseUp
 from frozen_cache.cache.collect import LabelTable, collect_view
 from frozen_cache.cache.view import CachedView
 from frozen_cache.data.truth import GroundTruth
-from frozen_cache.data.tta import TTA_VIEWS, tta_view
+from frozen_cache.data.tta import TTA_VIEWS, view_transform
 from frozen_cache.data.view import ViewTransform
-from frozen_cache.data.views import apply_view, in_frame, make_view
+from frozen_cache.data.views import apply_view, in_frame
 from frozen_cache.detectors.lazy_stem import stem_of
 from frozen_cache.detectors.output import FrozenDetector
 from frozen_cache.detectors.run import run_detector
@@ -215,11 +215,7 @@ class InstanceSegmenter:
     def _prepared(self, picture: Image.Image, number: int) -> PreparedImage:
         spec = self._detector.spec
         size = picture.height, picture.width
-        transform = (
-            tta_view(spec.input, size, view_index=number)
-            if self._tta
-            else make_view(spec.input, size, image_id=0, view_index=number)
-        )
+        transform = view_transform(spec.input, size, image_id=0, view_index=number, tta=self._tta)
         return PreparedImage(
             transform,
             tuple(
